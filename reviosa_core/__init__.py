@@ -1,0 +1,3 @@
+"""ReVIOSa workbook: interaction-aware referring video object segmentation."""
+
+__version__ = "0.1.0"

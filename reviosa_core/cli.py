@@ -1,0 +1,165 @@
+"""The command `reviosa`. Wrong input ends in one line and exit code 2; heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from reviosa_core.schema import Clip, Prediction, Role, System
+
+SHEET = 8  # frames on the contact sheet
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+data_app = typer.Typer(no_args_is_help=True)
+app.add_typer(data_app, name="data", help="Make data sets in the InterRVOS-127K format.")
+
+
+@app.callback()
+def _main() -> None:
+    """Who does what to whom in a video: actor and target masks from a sentence."""
+
+
+@app.command()
+def predict(
+    video: Annotated[Path, typer.Option(help="A video file, or a folder of .jpg/.png frames.")],
+    text: Annotated[str, typer.Option(help="Who does what, or to whom: 'the man leading the horse'.")],
+    checkpoint: Annotated[Path, typer.Option(help="A trained model's folder, as stage train leaves it.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; by default runs/predict/<name of the video>.")] = None,
+    fps: Annotated[float | None, typer.Option(min=0.1, help="Speed of overlay.mp4; by default the video's own.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; by default a GPU where there is one.")] = None,
+) -> None:
+    """Segment the actor, and the target where the sentence has one, in your own video.
+
+    Writes overlay.mp4 and sheet.png (actor blue, target orange), masks/<role>/<frame>.png (0 or 255),
+    and prediction.json: the model's answer, and run lengths (COCO) of every mask.
+
+    Example: [bold]reviosa predict --video clip.mp4 --text "the dog pulling the man" --checkpoint runs/tiny/train/full[/]
+
+    A model of the tiny profile has seen moving shapes only: it runs on real scenes, but knows nothing about them.
+    """
+    from reviosa_core.data.video import open_video, to_clip
+
+    if not text.strip():
+        _fail("--text is empty: say who does what, e.g. --text 'the dog pulling the man'")
+    if not checkpoint.is_dir():
+        _fail(f"--checkpoint {checkpoint}: no such folder")
+    with _one_line():
+        opened = open_video(video)
+        clip = to_clip(opened, text, video.resolve().stem)
+    out = out or Path("runs/predict") / clip.id
+    if out.exists() and not (out / "prediction.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        _fail(f"--out {out}: exists, and is not an earlier prediction; name another folder")
+    system = _load(checkpoint, device)
+    (prediction,) = system.segment(clip, clip.expressions)
+    _write(out, clip, prediction, fps or opened.fps, {"video": str(video), "checkpoint": str(checkpoint), "text": text})
+    if prediction.answer:
+        typer.echo(f"answer: {prediction.answer}")
+    for role, masks in prediction.masks.items():
+        share = f", {100 * masks.mean():.1f} % of all pixels" if masks.any() else ""
+        typer.echo(f"{role}: in {int(masks.any(axis=(1, 2)).sum())} of {len(clip)} frames{share}")
+    typer.echo(f"written: {out}")
+
+
+@data_app.command()
+def intershapes(
+    out: Annotated[Path, typer.Argument(help="The split becomes a folder in here.")],
+    split: Annotated[Literal["train", "val", "test", "shift"], typer.Option(help="shift: unseen looks, for transfer.")],
+    clips: Annotated[int | None, typer.Option(min=1, help="How many; by default the profile's number.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="By default the profile's.")] = None,
+    params: Annotated[Path, typer.Option(help="Its active profile gives frame size and all else.")] = Path("params.yaml"),
+) -> None:
+    """Write InterShapes: clips of moving shapes in which only the motion tells who acts on whom.
+
+    Example: [bold]reviosa data intershapes data/more --split test --clips 20 --seed 7[/]
+    """
+    from reviosa_core import config
+    from reviosa_core.data.intershapes import write_split
+
+    with _one_line():
+        profile = config.load(params).active
+    if (out / split).exists() and not (out / split / "intershapes.json").is_file():
+        _fail(f"{out / split}: exists, and is not InterShapes; name another folder")
+    data = profile.data
+    if clips is not None:
+        data = data.model_copy(update={"splits": data.splits.model_copy(update={split: clips})})
+    write_split(data, split, out, profile.seed if seed is None else seed)
+    typer.echo(f"written: {out / split}")
+
+
+def _load(checkpoint: Path, device: str | None) -> System:
+    import torch
+
+    from reviosa_core.model.reviosa import ReVIOSa
+
+    try:
+        return ReVIOSa.from_pretrained(checkpoint).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        _fail(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}")
+
+
+def _write(out: Path, clip: Clip, prediction: Prediction, fps: float, origin: Mapping[str, str]) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from reviosa_core import plots
+    from reviosa_core.data.video import write_mp4
+    from reviosa_core.masks import encode
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "prediction.json").unlink(missing_ok=True)  # it is written last: a folder that has it is whole
+    shutil.rmtree(out / "masks", ignore_errors=True)
+    for role, masks in prediction.masks.items():
+        (out / "masks" / role).mkdir(parents=True)
+        for name, mask in zip(clip.frame_names, masks, strict=True):
+            Image.fromarray(mask.astype(np.uint8) * 255).save(out / "masks" / role / f"{name}.png")
+    painted = (_paint(clip.frames[i], {r: m[i] for r, m in prediction.masks.items()}) for i in range(len(clip)))
+    write_mp4(out / "overlay.mp4", painted, fps)
+    shown = np.linspace(0, len(clip) - 1, min(SHEET, len(clip))).round().astype(int).tolist()
+    rows = {"prediction": {role: masks[shown] for role, masks in prediction.masks.items()}}
+    plots.save(plots.overlay(np.stack([clip.frames[i] for i in shown]), rows, origin["text"], SHEET), out / "sheet.png")
+    about = {
+        **origin,
+        "answer": prediction.answer,
+        "roles": [str(role) for role in prediction.masks],
+        "size": list(clip.size),
+        "fps": fps,
+        "frames": list(clip.frame_names),
+        "masks": {str(role): [encode(mask) for mask in masks] for role, masks in prediction.masks.items()},
+    }
+    (out / "prediction.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def _paint(frame: np.ndarray, by_role: Mapping[Role, np.ndarray]) -> np.ndarray:
+    """A frame with each role's mask in its colour."""
+    import numpy as np
+    from matplotlib.colors import to_rgb
+
+    from reviosa_core import plots
+
+    painted = frame.astype(np.float32)
+    for role, mask in by_role.items():
+        painted[mask] = 0.5 * painted[mask] + 0.5 * 255 * np.array(to_rgb(plots.COLOR[role]))
+    return painted.round().astype(np.uint8)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What users get wrong as a line; anything else is ours, and keeps its traceback."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # DataError and pydantic's errors are ValueErrors
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)

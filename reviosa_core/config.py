@@ -1,0 +1,242 @@
+"""Typed parameters. The only reader of params.yaml: an unknown or missing key is an error that names key and file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+
+from reviosa_core.schema import Role
+
+PARAMS = "params.yaml"
+
+
+class Strict(BaseModel):
+    """Frozen, and no key passes unread."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Splits(Strict):
+    train: int
+    val: int
+    test: int
+    shift: int
+
+
+class Data(Strict):
+    """InterShapes. Shares are probabilities in [0, 1]."""
+
+    size: int = Field(ge=32)
+    frames: int = Field(ge=2)
+    objects: tuple[int, int]
+    two_pairs: float = Field(ge=0, le=1)
+    lookalikes: float = Field(ge=0, le=1)
+    no_interaction: float = Field(ge=0, le=1)
+    splits: Splits
+
+
+class Vision(Strict):
+    hidden: int
+    layers: int
+    heads: int
+    ffn: int
+
+
+class Language(Vision):
+    kv_heads: int
+
+
+class Lora(Strict):
+    rank: int
+    alpha: int
+    dropout: float
+
+
+class Mllm(Strict):
+    """InternVL at any size; `frames` is the paper's T': how many frames the language model sees."""
+
+    image_size: int
+    patch_size: int
+    frames: int
+    vision: Vision
+    language: Language
+    lora: Lora
+
+
+class Segmenter(Strict):
+    """SAM2 at any size. `prompted`: decode the language prompt on the first of the K frames, or on all of them."""
+
+    image_size: int
+    embed: int
+    stages: tuple[int, int, int, int]
+    windows: tuple[int, int, int, int]
+    global_blocks: tuple[int, ...]
+    dim: int
+    memory_dim: int
+    num_maskmem: int
+    prompted: Literal["first", "all"]
+
+
+class Model(Strict):
+    mllm: Mllm
+    segmenter: Segmenter
+
+
+class Loop(Strict):
+    """What every training loop needs to know; rates are set a parameter group."""
+
+    steps: int = Field(gt=0)
+    accumulate: int = 1
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.05
+    warmup: float = 0.05  # share of the steps
+    clip_norm: float = 1.0
+    checkpoint_every: int = 200
+
+
+class Phase(Loop):
+    """One pretraining phase. `batch` is clips a step (images, for the vision phase)."""
+
+    batch: int
+    lr: float
+
+
+class Pretrain(Strict):
+    clips: int
+    segmenter: Phase
+    vision: Phase
+    mllm: Phase
+
+
+class LossWeights(Strict):
+    """Weights of Eq. 7-8; `points` is how many points the mask losses look at (uncertainty-sampled)."""
+
+    ce: float
+    dice: float
+    aml: float
+    text: float
+    points: int
+
+
+class Train(Loop):
+    """Fine-tuning (phase b). `clips` a step and device, `expressions` a clip."""
+
+    clips: int
+    expressions: int
+    lr: float
+    decoder_lr: float
+    projector_lr: float
+    gradient_checkpointing: bool
+    loss: LossWeights
+
+
+class Selection(Strict):
+    clips: int
+    heads: int
+
+
+class Evaluate(Strict):
+    bootstrap: int
+
+
+class Profile(Strict):
+    seed: int
+    data: Data
+    model: Model
+    pretrain: Pretrain
+    train: Train
+    selection: Selection
+    evaluate: Evaluate
+
+
+class Experiment(Strict):
+    """One row of Table 4."""
+
+    roles: tuple[Role, ...]
+    aml: bool
+
+
+class Transfer(Strict):
+    datasets: tuple[str, ...]
+
+
+class Params(Strict):
+    """All of params.yaml."""
+
+    profile: str
+    reports: str
+    experiments: dict[str, Experiment]
+    transfer: Transfer
+    profiles: dict[str, Profile]
+
+    @property
+    def active(self) -> Profile:
+        """The profile that `profile` names."""
+        return self.profiles[self.profile]
+
+
+def load(path: str | Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises ValueError with file, key and problem (also when `profile` names no profile).
+    """
+    path = Path(path)
+    try:
+        params = Params.model_validate(YAML(typ="safe").load(path))
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        raise ValueError(f"{path}:\n" + "\n".join(lines)) from None
+    if params.profile not in params.profiles:
+        raise ValueError(f"{path}: profile is {params.profile!r}, but profiles has {sorted(params.profiles)}")
+    return params
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where things are, for one profile. The only place that knows the folders."""
+
+    root: Path
+    profile: str
+    params: Params
+
+    @property
+    def settings(self) -> Profile:
+        return self.params.profiles[self.profile]
+
+    def data(self, split: str = "") -> Path:
+        return self.root / "data" / self.profile / split
+
+    @property
+    def backbones(self) -> Path:
+        return self.root / "backbones" / self.profile
+
+    def run(self, *parts: str) -> Path:
+        """Weights, predictions, executed notebooks: large, not in git."""
+        return self.root / "runs" / self.profile / Path(*parts)
+
+    def report(self, *parts: str) -> Path:
+        """Metrics, tables and figures: small, in git. The folder of the file is made."""
+        path = self.root / self.params.reports / Path(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def project(profile: str | None = None) -> Project:
+    """The project around the current folder (or DVC's, inside a stage), with the given or the active profile.
+
+    Raises FileNotFoundError outside a project, ValueError for an unknown profile.
+    """
+    here = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+    root = next((folder for folder in (here, *here.parents) if (folder / PARAMS).is_file()), None)
+    if root is None:
+        raise FileNotFoundError(f"no {PARAMS} in {here} or above it")
+    params = load(root / PARAMS)
+    profile = profile or params.profile
+    if profile not in params.profiles:
+        raise ValueError(f"no profile {profile!r} in {root / PARAMS}, which has {sorted(params.profiles)}")
+    return Project(root, profile, params)

@@ -1,0 +1,1 @@
+"""Raw data formats to `Clip`, one file a format."""

@@ -1,0 +1,67 @@
+"""The paper's losses, pure and with named axes: mask cross-entropy and Dice (Eq. 7), attention mask loss (Eq. 6)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def sample(maps: Float[Tensor, "n h w"], points: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k"]:
+    """Values of maps at points (x, y) in [0, 1], bilinear, pixel centres at (i + 0.5) / size."""
+    return F.grid_sample(maps[:, None], 2 * points[:, None] - 1, align_corners=False)[:, 0, 0]
+
+
+def uncertain_points(
+    logits: Float[Tensor, "n h w"],
+    count: int,
+    generator: torch.Generator | None = None,
+    oversample: float = 3.0,
+    important: float = 0.75,
+) -> Float[Tensor, "n k 2"]:
+    """PointRend's points: of `oversample * count` random ones, the `important` share nearest to the decision boundary;
+    the rest uniform. Coordinates (x, y) in [0, 1]."""
+    n, device = len(logits), logits.device
+    candidates = torch.rand(n, int(count * oversample), 2, generator=generator, device=device)
+    certainty = sample(logits, candidates).abs()
+    kept = int(count * important)
+    nearest = certainty.topk(kept, dim=1, largest=False).indices
+    chosen = candidates.gather(1, nearest[..., None].expand(-1, -1, 2))
+    rest = torch.rand(n, count - kept, 2, generator=generator, device=device)
+    return torch.cat([chosen, rest], dim=1)
+
+
+def mask_losses(
+    logits: Float[Tensor, "n h w"],
+    masks: Bool[Tensor, "n h2 w2"],
+    points: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Cross-entropy and Dice loss of each mask (Eq. 7), both at `points` uncertainty-sampled points.
+
+    Dice is 1 - (2 sum(p g) + 1) / (sum p + sum g + 1), so an empty mask predicted empty costs nothing.
+    """
+    with torch.no_grad():
+        where = uncertain_points(logits.detach().float(), points, generator)
+        truth = sample(masks.float(), where)
+    guess = sample(logits.float(), where)
+    ce = F.binary_cross_entropy_with_logits(guess, truth, reduction="none").mean(1)
+    p = guess.sigmoid()
+    dice = 1 - (2 * (p * truth).sum(1) + 1) / (p.sum(1) + truth.sum(1) + 1)
+    return ce, dice
+
+
+def attention_mask_loss(
+    maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, "t p q"]
+) -> Float[Tensor, ""]:
+    """AML of one role token (Eq. 6): BCE between its attention to the visual tokens and its object's mask, mean over
+    the T' x P x P tokens, summed over the chosen heads.
+
+    `maps` are softmax values over all keys, in [0, 1]; `mask` is the share of each token's cell that the object
+    covers: the binary mask at patch resolution, without losing objects smaller than a cell.
+    """
+    if maps.shape[1:] != mask.shape:
+        raise ValueError(f"attention maps {tuple(maps.shape[1:])} and mask {tuple(mask.shape)} differ in (t, p, q)")
+    target = mask.to(maps.dtype).expand_as(maps)
+    return F.binary_cross_entropy(maps.clamp(1e-7, 1 - 1e-7), target, reduction="none").mean((1, 2, 3)).sum()

@@ -1,0 +1,350 @@
+"""Scores: J and F per frame, the InterRVOS settings, and whether the roles point the right way. Pure functions.
+
+The tables these functions read have one row per (video, expression, role), as `evaluate.score` makes them:
+
+    video, expression     ids
+    caption_type          schema.CaptionType
+    is_interaction        the expression has a target
+    role                  "actor" | "target"; a system without the target role has no target rows at all
+    J, F                  mean over all frames, in [0, 1]
+    frames, present       frames of the clip; those where this role's ground truth is not empty
+    J_present, F_present  mean over the present frames; NaN without any
+    emitted               the predicted mask is not empty in some frame
+    J_cross               J of this role's prediction with the *other* role's ground truth; NaN without a target
+    overlap               mean IoU of the predicted actor with the predicted target, 0 where both are empty; NaN if
+    overlap_true          either is undefined; the same for the ground truth
+    inverse               id of the expression it is paired with (same objects, roles swapped), or None
+    J_inverse             J of this role's prediction with the inverse expression's prediction for the other role
+
+Rates and scores come out in percent, each with its number of observations `n` and a 95 % bootstrap `interval` over
+videos (None for fewer than two videos or no resamples). None as a whole: the system does not support the role.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from reviosa_core.schema import DataError, Role
+
+TOLERANCE = 0.008  # of the image diagonal: how far apart two contours may be and still match (DAVIS)
+
+
+def region_similarity(pred: Bool[np.ndarray, "t h w"], true: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
+    """J per frame: intersection over union, 1 where both masks are empty (DAVIS `db_eval_iou`)."""
+    _same_shape(pred, true)
+    return np.array([_iou(p, t, both_empty=1.0) for p, t in zip(pred, true, strict=True)])
+
+
+def contour_accuracy(pred: Bool[np.ndarray, "t h w"], true: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
+    """F per frame: the boundary F-measure of the DAVIS toolkit (`db_eval_boundary`), bit for bit.
+
+    A mask that fills the frame has no boundary in that definition: against an empty mask it scores F = 1 (and J = 0).
+    """
+    _same_shape(pred, true)
+    radius = math.ceil(TOLERANCE * np.linalg.norm(pred.shape[1:]))
+    return np.array([_f_measure(p, t, radius) for p, t in zip(pred, true, strict=True)])
+
+
+def overlap(a: Bool[np.ndarray, "t h w"], b: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
+    """IoU per frame, 0 where both masks are empty: two absent objects do not overlap."""
+    _same_shape(a, b)
+    return np.array([_iou(p, t, both_empty=0.0) for p, t in zip(a, b, strict=True)])
+
+
+def _same_shape(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"masks of shape {a.shape} and {b.shape}")
+
+
+def _iou(a: np.ndarray, b: np.ndarray, both_empty: float) -> float:
+    intersection = np.count_nonzero(a & b)
+    union = np.count_nonzero(a) + np.count_nonzero(b) - intersection
+    return intersection / union if union else both_empty
+
+
+def _f_measure(pred: np.ndarray, true: np.ndarray, radius: int) -> float:
+    # Boundaries lie in the box around both masks or one pixel above or left of it, so nothing outside matters. One
+    # more pixel below and right keeps the crop's last row and column empty unless they are the frame's own.
+    box = _box(pred | true)
+    if box is None:
+        return 1.0
+    pred_edge, true_edge = _boundary(pred[box]), _boundary(true[box])
+    n_pred, n_true = np.count_nonzero(pred_edge), np.count_nonzero(true_edge)
+    if n_pred == 0 and n_true == 0:
+        return 1.0
+    if n_pred == 0 or n_true == 0:
+        return 0.0  # precision and recall are 1 and 0, or 0 and 1
+    precision = np.count_nonzero(pred_edge & _dilate(true_edge, radius)) / n_pred
+    recall = np.count_nonzero(true_edge & _dilate(pred_edge, radius)) / n_true
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return None
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+    return slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
+
+
+def _boundary(mask: np.ndarray) -> np.ndarray:
+    """One-pixel boundary map (`seg2bmap`): a pixel differs from its east, south or south-east neighbour.
+
+    The last row looks east only, the last column south only, and the last pixel is never boundary.
+    """
+    edge = np.zeros_like(mask)
+    edge[:, :-1] = mask[:, :-1] ^ mask[:, 1:]
+    edge[:-1] |= mask[:-1] ^ mask[1:]
+    edge[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
+    return edge
+
+
+def _dilate(edge: np.ndarray, radius: int) -> np.ndarray:
+    """Dilation with the disk x^2 + y^2 <= radius^2 (`skimage.morphology.disk`).
+
+    The disk is a stack of horizontal bars that widen towards its middle row: a few dozen boolean passes in integers,
+    where a Euclidean distance transform costs ten times more and compares floats.
+    """
+    height = len(edge)
+    out, bar, reach = edge.copy(), edge, 0
+    for y in range(radius, -1, -1):
+        for _ in range(math.isqrt(radius**2 - y**2) - reach):
+            wider = bar.copy()
+            wider[:, 1:] |= bar[:, :-1]
+            wider[:, :-1] |= bar[:, 1:]
+            bar, reach = wider, reach + 1
+        if y < height:
+            out[y:] |= bar[: height - y]
+            out[: height - y] |= bar[y:]
+    return out
+
+
+SETTINGS = ("InterRVOS-Actor", "InterRVOS-Target", "RVOS")
+_PER_EXPRESSION = ("joint J&F", "both above 0.5", "role confusion", "role leakage")
+_PER_PAIR = ("strict pair accuracy", "swap consistency")
+_DETECTION = {  # name: (what its denominator counts, statistic of the sums)
+    "detection precision": ("emitted", lambda s: s["hit"] / s["emitted"]),
+    "detection recall": ("due", lambda s: s["hit"] / s["due"]),
+    "detection F1": ("either", lambda s: 2 * s["hit"] / (s["emitted"] + s["due"])),
+}
+DIRECTION = (*_PER_EXPRESSION, *_PER_PAIR, *_DETECTION)
+
+
+def summarise(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, dict[str, Any] | None]:
+    """The three settings: {setting: {"J", "F", "J&F", "J&F present", "n", "interval"}}.
+
+    Mean over frames, then over expressions; `interval` is that of J&F. "J&F present" looks only at frames where the
+    ground truth is not empty, since silence scores 1 on the others. InterRVOS-Target is None for a system without the
+    target role; a setting without any expression has n = 0 and None for its scores. Raises DataError on rows that are
+    doubled or without scores, or that have a target role for some expressions only.
+    """
+    _check(rows)
+    return {setting: _score(rows, setting, bootstrap, seed) for setting in SETTINGS}
+
+
+def paired_difference(
+    rows_a: pd.DataFrame, rows_b: pd.DataFrame, setting: str, bootstrap: int, seed: int
+) -> dict[str, Any] | None:
+    """J&F of a minus J&F of b on the same expressions, in points: {"value", "n", "interval"}.
+
+    None if either system lacks the role. Raises DataError when the two tables do not hold the same expressions.
+    """
+    scores = []
+    for rows in (rows_a, rows_b):
+        _check(rows)
+        chosen = _select(rows, setting)
+        if chosen is None:
+            return None
+        scores.append(_j_and_f(chosen.set_index(["video", "expression"])))
+    a, b = scores
+    only_a, only_b = a.index.difference(b.index), b.index.difference(a.index)
+    if len(only_a) or len(only_b):
+        raise DataError(f"{setting}: {len(only_a)} expressions only in a, {len(only_b)} only in b")
+    return _mean((a - b).reset_index(name="difference"), "difference", bootstrap, seed)
+
+
+def direction(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
+    """Does the system tell actor from target? {name in DIRECTION: {"value", "n", "interval"}} in percent.
+
+    joint J&F              min(J&F actor, J&F target) per interaction expression
+    both above 0.5         share of interaction expressions with both J&F > 0.5
+    role confusion         share with J(pred actor, target) + J(pred target, actor) > J(actor) + J(target)
+    role leakage           IoU(pred actor, pred target) minus the ground truth's own overlap
+    strict pair accuracy   share of forward/inverse pairs with both J&F > 0.5 in both directions
+    swap consistency       over the same pairs, mean J of each predicted role with the other direction's other role:
+                           read it beside the accuracy, since a constant answer is consistent too
+    detection ...          precision, recall and F1 of emitting a target over all expressions; n counts the emitted,
+                           the interactions, and those that are either
+
+    Every metric is None for a system without the target role. For a subset pass part of the rows, e.g.
+    `direction(rows[rows.video.isin(lookalikes)], ...)`; a pair counts when both its expressions are there.
+    """
+    _check(rows)
+    if not _has_target(rows):
+        return dict.fromkeys(DIRECTION)
+    both, detected = _both_roles(rows), _detected(rows)
+    pairs = _pairs(both)
+    videos = detected["video"].to_numpy()
+    counts = {name: detected[name].to_numpy(dtype=float) for name in ("due", "emitted", "hit", "either")}
+    return (
+        {name: _mean(both, name, bootstrap, seed) for name in _PER_EXPRESSION}
+        | {name: _mean(pairs, name, bootstrap, seed) for name in _PER_PAIR}
+        | {
+            name: _statistic(videos, counts, statistic, int(counts[counted].sum()), bootstrap, seed)
+            for name, (counted, statistic) in _DETECTION.items()
+        }
+    )
+
+
+def detection_by_caption_type(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, dict[str, Any]] | None:
+    """Where a target is emitted: {caption type: {"emitted", "precision", "recall", "F1", "n", "interval"}}.
+
+    In percent, None where undefined: a type without interactions has no recall, and its `emitted` (whose interval is
+    given) is the false alarm rate. None as a whole for a system without the target role.
+    """
+    _check(rows)
+    if not _has_target(rows):
+        return None
+    out = {}
+    for caption_type, part in _detected(rows).groupby("caption_type"):
+        hit, emitted, due = (np.count_nonzero(part[name]) for name in ("hit", "emitted", "due"))
+        rate = _mean(part, "emitted", bootstrap, seed)
+        out[str(caption_type)] = {
+            "emitted": rate["value"],
+            "precision": 100 * hit / emitted if emitted else None,
+            "recall": 100 * hit / due if due else None,
+            "F1": 200 * hit / (emitted + due) if due else None,
+            "n": rate["n"],
+            "interval": rate["interval"],
+        }
+    return out
+
+
+def _check(rows: pd.DataFrame) -> None:
+    doubled = rows.duplicated(["video", "expression", "role"])
+    if doubled.any():
+        raise DataError(f"{doubled.sum()} of {len(rows)} rows are doubled, first: {_ids(rows.loc[doubled])}")
+    unscored = rows[["J", "F"]].isna().to_numpy().any(axis=1)
+    if unscored.any():
+        raise DataError(f"{unscored.sum()} of {len(rows)} rows have no J or F, first: {_ids(rows.loc[unscored])}")
+    actors, targets = ((rows["role"] == role).sum() for role in (Role.ACTOR, Role.TARGET))
+    if targets not in (0, actors):
+        raise DataError(f"{targets} target rows for {actors} actor rows: a system supports a role always or never")
+
+
+def _has_target(rows: pd.DataFrame) -> bool:
+    return Role.TARGET in set(rows["role"])
+
+
+def _ids(rows: pd.DataFrame) -> dict[str, Any]:
+    return rows.iloc[0][["video", "expression", "role"]].to_dict()
+
+
+def _j_and_f(rows: pd.DataFrame, of: str = "") -> pd.Series:
+    return (rows.loc[:, f"J{of}"] + rows.loc[:, f"F{of}"]) / 2
+
+
+def _select(rows: pd.DataFrame, setting: str) -> pd.DataFrame | None:
+    """The rows a setting scores; None when the system does not support its role."""
+    if setting not in SETTINGS:
+        raise ValueError(f"setting {setting!r}, not one of {SETTINGS}")
+    of_role = rows.loc[rows["role"] == (Role.TARGET if setting == "InterRVOS-Target" else Role.ACTOR)]
+    if setting == "InterRVOS-Target" and of_role.empty:
+        return None
+    return of_role if setting == "RVOS" else of_role.loc[of_role["is_interaction"]]
+
+
+def _score(rows: pd.DataFrame, setting: str, bootstrap: int, seed: int) -> dict[str, Any] | None:
+    chosen = _select(rows, setting)
+    if chosen is None:
+        return None
+    present = chosen.loc[chosen["present"] > 0]
+    scores = {"J": chosen["J"], "F": chosen["F"], "J&F": _j_and_f(chosen), "J&F present": _j_and_f(present, "_present")}
+    interval = _mean(chosen.assign(score=scores["J&F"]), "score", bootstrap, seed)["interval"]
+    return {name: 100 * float(score.mean()) if len(score) else None for name, score in scores.items()} | {
+        "n": len(chosen),
+        "interval": interval,
+    }
+
+
+def _both_roles(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per interaction expression, with the per-expression direction metrics."""
+    interactions = rows.loc[rows["is_interaction"]]
+    actor, target = (
+        interactions.loc[interactions["role"] == role].set_index(["video", "expression"]).sort_index()
+        for role in (Role.ACTOR, Role.TARGET)
+    )
+    if not actor.index.equals(target.index):
+        raise DataError(f"{len(actor.index.symmetric_difference(target.index))} interactions have one role's row only")
+    jf_actor, jf_target = _j_and_f(actor), _j_and_f(target)
+    return pd.DataFrame(
+        {
+            "joint J&F": np.minimum(jf_actor, jf_target),
+            "both above 0.5": (jf_actor > 0.5) & (jf_target > 0.5),
+            "role confusion": actor["J_cross"] + target["J_cross"] > actor["J"] + target["J"],
+            "role leakage": actor["overlap"] - actor["overlap_true"],
+            "swap consistency": (actor["J_inverse"] + target["J_inverse"]) / 2,
+            "inverse": actor["inverse"],
+        }
+    ).reset_index()
+
+
+def _pairs(both: pd.DataFrame) -> pd.DataFrame:
+    """One row per forward/inverse pair of expressions that are both there."""
+    paired = both.loc[both["inverse"].notna()]
+    pairs = paired.merge(
+        paired.loc[:, ["video", "expression", "both above 0.5"]],
+        left_on=["video", "inverse"],
+        right_on=["video", "expression"],
+        suffixes=("", " of inverse"),
+    )
+    pairs = pairs.loc[pairs["expression"] < pairs["inverse"]]  # each pair is found from both its ends
+    return pairs.assign(**{"strict pair accuracy": pairs["both above 0.5"] & pairs["both above 0.5 of inverse"]})
+
+
+def _detected(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per expression: is a target due, is it emitted, both (a hit), either."""
+    target = rows.loc[rows["role"] == Role.TARGET]
+    due, emitted = target["is_interaction"], target["emitted"]
+    return target.assign(due=due, hit=due & emitted, either=due | emitted)
+
+
+def _mean(table: pd.DataFrame, column: str, bootstrap: int, seed: int) -> dict[str, Any]:
+    values = table[column].to_numpy(dtype=float)
+    if np.isnan(values).any():
+        raise DataError(f"{column}: {np.isnan(values).sum()} of {len(values)} values are undefined")
+    terms = {"total": values, "count": np.ones(len(values))}
+    return _statistic(table["video"].to_numpy(), terms, lambda s: s["total"] / s["count"], len(values), bootstrap, seed)
+
+
+def _statistic(
+    videos: np.ndarray,
+    terms: Mapping[str, np.ndarray],
+    statistic: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+    n: int,
+    bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    """A statistic of the sums of `terms` [rows] in percent, and its 95 % interval when whole videos are drawn again.
+
+    Expressions of one video share its objects and its difficulty, so they are not independent draws: videos are.
+    """
+    if n == 0:
+        return {"value": None, "n": 0, "interval": None}
+    codes, names = pd.factorize(videos, sort=True)  # sorted: the draws do not depend on the order of the rows
+    sums = {name: np.bincount(codes, weights=term) for name, term in terms.items()}  # [videos]
+    value = 100 * float(statistic({name: term.sum() for name, term in sums.items()}))
+    interval = None
+    if bootstrap and len(names) > 1:
+        draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), bootstrap)
+        with np.errstate(invalid="ignore"):  # a draw without any emitted target has no precision (0 / 0)
+            values = statistic({name: draws @ term for name, term in sums.items()})
+        if not np.isnan(values).all():
+            interval = [100 * float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
+    return {"value": value, "n": n, "interval": interval}

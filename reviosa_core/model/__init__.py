@@ -1,0 +1,1 @@
+"""The ReVIOSa model: InternVL + LoRA + SAM2, joined by role tokens."""

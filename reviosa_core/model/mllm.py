@@ -1,0 +1,292 @@
+"""InternVL as the reader: frames and packed questions to hidden states, and answers written token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from peft import LoraConfig, inject_adapter_in_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    DynamicCache,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from reviosa_core import config
+from reviosa_core.model import attention, packing, prompts
+from reviosa_core.schema import Role
+
+ATTENTION = {"text_config": attention.NAME, "vision_config": "sdpa", "": "sdpa"}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, as InternVL and SAM2 were trained
+
+
+def normalise(frames: UInt8[Tensor, "*n h w 3"], size: int) -> Float[Tensor, "*n 3 s s"]:
+    """Resize to a square of `size` pixels (bicubic, antialiased) and apply ImageNet statistics."""
+    batch = frames.shape[:-3]
+    pixels = frames.reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float() / 255
+    if pixels.shape[-2:] != (size, size):
+        pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+    mean, std = (torch.tensor(s, device=pixels.device).view(3, 1, 1) for s in (MEAN, STD))
+    return ((pixels - mean) / std).unflatten(0, batch)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model wrote, and the last-layer state [d] at each role token it wrote."""
+
+    text: str
+    states: Mapping[Role, Float[Tensor, "d"]]
+
+
+class Mllm(nn.Module):
+    """InternVL with role tokens. Frames are encoded once; every question about them reads the same features."""
+
+    def __init__(
+        self,
+        internvl: InternVLForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str = "qwen_chat",
+    ) -> None:
+        super().__init__()
+        self.internvl = internvl
+        self.tokenizer = tokenizer
+        self.template = prompts.TEMPLATES[template]
+        self.role_ids = {role: self.token_id(token) for role, token in prompts.TOKENS.items()}
+        self.end_id = self.token_id(self.template.end)
+        self.context_id = self.token_id(prompts.IMAGE_CONTEXT)
+        vision = internvl.config.vision_config
+        self.image_size = vision.image_size[0]
+        self.grid = int(self.image_size // vision.patch_size[0] * internvl.config.downsample_ratio)  # P: tokens a side
+        self.width = internvl.config.text_config.hidden_size
+
+    @property
+    def device(self) -> torch.device:
+        return self.internvl.device
+
+    @property
+    def language(self) -> nn.Module:
+        """The language model proper: embeddings and decoder layers, no head."""
+        return self.internvl.model.language_model
+
+    def token_id(self, token: str) -> int:
+        """Id of a token that must exist. Raises ValueError naming it otherwise."""
+        index = self.tokenizer.convert_tokens_to_ids(token)
+        if index is None or index == self.tokenizer.unk_token_id:
+            raise ValueError(f"tokenizer has no token {token!r}")
+        return index
+
+    # -- Reading ------------------------------------------------------------------------------------------------
+
+    def see(self, frames: UInt8[Tensor, "t h w 3"]) -> Float[Tensor, "t p p d"]:
+        """Visual tokens of some frames, in the language model's space (Eq. 1), as a grid of P x P a frame."""
+        pixels = normalise(frames.to(self.device), self.image_size)
+        tokens = self.internvl.model.get_image_features(pixels).pooler_output
+        return tokens.unflatten(1, (self.grid, self.grid))
+
+    def prefix_ids(self, frames: int) -> list[int]:
+        """Token ids of the shared part: the opening of the chat and the frames."""
+        return self.encode(self.template.user + prompts.visual_prefix(frames, self.grid**2))
+
+    def turn(self, question: str, answer: str | None = None) -> packing.Turn:
+        """One question, with its answer when it is known."""
+        ids = self.encode(question + self.template.assistant)
+        return packing.Turn(ids, self.encode(answer + self.template.end) if answer is not None else ())
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, nothing added."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def embed(
+        self, ids: Int[Tensor, "b n"], features: Sequence[Float[Tensor, "_ _ _ d"]]
+    ) -> Float[Tensor, "b n d"]:
+        """Embeddings of a batch, the features of each video [t p p d] in the places of its <IMG_CONTEXT> tokens."""
+        embedded = self.language.get_input_embeddings()(ids)
+        image = torch.cat([f.flatten(0, 2) for f in features]).to(embedded.dtype)
+        places = ids == self.context_id
+        if int(places.sum()) != len(image):
+            raise ValueError(f"{int(places.sum())} image tokens in the prompt for {len(image)} visual features")
+        return embedded.masked_scatter(places[..., None], image)
+
+    def forward(
+        self,
+        batch: packing.Packed,
+        features: Sequence[Float[Tensor, "_ _ _ d"]],
+        row_tap: attention.RowTap | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """Last-layer hidden states (Eq. 2)."""
+        return self.language(
+            inputs_embeds=self.embed(batch.ids, features),
+            attention_mask=batch.mask(),
+            position_ids=batch.positions,
+            use_cache=False,
+            row_tap=row_tap,
+        ).last_hidden_state
+
+    def text_loss(self, batch: packing.Packed, hidden: Float[Tensor, "b n d"]) -> Float[Tensor, ""]:
+        """Mean cross-entropy over the answers' tokens; the head runs on those positions only."""
+        due = batch.labels != packing.IGNORE
+        return F.cross_entropy(self.internvl.lm_head(hidden[due]).float(), batch.labels[due])
+
+    def attention_maps(
+        self, batch: packing.Packed, tap: attention.RowTap, layer: int, frames: Sequence[int]
+    ) -> list[Float[Tensor, "h t p q"]]:
+        """The tapped rows of a layer over the visual tokens, one map a row; `frames` is t of each video.
+
+        The values are those of the softmax over *all* keys: renormalising over the visual ones would hide how much
+        goes to the text.
+        """
+        maps = []
+        for (index, _), row in zip(tap.queries.tolist(), tap.rows[layer], strict=True):
+            visual = row[:, batch.ids[index] == self.context_id]
+            maps.append(visual.unflatten(-1, (frames[index], self.grid, self.grid)))
+        return maps
+
+    # -- Writing ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def write(
+        self, features: Float[Tensor, "t p p d"], questions: Sequence[str], max_tokens: int = 16
+    ) -> list[Answer]:
+        """Greedy answers to several questions about one video; the visual prefix is read once and its cache shared."""
+        device = self.device
+        prefix = torch.tensor([self.prefix_ids(len(features))], device=device)
+        asked = [self.turn(q).question for q in questions]
+        count, longest, past = len(asked), max(map(len, asked)), prefix.shape[1]
+
+        cache = DynamicCache(config=self.internvl.config.text_config)
+        self.language(inputs_embeds=self.embed(prefix, [features]), past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(count)
+
+        # Left padding: the last column is the last word of every question. A row sees the prefix and its own words.
+        pad = torch.tensor([longest - len(ids) for ids in asked], device=device)
+        ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in asked], device=device)
+        column = torch.arange(longest + max_tokens + 1, device=device)
+        own = column[None] >= pad[:, None]
+        states: list[dict[Role, Tensor]] = [{} for _ in asked]
+        written: list[list[int]] = [[] for _ in asked]
+        start, done = 0, [False] * count
+        while True:
+            stop = start + ids.shape[1]
+            causal = column[start:stop, None] >= column[None, :stop]
+            seen = own[:, None, :stop] & causal[None]
+            seen |= torch.eye(stop, dtype=torch.bool, device=device)[start:stop]  # padding reads itself: no NaN
+            mask = torch.cat([torch.ones(count, stop - start, past, dtype=torch.bool, device=device), seen], -1)
+            hidden = self.language(
+                input_ids=ids,
+                attention_mask=mask[:, None],
+                position_ids=(past + column[None, start:stop] - pad[:, None]).clamp(min=0),
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            if start:  # the state of a token is the one at its own position: one step after it was chosen
+                for row, token in enumerate(ids[:, -1].tolist()):
+                    for role, role_id in self.role_ids.items():
+                        if token == role_id and not done[row]:
+                            states[row].setdefault(role, hidden[row])
+            done = [d or (bool(w) and w[-1] == self.end_id) for d, w in zip(done, written, strict=True)]
+            if all(done) or stop - longest == max_tokens:
+                break
+            chosen = self.internvl.lm_head(hidden).argmax(-1)
+            for row, token in enumerate(chosen.tolist()):
+                if not done[row]:
+                    written[row].append(token)
+            ids, start = chosen[:, None], stop
+        texts = [self.tokenizer.decode([t for t in w if t != self.end_id]).strip() for w in written]
+        return [Answer(text, state) for text, state in zip(texts, states, strict=True)]
+
+
+# -- Building ---------------------------------------------------------------------------------------------------
+
+
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer made on the fly: one token a word, punctuation apart, the special tokens of prompts.py whole."""
+    t = prompts.TEMPLATES["qwen_chat"]
+    specials = ["[PAD]", "[UNK]", t.end, "<|im_start|>", prompts.IMAGE_START, prompts.IMAGE_CONTEXT, prompts.IMAGE_END]
+    vocabulary = dict.fromkeys([*specials, *words])
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(behavior="isolated")]
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    fast.add_tokens(specials[2:], special_tokens=True)
+    return fast
+
+
+def template_words(frames: int) -> list[str]:
+    """Words the prompts themselves use, for `word_tokenizer`."""
+    return ["user", "assistant", "please", "Please", "segment", "Sure", ",", "it", "is", "and", ".", ":"] + [
+        f"Frame{i + 1}" for i in range(frames)
+    ]
+
+
+def build(sizes: config.Mllm, tokenizer: PreTrainedTokenizerBase) -> InternVLForConditionalGeneration:
+    """InternVL of the given sizes, randomly initialised, in float32."""
+    v, t = sizes.vision, sizes.language
+    internvl_config = InternVLConfig(
+        vision_config={
+            "hidden_size": v.hidden,
+            "num_hidden_layers": v.layers,
+            "num_attention_heads": v.heads,
+            "intermediate_size": v.ffn,
+            "image_size": (sizes.image_size, sizes.image_size),
+            "patch_size": (sizes.patch_size, sizes.patch_size),
+            "attention_bias": True,
+            "norm_type": "layer_norm",
+            "layer_norm_eps": 1e-6,
+            "layer_scale_init_value": 1.0,  # 0.1 is for deep, pretrained towers
+        },
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": len(tokenizer),
+            "hidden_size": t.hidden,
+            "num_hidden_layers": t.layers,
+            "num_attention_heads": t.heads,
+            "num_key_value_heads": t.kv_heads,
+            "intermediate_size": t.ffn,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "tie_word_embeddings": False,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids(prompts.IMAGE_CONTEXT),
+        image_seq_length=(sizes.image_size // sizes.patch_size // 2) ** 2,
+        downsample_ratio=0.5,
+        tie_word_embeddings=False,  # the default silently ties head and embeddings
+    )
+    internvl_config._attn_implementation = ATTENTION
+    internvl = InternVLForConditionalGeneration(internvl_config)
+    embeddings = internvl.model.vision_tower.embeddings
+    for parameter in (embeddings.cls_token, embeddings.position_embeddings):
+        nn.init.trunc_normal_(parameter, std=0.02)  # transformers leaves them at zero
+    return internvl
+
+
+def load(folder: Path) -> InternVLForConditionalGeneration:
+    """InternVL from a directory in transformers' own layout, in float32, with attention that can be tapped."""
+    return InternVLForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True
+    )
+
+
+def add_role_tokens(internvl: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give the tokenizer [SEG_ACT] and [SEG_TAR] and the model rows for them, in embeddings and (untied) head."""
+    tokenizer.add_tokens(list(prompts.TOKENS.values()), special_tokens=True)
+    internvl.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+
+
+def add_lora(internvl: InternVLForConditionalGeneration, sizes: config.Lora) -> None:
+    """LoRA on every linear layer of the language model, and on nothing else: the vision tower has the same suffixes."""
+    lora = LoraConfig(
+        r=sizes.rank,
+        lora_alpha=sizes.alpha,
+        lora_dropout=sizes.dropout,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    )
+    inject_adapter_in_model(lora, internvl.model.language_model)

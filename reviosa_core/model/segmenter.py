@@ -1,0 +1,261 @@
+"""Stock SAM2 with a language prompt. No SAM2 code is copied: the prompt joins SAM2's own sparse prompts, and tracking
+is SAM2's own `track_step`.
+
+Two mask decoders share one frozen SAM2: a fine-tuned copy answers the language prompt, memory-free, exactly as it was
+trained; the original decoder carries the resulting masks through memory, which it knows and the copy does not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from sam2.modeling.backbones.hieradet import Hiera
+from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
+from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
+from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
+from sam2.modeling.position_encoding import PositionEmbeddingSine
+from sam2.modeling.sam2_base import SAM2Base
+from sam2.modeling.sam.transformer import RoPEAttention
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reviosa_core import config
+from reviosa_core.model.mllm import normalise
+
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """SAM2's features of n frames: high-resolution maps at strides 4 and 8, the embedding at stride 16."""
+
+    stride4: Float[Tensor, "n a h4 w4"]
+    stride8: Float[Tensor, "n b h8 w8"]
+    stride16: Float[Tensor, "n c h w"]
+
+    def __len__(self) -> int:
+        return len(self.stride16)
+
+    def __getitem__(self, index) -> FrameFeatures:
+        return FrameFeatures(self.stride4[index], self.stride8[index], self.stride16[index])
+
+    @staticmethod
+    def cat(parts: list[FrameFeatures]) -> FrameFeatures:
+        return FrameFeatures(*(torch.cat([getattr(p, k) for p in parts]) for k in ("stride4", "stride8", "stride16")))
+
+
+class Segmenter(nn.Module):
+    """Frames once through SAM2's encoder; then any number of language prompts and tracks read the features."""
+
+    def __init__(self, sam: SAM2Base) -> None:
+        super().__init__()
+        self.sam = sam.eval().requires_grad_(False)
+        self.decoder = copy.deepcopy(sam.sam_mask_decoder).requires_grad_(True)
+        self.image_size = sam.image_size
+        self.dim = sam.hidden_dim
+
+    def train(self, mode: bool = True) -> Segmenter:
+        """Only the decoder copy trains: the stock SAM2 stays in evaluation mode."""
+        super().train(mode)
+        self.sam.eval()
+        return self
+
+    @torch.no_grad()
+    def see(self, frames: UInt8[Tensor, "n h w 3"]) -> FrameFeatures:
+        """SAM2's image features, frames squashed to its square input size."""
+        pixels = normalise(frames.to(self.sam.device), self.image_size)
+        return FrameFeatures(*self.sam.forward_image(pixels)["backbone_fpn"])
+
+    def decode(
+        self, features: FrameFeatures, prompt: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, "n s4 s4"], Float[Tensor, "n"]]:
+        """Mask logits at stride 4 for one language prompt a frame (Eq. 3, 5), and SAM2's own IoU estimate.
+
+        SAM2's form of a prompted first frame: no memory (`no_mem_embed`), two not-a-point tokens, then the language
+        token; three masks, the best by estimated IoU wins; logits are not masked by the object score.
+        """
+        if len(features) != len(prompt):
+            raise ValueError(f"{len(prompt)} prompts for {len(features)} frames")
+        sam, n, device = self.sam, len(prompt), prompt.device
+        nowhere = torch.zeros(n, 1, 2, device=device), -torch.ones(n, 1, dtype=torch.int32, device=device)
+        sparse, dense = sam.sam_prompt_encoder(points=nowhere, boxes=None, masks=None)
+        masks, ious, _, _ = self.decoder(
+            image_embeddings=features.stride16 + sam.no_mem_embed.view(1, -1, 1, 1),
+            image_pe=sam.sam_prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=torch.cat([sparse, prompt[:, None].to(sparse.dtype)], dim=1),
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+            repeat_image=False,
+            # The decoder copy has its own 1x1 convolutions for these maps, unused: SAM2 applies the stock ones when
+            # it encodes the frame, and they belong to the frozen features.
+            high_res_features=[features.stride4, features.stride8],
+        )
+        best = ious.argmax(-1)
+        rows = torch.arange(n, device=device)
+        return masks[rows, best].float(), ious[rows, best]
+
+    def upsample(self, logits: Float[Tensor, "*n a b"], size: tuple[int, int]) -> Float[Tensor, "*n h w"]:
+        """Bilinear resize of mask logits to (height, width) in pixels."""
+        batch = logits.shape[:-2]
+        flat = logits.reshape(-1, 1, *logits.shape[-2:]).float()
+        return F.interpolate(flat, size, mode="bilinear", align_corners=False)[:, 0].unflatten(0, batch)
+
+    @torch.no_grad()
+    def track(
+        self, features: FrameFeatures, key_masks: Mapping[int, Bool[Tensor, "o s s"]]
+    ) -> Float[Tensor, "o t s4 s4"]:
+        """Carry the masks of o objects on key frames over all t frames: forwards from the first key frame, then
+        backwards from it. Stock SAM2 with memory and its original decoder; logits at stride 4.
+
+        Key frames are conditioning frames: there SAM2 returns the given mask.
+        """
+        objects, total = len(next(iter(key_masks.values()))), len(features)
+        first = min(key_masks)
+        # Only the order of visits and the book of outputs are ours; SAM2 decides what memory to read.
+        book: dict[str, dict[int, dict]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+        for t in sorted(key_masks):
+            out = self.step(features[t : t + 1], t, objects, total, book, masks=key_masks[t][:, None].float())
+            book["cond_frame_outputs"][t] = out
+        for t in [*range(first, total), *range(first - 1, -1, -1)]:
+            if t not in key_masks:
+                out = self.step(features[t : t + 1], t, objects, total, book, reverse=t < first)
+                book["non_cond_frame_outputs"][t] = out
+        frames = book["cond_frame_outputs"] | book["non_cond_frame_outputs"]
+        return torch.stack([frames[t]["pred_masks"][:, 0] for t in range(total)], dim=1)
+
+    def step(
+        self,
+        features: FrameFeatures,
+        index: int,
+        objects: int,
+        total: int,
+        book: dict[str, dict[int, dict]],
+        masks: Float[Tensor, "o 1 s s"] | None = None,
+        reverse: bool = False,
+    ) -> dict[str, Tensor]:
+        """SAM2's `track_step` for several objects in one frame (n = 1) or in frames of their own (n = objects)."""
+        return self.sam.track_step(
+            frame_idx=index,
+            is_init_cond_frame=masks is not None,
+            point_inputs=None,
+            mask_inputs=masks,
+            output_dict=book,
+            num_frames=total,
+            track_in_reverse=reverse,
+            **stock_features(self.sam, features, objects),
+        )
+
+
+def stock_features(sam: SAM2Base, features: FrameFeatures, objects: int) -> dict[str, list]:
+    """Features as SAM2's own methods take them: flattened maps, sequence first, one column an object."""
+    maps = [features.stride4, features.stride8, features.stride16]
+    position = sam.image_encoder.neck.position_encoding
+    positions = [position(m[:1]).expand(len(m), -1, -1, -1) for m in maps]
+    repeat = objects // len(features)
+
+    def columns(m: Tensor) -> Tensor:
+        return m.repeat_interleave(repeat, 0).flatten(2).permute(2, 0, 1)
+
+    return {
+        "current_vision_feats": [columns(m) for m in maps],
+        "current_vision_pos_embeds": [columns(p) for p in positions],
+        "feat_sizes": [tuple(m.shape[-2:]) for m in maps],
+    }
+
+
+def to_square(masks: Bool[Tensor, "*n h w"] | UInt8[Tensor, "*n h w"], size: int) -> Bool[Tensor, "*n s s"]:
+    """Masks at SAM2's input size: share of each pixel covered, at least half."""
+    flat = masks.reshape(-1, 1, *masks.shape[-2:]).float()
+    resized = F.interpolate(flat, (size, size), mode="area" if size <= masks.shape[-1] else "nearest")
+    return (resized[:, 0] >= 0.5).unflatten(0, masks.shape[:-2])
+
+
+def build(sizes: config.Segmenter) -> SAM2Base:
+    """SAM2.1 of the given sizes, randomly initialised: the structure and flags of the packaged sam2.1 configurations.
+
+    Raises ValueError where SAM2's geometry cannot work at these sizes.
+    """
+    d, m, stride4 = sizes.dim, sizes.memory_dim, sizes.image_size // 4
+    if sizes.image_size % 32 or d % m or stride4 % sizes.windows[0]:
+        raise ValueError(
+            f"segmenter: image size {sizes.image_size} must divide by 32, dim {d} by memory_dim {m}, "
+            f"and the stride-4 grid {stride4} by the first window {sizes.windows[0]}"
+        )
+    grid = [sizes.image_size // 16] * 2
+
+    def rope(**kwargs) -> RoPEAttention:
+        return RoPEAttention(
+            rope_theta=10000.0, feat_sizes=grid, embedding_dim=d, num_heads=1, downsample_rate=1, dropout=0.0, **kwargs
+        )
+
+    def sine(features: int) -> PositionEmbeddingSine:
+        return PositionEmbeddingSine(num_pos_feats=features, normalize=True, scale=None, temperature=10000)
+
+    trunk = Hiera(
+        embed_dim=sizes.embed,
+        num_heads=1,
+        stages=sizes.stages,
+        global_att_blocks=sizes.global_blocks,
+        window_pos_embed_bkg_spatial_size=(7, 7),
+        window_spec=sizes.windows,
+    )
+    neck = FpnNeck(
+        position_encoding=sine(d),
+        d_model=d,
+        backbone_channel_list=[sizes.embed * 2**i for i in (3, 2, 1, 0)],
+        fpn_top_down_levels=[2, 3],
+        fpn_interp_model="nearest",
+    )
+    attention = MemoryAttentionLayer(
+        activation="relu",
+        dim_feedforward=2048 if d == 256 else 4 * d,
+        dropout=0.0,
+        pos_enc_at_attn=False,
+        self_attention=rope(),
+        d_model=d,
+        pos_enc_at_cross_attn_keys=True,
+        pos_enc_at_cross_attn_queries=False,
+        cross_attention=rope(rope_k_repeat=True, kv_in_dim=m),
+    )
+    memory = MemoryEncoder(
+        out_dim=m,
+        in_dim=d,
+        position_encoding=sine(m),
+        mask_downsampler=MaskDownSampler(embed_dim=d, kernel_size=3, stride=2, padding=1),
+        fuser=Fuser(CXBlock(dim=d, kernel_size=7, padding=3, layer_scale_init_value=1e-6, use_dwconv=True), 2),
+    )
+    return SAM2Base(
+        image_encoder=ImageEncoder(trunk=trunk, neck=neck, scalp=1),
+        memory_attention=MemoryAttention(d_model=d, pos_enc_at_input=True, layer=attention, num_layers=4 if d == 256 else 2),
+        memory_encoder=memory,
+        num_maskmem=sizes.num_maskmem,
+        image_size=sizes.image_size,
+        sigmoid_scale_for_mem_enc=20.0,
+        sigmoid_bias_for_mem_enc=-10.0,
+        use_mask_input_as_output_without_sam=True,
+        directly_add_no_mem_embed=True,
+        no_obj_embed_spatial=True,
+        use_high_res_features_in_sam=True,
+        multimask_output_in_sam=True,
+        iou_prediction_use_sigmoid=True,
+        use_obj_ptrs_in_encoder=True,
+        add_tpos_enc_to_obj_ptrs=True,
+        proj_tpos_enc_in_obj_ptrs=True,
+        use_signed_tpos_enc_to_obj_ptrs=True,
+        only_obj_ptrs_in_the_past_for_eval=True,
+        pred_obj_scores=True,
+        pred_obj_scores_mlp=True,
+        fixed_no_obj_ptr=True,
+        multimask_output_for_tracking=True,
+        use_multimask_token_for_obj_ptr=True,
+        multimask_min_pt_num=0,
+        multimask_max_pt_num=1,
+        use_mlp_for_obj_ptr_proj=True,
+        sam_mask_decoder_extra_args={
+            "dynamic_multimask_via_stability": True,
+            "dynamic_multimask_stability_delta": 0.05,
+            "dynamic_multimask_stability_thresh": 0.98,
+        },
+    )

@@ -1,0 +1,144 @@
+"""The typed values at each seam: clips in, samples to a system, predictions out. Nothing else lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+CaptionType = Literal["single", "multi", "unidirectional", "bidirectional", "undefined"]
+RLE = dict[str, Any]  # COCO run lengths: {"size": [h, w], "counts": str}
+
+
+class Role(StrEnum):
+    """Who an object is in an interaction. Every expression has an actor; only directed interactions have a target."""
+
+    ACTOR = "actor"
+    TARGET = "target"
+
+
+class DataError(ValueError):
+    """Bad input data. The message names the file, the id and both numbers."""
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """Random access to RGB frames: a uint8 array (t h w 3), or anything that decodes frame i on demand."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """One referring expression of a clip.
+
+    `actor` and `target` are keys into `Clip.masks`; several keys mean their union. `target` is None unless the
+    expression describes a directed interaction (InterRVOS-127K: caption type "unidirectional").
+    """
+
+    id: str
+    text: str
+    caption_type: CaptionType
+    actor: tuple[str, ...]
+    target: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise DataError(f"expression {self.id}: empty text")
+        if self.caption_type not in get_args(CaptionType):
+            raise DataError(f"expression {self.id}: caption type {self.caption_type!r}, not one of {get_args(CaptionType)}")
+        if not self.actor:
+            raise DataError(f"expression {self.id} ({self.text!r}): no actor")
+        if self.target is not None and not self.target:
+            raise DataError(f"expression {self.id} ({self.text!r}): target is an empty list; use null for 'no target'")
+
+    @property
+    def is_interaction(self) -> bool:
+        """True when a target mask is due: the expressions InterRVOS-Actor and InterRVOS-Target score."""
+        return self.target is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A video with its expressions and masks, validated once, frames decoded on demand.
+
+    `masks` maps a mask key to one RLE (or None: object absent) per frame, by position in `frame_names`.
+    """
+
+    id: str
+    frames: Frames
+    frame_names: tuple[str, ...]
+    size: tuple[int, int]  # height, width in pixels
+    expressions: tuple[Expression, ...] = ()
+    masks: Mapping[str, Sequence[RLE | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.frames) != len(self.frame_names):
+            raise DataError(f"clip {self.id}: {len(self.frames)} frames, {len(self.frame_names)} frame names")
+        if not self.frame_names:
+            raise DataError(f"clip {self.id}: no frames")
+        ids = [expression.id for expression in self.expressions]
+        if len(ids) != len(set(ids)):
+            raise DataError(f"clip {self.id}: duplicate expression ids in {ids}")
+        for expression in self.expressions:
+            for key in (*expression.actor, *(expression.target or ())):
+                if key not in self.masks:
+                    raise DataError(f"clip {self.id}, expression {expression.id}: no mask {key!r}")
+                if len(self.masks[key]) != len(self.frame_names):
+                    raise DataError(
+                        f"clip {self.id}, mask {key}: {len(self.masks[key])} entries for {len(self.frame_names)} frames"
+                    )
+
+    def __len__(self) -> int:
+        return len(self.frame_names)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a system trains on: some frames of one clip and some of its expressions, with masks by role.
+
+    Rows of `masks[Role.TARGET]` are all False for expressions without a target; `Expression.target` tells which.
+    """
+
+    clip_id: str
+    indices: tuple[int, ...]  # positions of the frames in the clip
+    frames: UInt8[np.ndarray, "t h w 3"]
+    expressions: tuple[Expression, ...]
+    masks: Mapping[Role, Bool[np.ndarray, "e t h w"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Masks for one expression over every frame of its clip.
+
+    Three states, never mixed: a role the system does not support is not a key of `masks`; a role predicted empty is
+    all False; a prediction that is missing altogether is an error for whoever scores it.
+    """
+
+    clip_id: str
+    expression_id: str
+    masks: Mapping[Role, Bool[np.ndarray, "t h w"]]
+    answer: str = ""  # what the language model wrote, where there is one
+
+
+class System(Protocol):
+    """Anything that turns a clip and expressions into masks: ReVIOSa, or a baseline."""
+
+    roles: tuple[Role, ...]
+
+    def collate(self, samples: Sequence[Sample]) -> Any:
+        """Samples to the system's own batch."""
+        ...
+
+    def training_losses(self, batch: Any) -> dict[str, Any]:
+        """Named scalar loss tensors, already weighted: their sum is what is minimised."""
+        ...
+
+    def segment(self, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
+        """One prediction per expression, in order, over all frames of the clip."""
+        ...

@@ -1,0 +1,149 @@
+"""MLflow: what each run was and what it gave. The only `import mlflow`; nothing in the pipeline reads it back.
+
+    with tracking.run("train@full", params=profile, inputs={"train": "data/train"}, parent="ablation tiny") as run:
+        fit(system, clips, profile.train, log=run.log)
+        run.figure(figure, "attention.png")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import
+
+import mlflow
+import pandas as pd
+from filelock import FileLock
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+
+EXPERIMENT = "reviosa"
+GROUP = "reviosa.group"
+
+
+def project_root() -> Path:
+    """Where the store lives: DVC's root inside a stage (a copy of the project has its own), else this checkout."""
+    return Path(os.environ.get("DVC_ROOT") or Path(__file__).parents[1]).resolve()
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI when the user has set one, else SQLite at the project root, whatever the current folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The active run: somewhere to put numbers, figures, tables and files."""
+
+    id: str
+
+    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Metrics at a step. MLflow allows no `&` in names: `J&F` is stored as `JF`."""
+        mlflow.log_metrics({name.replace("&", ""): float(value) for name, value in metrics.items()}, step=step)
+
+    def figure(self, figure: Figure, name: str) -> None:
+        """A matplotlib figure as artifact `name` (with its extension)."""
+        mlflow.log_figure(figure, name)
+
+    def table(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]], name: str) -> None:
+        """Rows as a table that MLflow's page shows; `name` without extension."""
+        mlflow.log_table(rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows)), f"{name}.json")
+
+    def artifact(self, path: str | Path, folder: str | None = None) -> None:
+        """A file, or a folder with all it holds. Not for weights of gigabytes: DVC keeps those."""
+        (mlflow.log_artifacts if Path(path).is_dir() else mlflow.log_artifact)(str(path), folder)
+
+
+@contextmanager
+def run(
+    stage: str,
+    *,
+    params: Any = None,
+    inputs: Mapping[str, str | Path] | None = None,
+    parent: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Iterator[Run]:
+    """A run of `stage`, FINISHED when the block ends and FAILED when it raises.
+
+    params: mappings and pydantic models, nested at will; logged once, flattened to dotted names.
+    inputs: name -> file or folder; tagged with the md5 that dvc.lock gives it.
+    parent: a group's name; runs of one group, in any process, are children of one parent run, made when first asked for.
+    """
+    flat = flatten(params)
+    described = _git() | {f"md5.{name}": md5(path) for name, path in (inputs or {}).items()} | dict(tags or {})
+    described["mlflow.source.name"] = described["dvc.stage"] = os.environ.get("DVC_STAGE", stage)
+    described["params.hash"] = hashlib.md5(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
+    mlflow.set_tracking_uri(tracking_uri())
+    for name in ("alembic", "mlflow"):  # their INFO lines would fill the first notebook
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # One process makes the database, the experiment and the parent; the others wait for it, then find them.
+    with FileLock(project_root() / "mlflow.db.lock"):
+        experiment = _experiment()
+        parent_id = _parent(experiment, parent) if parent else None
+    with mlflow.start_run(
+        experiment_id=experiment, run_name=stage, parent_run_id=parent_id, tags=described
+    ) as active:
+        names = sorted(flat)
+        for start in range(0, len(names), 100):  # a server takes at most 100 parameters in one call
+            mlflow.log_params({name: flat[name] for name in names[start : start + 100]})
+        yield Run(active.info.run_id)
+
+
+def flatten(params: Any, prefix: str = "") -> dict[str, str]:
+    """Nested mappings and pydantic models to dotted names; everything below them to text (JSON where it is a list)."""
+    params = params.model_dump(mode="json") if hasattr(params, "model_dump") else params
+    if isinstance(params, Mapping):
+        items = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in params.items()]
+        return {name: value for part in items for name, value in part.items()}
+    if params is None and not prefix:
+        return {}
+    return {prefix: params if isinstance(params, str) else json.dumps(params, default=str)}
+
+
+def md5(path: str | Path) -> str:
+    """The md5 that DVC writes for a file or a folder (`.dir` at its end), so that a run can be matched with dvc.lock."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+        listing = [{"md5": md5(file), "relpath": name} for name, file in files]
+        return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()
+
+
+def _experiment() -> str:
+    found = mlflow.get_experiment_by_name(EXPERIMENT)
+    if found:
+        return found.experiment_id
+    # A server keeps artifacts where it likes; for our own file, beside it rather than in the current folder.
+    own = tracking_uri() == f"sqlite:///{project_root() / 'mlflow.db'}"
+    return mlflow.create_experiment(EXPERIMENT, (project_root() / "mlruns").as_uri() if own else None)
+
+
+def _parent(experiment: str, group: str) -> str:
+    client = MlflowClient()
+    found = client.search_runs([experiment], f"tags.`{GROUP}` = '{group}'", max_results=1)
+    if found:
+        return found[0].info.run_id
+    made = client.create_run(experiment, run_name=group, tags={GROUP: group, "mlflow.source.name": group} | _git())
+    client.set_terminated(made.info.run_id)  # it holds its children together and runs nothing itself
+    return made.info.run_id
+
+
+def _git() -> dict[str, str]:
+    """Commit and whether tracked files differ from it; nothing outside a repository."""
+    ask = ["git", "-C", str(project_root())]
+    head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True)
+    if head.returncode:
+        return {}
+    status = subprocess.run([*ask, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True)
+    return {"mlflow.source.git.commit": head.stdout.strip(), "git.dirty": str(bool(status.stdout.strip()))}

@@ -1,0 +1,183 @@
+"""One training loop, for the two pretrainings and the fine-tuning alike: resumable, atomic, deterministic.
+
+Everything random in a step comes from (seed, step), so a run that was interrupted and resumed equals one that was not,
+bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from reviosa_core.config import Loop
+
+Log = Callable[[dict[str, float], int], None]
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or gradient is not finite. The last good checkpoint is untouched."""
+
+
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """Learning-rate factor: linear from 0 over the `warmup` share of the steps, then half a cosine to 0."""
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def fit(
+    module: nn.Module,
+    losses: Callable[[nn.Module, int], dict[str, Tensor]],
+    groups: Iterable[dict[str, Any]],
+    loop: Loop,
+    *,
+    folder: Path,
+    seed: int,
+    fingerprint: str = "",
+    log: Log | None = None,
+    log_every: int = 10,
+    label: str = "training",
+    stop_after: int | None = None,
+) -> None:
+    """Minimise the sum of `losses(module, micro_step)` and leave the result in `module`.
+
+    `losses` is given the prepared module and the number of the micro-batch, counted over the whole run (`accumulate` of
+    them make a step); it must draw all randomness from that number, or from torch's global generator, which is seeded
+    by it. `groups` are AdamW parameter groups. `folder` gets `checkpoint.pt` every `loop.checkpoint_every` steps, written
+    atomically, and `history.csv`; an interrupted run found there is continued when it has the same `fingerprint` (say what
+    the result depends on: parameters, inputs), and replaced when not. `log(metrics, step)` is called every `log_every`
+    steps. `stop_after` ends early, as an interruption would (for tests).
+
+    Raises TrainingDiverged when a loss or the gradient norm is not finite.
+    """
+    accelerator = Accelerator(
+        mixed_precision="bf16" if torch.cuda.is_available() else "no",
+        gradient_accumulation_steps=loop.accumulate,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, history = folder / "checkpoint.pt", folder / "history.csv"
+    module.to(accelerator.device)
+    groups = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
+    optimizer = torch.optim.AdamW(groups, betas=loop.betas, weight_decay=loop.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, loop.steps, loop.warmup))
+    start = _resume(checkpoint, fingerprint, module, optimizer, schedule, accelerator.device)
+    rows = _read_history(history, start)
+    prepared, optimizer = accelerator.prepare(module, optimizer)
+    trainable = [p for p in module.parameters() if p.requires_grad]
+
+    module.train()
+    progress = tqdm(
+        range(start, loop.steps),
+        initial=start,
+        total=loop.steps,
+        desc=label,
+        mininterval=10,
+        disable=not accelerator.is_main_process,
+    )
+    for step in progress:
+        optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, float] = {}
+        for part in range(loop.accumulate):
+            micro = step * loop.accumulate + part
+            set_seed(hash((seed, micro, accelerator.process_index)) % 2**32)
+            with accelerator.autocast():
+                terms = losses(prepared, micro)
+            loss = torch.stack(list(terms.values())).sum()
+            for name, term in terms.items():
+                totals[name] = totals.get(name, 0.0) + float(term.detach()) / loop.accumulate
+            if not torch.isfinite(loss):
+                raise TrainingDiverged(_epitaph(totals, step, checkpoint))
+            accelerator.backward(loss / loop.accumulate)
+        norm = nn.utils.clip_grad_norm_(trainable, loop.clip_norm)
+        if not torch.isfinite(norm):
+            raise TrainingDiverged(_epitaph({**totals, "gradient norm": float(norm)}, step, checkpoint))
+        optimizer.step()
+        schedule.step()
+
+        done = step + 1
+        if done % log_every == 0 or done == loop.steps:
+            metrics = {"loss": sum(totals.values()), **totals, "gradient_norm": float(norm)}
+            metrics["learning_rate"] = schedule.get_last_lr()[0]
+            rows.append({"step": done, **metrics})
+            progress.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
+            if log and accelerator.is_main_process:
+                log(metrics, done)
+        due = done % loop.checkpoint_every == 0 or done == loop.steps
+        if due and accelerator.is_main_process:
+            _save(checkpoint, done, fingerprint, module, optimizer, schedule)
+            _write_history(history, rows)
+        if stop_after is not None and done == stop_after:
+            return
+    module.eval()
+
+
+def _epitaph(totals: dict[str, float], step: int, checkpoint: Path) -> str:
+    state = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint was written yet"
+    return f"step {step}: loss is not finite ({totals}); {state}"
+
+
+def _trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """What training can change: trainable parameters. The frozen rest comes back from the backbones."""
+    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _save(path: Path, step: int, fingerprint: str, module: nn.Module, optimizer: Any, schedule: Any) -> None:
+    state = {
+        "step": step,
+        "fingerprint": fingerprint,
+        "module": _trained_state(module),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+    }
+    state["schedule"].pop("lr_lambdas", None)  # functions: not data
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def _resume(
+    path: Path, fingerprint: str, module: nn.Module, optimizer: Any, schedule: Any, device: torch.device
+) -> int:
+    """Steps done so far: 0 without a checkpoint, or with one of another run."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location=device, weights_only=True)
+    expected = _trained_state(module)
+    if state["fingerprint"] != fingerprint or state["module"].keys() != expected.keys():
+        print(f"{path} belongs to a run with other parameters or inputs: starting anew")
+        return 0
+    with torch.no_grad():
+        for name, value in expected.items():
+            value.copy_(state["module"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
+    return state["step"]
+
+
+def _read_history(path: Path, start: int) -> list[dict[str, Any]]:
+    if not path.exists() or not start:
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if int(row["step"]) <= start]
+
+
+def _write_history(path: Path, rows: list[dict[str, Any]]) -> None:
+    partial = path.with_suffix(".partial")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)

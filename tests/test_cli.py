@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from reviosa_core import cli, masks
+from reviosa_core.data.interrvos import read
+from reviosa_core.data.video import open_video
+from reviosa_core.schema import Clip, Expression, Prediction, Role
+
+T, H, W = 11, 24, 36
+
+
+class Halves:
+    """A system that calls the left half the actor and the lower half the target."""
+
+    roles = (Role.ACTOR, Role.TARGET)
+
+    def segment(self, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
+        actor, target = np.zeros((2, len(clip), *clip.size), dtype=bool)
+        actor[:, :, : clip.size[1] // 2] = True
+        target[:3, clip.size[0] // 2 :] = True
+        return [
+            Prediction(clip.id, e.id, {Role.ACTOR: actor, Role.TARGET: target}, "it is [SEG_ACT] and [SEG_TAR]")
+            for e in expressions
+        ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "clip").mkdir()
+    for i in range(T):
+        Image.new("RGB", (W, H), (60, 60, 60)).save(tmp_path / "clip" / f"{i:03d}.png")
+    return tmp_path / "clip"
+
+
+def reviosa(*words: object):
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def predict(video: Path, tmp_path: Path, text: str = "a pushing b", **more: object):
+    options = {"checkpoint": tmp_path, "out": tmp_path / "out"} | more
+    return reviosa("predict", "--video", video, "--text", text, *(w for k, v in options.items() for w in (f"--{k}", v)))
+
+
+def test_predict_writes_everything(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli, "_load", lambda checkpoint, device: Halves())
+    result = predict(folder, tmp_path)
+    assert result.exit_code == 0, result.output
+    assert f"actor: in {T} of {T} frames, 50.0 %" in result.output and f"target: in 3 of {T} frames" in result.output
+
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["masks", "overlay.mp4", "prediction.json", "sheet.png"]
+    overlay = open_video(out / "overlay.mp4")
+    assert len(overlay.frames) == T and overlay.size == (H, W)
+    left, right = overlay.frames[9][:, : W // 2 - 4], overlay.frames[9][:, W // 2 + 4 :]
+    assert left[..., 2].mean() > left[..., 0].mean() + 40 and np.ptp(right.mean(axis=(0, 1))) < 12  # blue, and grey
+    mask = np.array(Image.open(out / "masks" / "actor" / "004.png"))
+    assert set(np.unique(mask[:, : W // 2])) == {255} and set(np.unique(mask[:, W // 2 :])) == {0}
+    assert len(list((out / "masks" / "target").iterdir())) == T
+    about = json.loads((out / "prediction.json").read_text())
+    assert (about["text"], about["roles"], about["size"]) == ("a pushing b", ["actor", "target"], [H, W])
+    assert about["frames"][:2] == ["000", "001"] and about["answer"].startswith("it is")
+    assert [masks.decode(rle, (H, W)).sum() for rle in about["masks"]["target"]] == [H * W // 2] * 3 + [0] * (T - 3)
+
+    for path in list(folder.iterdir())[5:]:
+        path.unlink()
+    assert predict(folder, tmp_path, fps=6.0).exit_code == 0, "an earlier prediction is replaced"
+    assert len(list((out / "masks" / "target").iterdir())) == 5, "as a whole"
+    assert open_video(out / "overlay.mp4").fps == 6
+
+
+def test_wrong_input_is_one_line(folder: Path, tmp_path: Path):
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty").mkdir()
+    for video, more, message in [
+        (tmp_path / "nowhere", {}, "nowhere: no such file or folder"),
+        (tmp_path / "text.mp4", {}, "text.mp4: unreadable video"),
+        (tmp_path / "empty", {}, "empty: no .jpg"),
+        (folder, {"text": " "}, "--text is empty"),
+        (folder, {"checkpoint": tmp_path / "none"}, "none: no such folder"),
+        (folder, {"out": folder}, "not an earlier prediction"),
+        (folder, {"out": tmp_path / "text.mp4"}, "not an earlier prediction"),
+    ]:
+        result = predict(video, tmp_path, **more)
+        assert result.exit_code == 2 and message in result.stderr, result.output
+        assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and not result.stdout
+
+
+def test_a_folder_that_is_no_checkpoint(folder: Path, tmp_path: Path):
+    result = predict(folder, tmp_path, checkpoint=tmp_path / "clip")
+    assert result.exit_code == 2 and "clip" in result.stderr and result.stderr.count("\n") == 1, result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_intershapes(tmp_path: Path, root: Path):
+    smoke = (root / "params.yaml").read_text().replace("profile: tiny", "profile: smoke", 1)
+    (tmp_path / "params.yaml").write_text(smoke)
+    words = ("data", "intershapes", tmp_path / "made", "--split", "shift", "--clips", 2, "--params")
+    result = reviosa(*words, tmp_path / "params.yaml")
+    assert result.exit_code == 0, result.output
+    assert len(read(tmp_path / "made" / "shift")) == 2
+    result = reviosa(*words, tmp_path / "nowhere.yaml")
+    assert result.exit_code == 2 and "nowhere.yaml" in result.stderr and result.stderr.count("\n") == 1
+    (tmp_path / "made" / "test").mkdir()
+    result = reviosa("data", "intershapes", tmp_path / "made", "--split", "test", "--params", tmp_path / "params.yaml")
+    assert result.exit_code == 2 and "not InterShapes" in result.stderr
+
+
+def test_help_is_quick_and_teaches():
+    loaded = "import sys, reviosa_core.cli; print([m for m in ('torch', 'numpy', 'mlflow', 'av') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", "heavy imports wait until a command needs them"
+    assert "reviosa predict --video" in " ".join(reviosa("predict", "--help").output.split())

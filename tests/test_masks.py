@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from reviosa_core import masks
+from reviosa_core.schema import Clip, DataError, Expression
+
+MASK = np.array([[0, 1], [1, 1], [0, 0]], dtype=bool)  # down the columns: 0 1 0 1 1 0, so runs of 1 1 1 2 1
+
+
+def test_rle_is_cocos():
+    # COCO stores runs from the fourth on as differences to the run two before: 1 1 1 (2 - 1) (1 - 1).
+    assert masks.encode(MASK) == {"size": [3, 2], "counts": "11110"}
+
+
+@pytest.mark.parametrize("counts", ["11110", b"11110", [1, 1, 1, 2, 1]])
+def test_decode_reads_text_bytes_and_lists(counts):
+    out = masks.decode({"size": [3, 2], "counts": counts}, (3, 2))
+    assert out.dtype == bool and (out == MASK).all()
+
+
+def test_decode_none_is_an_absent_object():
+    assert masks.decode(None, (3, 2)).shape == (3, 2) and not masks.decode(None, (3, 2)).any()
+
+
+def test_round_trip():
+    mask = np.random.default_rng(0).random((7, 11)) < 0.5
+    assert (masks.decode(masks.encode(mask), (7, 11)) == mask).all()
+
+
+def test_decode_names_both_sizes():
+    with pytest.raises(DataError, match=r"\(3, 2\).*\(2, 3\)"):
+        masks.decode(masks.encode(MASK), (2, 3))
+
+
+@pytest.fixture
+def clip():
+    other = ~MASK
+    rles = {"a": [masks.encode(MASK), None, masks.encode(other)], "b": [masks.encode(other), None, None]}
+    frames = np.zeros((3, 3, 2, 3), np.uint8)
+    return Clip("c", frames, ("0", "1", "2"), (3, 2), (Expression("0", "it", "single", ("a",)),), rles)
+
+
+def test_union_over_keys_and_frames(clip):
+    assert masks.union(clip, ("a", "b")).sum(axis=(1, 2)).tolist() == [6, 0, 3]
+    picked = masks.union(clip, ("a",), [2, 0])
+    assert (picked == np.stack([~MASK, MASK])).all()
+
+
+@pytest.mark.parametrize("keys", [None, ()])
+def test_union_of_nothing_is_empty(clip, keys):
+    assert masks.union(clip, keys).shape == (3, 3, 2) and not masks.union(clip, keys).any()
+
+
+def test_union_names_clip_mask_and_frame(clip):
+    wrong = Clip("c", clip.frames, ("0", "1", "2"), (2, 3), (), clip.masks)
+    with pytest.raises(DataError, match="clip c, mask a, frame 2: .*"):
+        masks.union(wrong, ("a",), [2])
+
+
+def test_area_resize_cuts_pixels():
+    # Three pixels on two cells: each cell is 1.5 pixels wide, the middle pixel is shared.
+    assert masks.area_resize(np.array([[True, False, False]]), (1, 2)) == pytest.approx(np.array([[2 / 3, 0]]))
+    assert masks.area_resize(np.array([[False, True, False]]), (1, 2)) == pytest.approx(np.array([[1 / 3, 1 / 3]]))
+
+
+@pytest.mark.parametrize("size", [(2, 3), (5, 7), (1, 1), (9, 13)])
+def test_area_resize_keeps_the_covered_share(size):
+    mask = np.random.default_rng(1).random((2, 4, 5, 7)) < 0.5
+    out = masks.area_resize(mask, size)
+    assert out.shape == (2, 4, *size) and out.dtype == np.float32
+    assert out.mean(axis=(2, 3)) == pytest.approx(mask.mean(axis=(2, 3)), abs=1e-6)
+
+
+def test_area_resize_of_whole_cells_is_the_mean():
+    mask = np.random.default_rng(2).random((6, 10)) < 0.5
+    assert masks.area_resize(mask, (3, 2)) == pytest.approx(mask.reshape(3, 2, 2, 5).mean(axis=(1, 3)), abs=1e-6)
