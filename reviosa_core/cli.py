@@ -1,4 +1,4 @@
-"""The command `reviosa`. Wrong input ends in one line and exit code 2; heavy imports wait until a command needs them."""
+"""The command `reviosa`. Wrong input ends in one line and exit code 2; heavy imports wait until they are needed."""
 
 from __future__ import annotations
 
@@ -33,16 +33,22 @@ def predict(
     video: Annotated[Path, typer.Option(help="A video file, or a folder of .jpg/.png frames.")],
     text: Annotated[str, typer.Option(help="Who does what, or to whom: 'the man leading the horse'.")],
     checkpoint: Annotated[Path, typer.Option(help="A trained model's folder, as stage train leaves it.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write; by default runs/predict/<name of the video>.")] = None,
-    fps: Annotated[float | None, typer.Option(min=0.1, help="Speed of overlay.mp4; by default the video's own.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; by default a GPU where there is one.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; by default runs/predict/<name of the video>.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Speed of overlay.mp4; by default the video's own.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 ...; by default a GPU where there is one.")
+    ] = None,
 ) -> None:
     """Segment the actor, and the target where the sentence has one, in your own video.
 
     Writes overlay.mp4 and sheet.png (actor blue, target orange), masks/<role>/<frame>.png (0 or 255),
     and prediction.json: the model's answer, and run lengths (COCO) of every mask.
 
-    Example: [bold]reviosa predict --video clip.mp4 --text "the dog pulling the man" --checkpoint runs/tiny/train/full[/]
+    Example: [bold]reviosa predict --video clip.mp4 --text "a dog pulling a man" --checkpoint runs/tiny/train/full[/]
 
     A model of the tiny profile has seen moving shapes only: it runs on real scenes, but knows nothing about them.
     """
@@ -75,7 +81,9 @@ def intershapes(
     split: Annotated[Literal["train", "val", "test", "shift"], typer.Option(help="shift: unseen looks, for transfer.")],
     clips: Annotated[int | None, typer.Option(min=1, help="How many; by default the profile's number.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="By default the profile's.")] = None,
-    params: Annotated[Path, typer.Option(help="Its active profile gives frame size and all else.")] = Path("params.yaml"),
+    params: Annotated[Path, typer.Option(help="Its active profile gives frame size and all else.")] = Path(
+        "params.yaml"
+    ),
 ) -> None:
     """Write InterShapes: clips of moving shapes in which only the motion tells who acts on whom.
 
@@ -121,11 +129,11 @@ def _write(out: Path, clip: Clip, prediction: Prediction, fps: float, origin: Ma
         (out / "masks" / role).mkdir(parents=True)
         for name, mask in zip(clip.frame_names, masks, strict=True):
             Image.fromarray(mask.astype(np.uint8) * 255).save(out / "masks" / role / f"{name}.png")
-    painted = (_paint(clip.frames[i], {r: m[i] for r, m in prediction.masks.items()}) for i in range(len(clip)))
+    frames = np.stack([clip.frames[i] for i in range(len(clip))])
+    painted = (_paint(frame, {r: m[i] for r, m in prediction.masks.items()}) for i, frame in enumerate(frames))
     write_mp4(out / "overlay.mp4", painted, fps)
-    shown = np.linspace(0, len(clip) - 1, min(SHEET, len(clip))).round().astype(int).tolist()
-    rows = {"prediction": {role: masks[shown] for role, masks in prediction.masks.items()}}
-    plots.save(plots.overlay(np.stack([clip.frames[i] for i in shown]), rows, origin["text"], SHEET), out / "sheet.png")
+    sheet = plots.overlay(frames, {"prediction": prediction.masks}, origin["text"], columns=SHEET)
+    plots.save(sheet, out / "sheet.png")
     about = {
         **origin,
         "answer": prediction.answer,

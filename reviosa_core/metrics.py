@@ -11,10 +11,10 @@ The tables these functions read have one row per (video, expression, role), as `
     J_present, F_present  mean over the present frames; NaN without any
     emitted               the predicted mask is not empty in some frame
     J_cross               J of this role's prediction with the *other* role's ground truth; NaN without a target
-    overlap               mean IoU of the predicted actor with the predicted target, 0 where both are empty; NaN if
-    overlap_true          either is undefined; the same for the ground truth
+    overlap               mean IoU of the predicted actor with the predicted target, 0 on frames where both are empty
+    overlap_true          the same for the ground truth; both are NaN without a target, or without the target role
     inverse               id of the expression it is paired with (same objects, roles swapped), or None
-    J_inverse             J of this role's prediction with the inverse expression's prediction for the other role
+    J_inverse             J of this role's prediction with the other role's of the inverse expression; NaN without one
 
 Rates and scores come out in percent, each with its number of observations `n` and a 95 % bootstrap `interval` over
 videos (None for fewer than two videos or no resamples). None as a whole: the system does not support the role.

@@ -223,7 +223,7 @@ def dataset_statistics(clips: Iterable[Clip], fps: float | None = None) -> Figur
             (axes[1], objects, "objects per clip"),
             (axes[2], per_clip, "expressions per clip"),
         ):
-            axis.hist(values, bins=_bins(values), color=PALETTE[0], rwidth=0.9)
+            axis.hist(values, bins=_bins(np.array(values)), color=PALETTE[0], rwidth=0.9)
             for side in (axis.xaxis, axis.yaxis):
                 side.set_major_locator(MaxNLocator(5, integer=True))
             axis.set_title(title)
@@ -243,7 +243,7 @@ def dataset_statistics(clips: Iterable[Clip], fps: float | None = None) -> Figur
 def attention_vs_quality(
     mass: Float[np.ndarray, "n l"],
     quality: Float[np.ndarray, " n"],
-    edges: Sequence[float] = (0, 0.3, 0.5, 0.7, 1),
+    edges: Sequence[float] = (0.0, 0.3, 0.5, 0.7, 1.0),
 ) -> Figure:
     """The paper's Fig. A1: mean attention inside the ground-truth mask by layer, for samples grouped by their J&F.
 
@@ -278,11 +278,12 @@ def _spread(frames: int, columns: int) -> list[int]:
     return sorted({int(round(i)) for i in np.linspace(0, frames - 1, min(columns, frames))})
 
 
-def _bins(values: Sequence[float]) -> np.ndarray:
+def _bins(values: np.ndarray) -> np.ndarray:
     """Bins centred on whole numbers while those are few, with an empty one at each end; else twelve equal ones."""
-    low, high = min(values), max(values)
-    whole = all(float(value).is_integer() for value in values)
-    return np.arange(low - 1.5, high + 2) if whole and high - low < 20 else np.linspace(low, high or 1, 13)
+    low, high = values.min(), values.max()
+    if (values % 1 == 0).all() and high - low < 20:
+        return np.arange(low - 1.5, high + 2)
+    return np.linspace(low, high, 13)
 
 
 def _strips(frames: np.ndarray, labels: Sequence[str], shown: Sequence[int], title: str) -> tuple[Figure, np.ndarray]:

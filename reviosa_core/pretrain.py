@@ -257,7 +257,7 @@ class VisionPretraining(nn.Module):
     def __init__(self, model: mllm.Mllm, clips: Sequence[intershapes.Scene], phase: config.Phase, seed: int) -> None:
         super().__init__()
         self.model, self.clips, self.phase, self.seed = model, clips, phase, seed
-        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.scale = nn.Parameter(torch.tensor(2.0))  # log of the logits' temperature
         self.geometry = nn.Linear(model.width, 5)  # x, y of the centre of what is here; its share; own column and row
 
     def forward(self, micro: int) -> dict[str, Tensor]:
@@ -284,7 +284,9 @@ class VisionPretraining(nn.Module):
         error = (self.geometry(seen) - where).square()
         there = where[..., 2:3]  # centres count where something is
         position = ((error[..., :2] * there).sum() / there.sum() + error[..., 2:].mean()) * 10
-        return {"vision tags": tags, "vision position": position}
+        # Visual tokens of a word embedding's size, so that the decoder's layers can move both alike.
+        size = (seen.square().mean(-1) - names.detach().square().mean()).square().mean()
+        return {"vision tags": tags, "vision position": position, "vision size": size}
 
 
 class ReadingPretraining(nn.Module):

@@ -126,6 +126,7 @@ class Prediction:
     answer: str = ""  # what the language model wrote, where there is one
 
 
+@runtime_checkable
 class System(Protocol):
     """Anything that turns a clip and expressions into masks: ReVIOSa, or a baseline."""
 

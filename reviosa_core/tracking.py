@@ -1,8 +1,8 @@
 """MLflow: what each run was and what it gave. The only `import mlflow`; nothing in the pipeline reads it back.
 
-    with tracking.run("train@full", params=profile, inputs={"train": "data/train"}, parent="ablation tiny") as run:
-        fit(system, clips, profile.train, log=run.log)
-        run.figure(figure, "attention.png")
+with tracking.run("train@full", params=profile, inputs={"train": "data/train"}, parent="ablation tiny") as run:
+    fit(system, clips, profile.train, log=run.log)
+    run.figure(figure, "attention.png")
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def run(
 
     params: mappings and pydantic models, nested at will; logged once, flattened to dotted names.
     inputs: name -> file or folder; tagged with the md5 that dvc.lock gives it.
-    parent: a group's name; runs of one group, in any process, are children of one parent run, made when first asked for.
+    parent: a group's name; runs of one group, in any process, are children of one parent run (made when missing).
     """
     flat = flatten(params)
     described = _git() | {f"md5.{name}": md5(path) for name, path in (inputs or {}).items()} | dict(tags or {})
@@ -89,9 +89,7 @@ def run(
     with FileLock(project_root() / "mlflow.db.lock"):
         experiment = _experiment()
         parent_id = _parent(experiment, parent) if parent else None
-    with mlflow.start_run(
-        experiment_id=experiment, run_name=stage, parent_run_id=parent_id, tags=described
-    ) as active:
+    with mlflow.start_run(experiment_id=experiment, run_name=stage, parent_run_id=parent_id, tags=described) as active:
         names = sorted(flat)
         for start in range(0, len(names), 100):  # a server takes at most 100 parameters in one call
             mlflow.log_params({name: flat[name] for name in names[start : start + 100]})
@@ -110,7 +108,7 @@ def flatten(params: Any, prefix: str = "") -> dict[str, str]:
 
 
 def md5(path: str | Path) -> str:
-    """The md5 that DVC writes for a file or a folder (`.dir` at its end), so that a run can be matched with dvc.lock."""
+    """The md5 that DVC writes for a file or a folder (`.dir` at its end), to match a run with dvc.lock."""
     path = Path(path)
     if path.is_dir():
         files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())

@@ -47,7 +47,7 @@ def layer(name: str) -> int | None:
 
 
 def imported(source: str, module: str, modules: set[str]) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of every import at any depth; `from reviosa_core.data import video` is reviosa_core.data.video."""
+    """(line, dotted name) of every import at any depth; `from core.data import video` is core.data.video."""
     package = f"{CORE}.{module}".split(".")[:-1]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -64,7 +64,9 @@ def test_a_run_holds_what_it_was_and_what_it_gave(store: Path, caplog: pytest.Lo
     (store / "clips" / "a.txt").write_text("a")
     params = {f"p{i:03d}": i for i in range(130)}  # more than a server takes in one call
     with caplog.at_level(logging.INFO):
-        with tracking.run("train@full", params=params, inputs={"clips": store / "clips"}, tags={"profile": "tiny"}) as run:
+        with tracking.run(
+            "train@full", params=params, inputs={"clips": store / "clips"}, tags={"profile": "tiny"}
+        ) as run:
             for step in range(3):
                 run.log({"loss": 3.0 - step, "J&F": step}, step=step)
             run.figure(Figure(), "figures/curve.png")
@@ -107,16 +109,16 @@ def test_runs_of_one_group_are_children_of_one_parent(store: Path):
 @pytest.mark.slow
 def test_processes_that_start_at_once_share_database_and_parent(store: Path):
     (store / "mlflow.db").unlink()  # the first run of a fresh checkout
-    code = "import sys; from reviosa_core import tracking\nwith tracking.run(sys.argv[1], parent='group') as run: run.log({'a': 1})"
+    code = "import sys\nfrom reviosa_core import tracking\nwith tracking.run(sys.argv[1], parent='group'): pass"
     started = [
-        subprocess.Popen([sys.executable, "-c", code, f"run{i}"], stderr=subprocess.PIPE, text=True) for i in range(4)
+        subprocess.Popen([sys.executable, "-c", code, f"run{i}"], stderr=subprocess.PIPE, text=True) for i in range(3)
     ]
     for process in started:
         error = process.communicate(timeout=120)[1]
         assert process.returncode == 0, error
     stored = runs(store)
-    assert sorted(stored) == ["group", "run0", "run1", "run2", "run3"]
-    assert {stored[f"run{i}"].data.tags["mlflow.parentRunId"] for i in range(4)} == {stored["group"].info.run_id}
+    assert sorted(stored) == ["group", "run0", "run1", "run2"]
+    assert {stored[f"run{i}"].data.tags["mlflow.parentRunId"] for i in range(3)} == {stored["group"].info.run_id}
 
 
 def test_the_users_server_wins(store: Path, monkeypatch: pytest.MonkeyPatch):

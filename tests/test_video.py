@@ -66,7 +66,7 @@ def test_a_phone_video_stands_upright(tmp_path: Path):
     lying[:, :, : W // 2] = 200  # its left half is bright
     write_mp4(tmp_path / "phone.mp4", lying, fps=10.0)
     raw = bytearray((tmp_path / "phone.mp4").read_bytes())
-    # The display matrix in the track header, 40 bytes after its version: "turn clockwise by 90 degrees" (a b c d = 0 1 -1 0).
+    # The display matrix in the track header, 40 bytes after its version: a b c d = 0 1 -1 0, "turn clockwise by 90".
     at = raw.index(b"tkhd") + 4 + 40
     raw[at : at + 36] = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30], ">i4").tobytes()
     (tmp_path / "phone.mp4").write_bytes(raw)
@@ -148,7 +148,11 @@ def test_broken_and_unequal_images(tmp_path: Path):
     (tmp_path / "2.png").write_bytes((tmp_path / "0.png").read_bytes()[:60])
     (tmp_path / "3.png").write_text("no image")
     frames = open_video(tmp_path).frames
-    for index, message in [(1, rf"1\.png: size \({H}, {W + 1}\)"), (2, r"2\.png: unreadable"), (3, r"3\.png: unreadable")]:
+    for index, message in [
+        (1, rf"1\.png: size \({H}, {W + 1}\)"),
+        (2, r"2\.png: unreadable"),
+        (3, r"3\.png: unreadable"),
+    ]:
         with pytest.raises(DataError, match=message):
             frames[index]
     Image.new("RGB", (W, H)).save(tmp_path / "0.jpg")

@@ -64,7 +64,7 @@ def clip_from_path(path: str | Path, text: str) -> Clip:
 
 
 def write_mp4(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float) -> None:
-    """Frames to an mp4 (H.264, else MPEG-4). Its colours need even sides: an odd one is padded by repeating its edge."""
+    """Frames to an mp4 (H.264, else MPEG-4). Its colours need even sides: odd ones repeat their edge."""
     path = Path(path)
     frames = iter(frames)
     first = next(frames, None)
@@ -76,6 +76,7 @@ def write_mp4(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fp
     try:
         with av.open(str(partial), "w") as container:
             stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+            assert isinstance(stream, av.VideoStream)
             stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
             for frame in chain([first], frames):
                 if frame.shape[:2] != (height, width):
@@ -177,7 +178,9 @@ class _VideoFile:
                     # Phones store frames lying down, with the turn that makes them upright.
                     frame = np.ascontiguousarray(np.rot90(raw.to_ndarray(format="rgb24"), raw.rotation // 90))
                     if self._next and frame.shape[:2] != self.size:
-                        raise DataError(f"{self.path}: frame {self._next} is {frame.shape[:2]}, the first is {self.size}")
+                        raise DataError(
+                            f"{self.path}: frame {self._next} is {frame.shape[:2]}, the first is {self.size}"
+                        )
                     self._keep(self._next, frame)
                     self._next += 1
                     yield frame

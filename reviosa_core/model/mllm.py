@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -59,7 +60,6 @@ class Mllm(nn.Module):
         self.internvl = internvl
         self.tokenizer = tokenizer
         self.template = prompts.TEMPLATES[template]
-        self.role_ids = {role: self.token_id(token) for role, token in prompts.TOKENS.items()}
         self.end_id = self.token_id(self.template.end)
         self.context_id = self.token_id(prompts.IMAGE_CONTEXT)
         vision = internvl.config.vision_config
@@ -70,6 +70,11 @@ class Mllm(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.internvl.device
+
+    @cached_property
+    def role_ids(self) -> dict[Role, int]:
+        """Token ids of [SEG_ACT] and [SEG_TAR]; a backbone that is still being pretrained has none."""
+        return {role: self.token_id(token) for role, token in prompts.TOKENS.items()}
 
     @property
     def language(self) -> nn.Module:
@@ -241,6 +246,7 @@ def build(sizes: config.Mllm, tokenizer: PreTrainedTokenizerBase) -> InternVLFor
             "attention_bias": True,
             "norm_type": "layer_norm",
             "layer_norm_eps": 1e-6,
+            "initializer_range": v.hidden**-0.5,
             "layer_scale_init_value": 1.0,  # 0.1 is for deep, pretrained towers
         },
         text_config={
@@ -253,6 +259,7 @@ def build(sizes: config.Mllm, tokenizer: PreTrainedTokenizerBase) -> InternVLFor
             "intermediate_size": t.ffn,
             "max_position_embeddings": 8192,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "initializer_range": t.hidden**-0.5,  # 0.02 suits widths of thousands
             "tie_word_embeddings": False,
         },
         image_token_id=tokenizer.convert_tokens_to_ids(prompts.IMAGE_CONTEXT),
