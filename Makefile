@@ -47,4 +47,4 @@ lab: setup ## open the notebooks in JupyterLab
 	jupyter lab notebooks
 
 ui: setup ## compare the runs in MLflow's web page
-	mlflow ui --backend-store-uri $(or $(MLFLOW_TRACKING_URI),$(STORE)) $(ARGS)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri $(or $(MLFLOW_TRACKING_URI),$(STORE)) $(ARGS)

@@ -81,9 +81,7 @@ def intershapes(
     split: Annotated[Literal["train", "val", "test", "shift"], typer.Option(help="shift: unseen looks, for transfer.")],
     clips: Annotated[int | None, typer.Option(min=1, help="How many; by default the profile's number.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="By default the profile's.")] = None,
-    params: Annotated[Path, typer.Option(help="Its active profile gives frame size and all else.")] = Path(
-        "params.yaml"
-    ),
+    profile: Annotated[str | None, typer.Option(help="Of params.yaml; by default the active one.")] = None,
 ) -> None:
     """Write InterShapes: clips of moving shapes in which only the motion tells who acts on whom.
 
@@ -93,24 +91,25 @@ def intershapes(
     from reviosa_core.data.intershapes import write_split
 
     with _one_line():
-        profile = config.load(params).active
+        settings = config.project(profile).settings
     if (out / split).exists() and not (out / split / "intershapes.json").is_file():
         _fail(f"{out / split}: exists, and is not InterShapes; name another folder")
-    data = profile.data
+    data = settings.data
     if clips is not None:
         data = data.model_copy(update={"splits": data.splits.model_copy(update={split: clips})})
-    write_split(data, split, out, profile.seed if seed is None else seed)
+    write_split(data, split, out, settings.seed if seed is None else seed)
     typer.echo(f"written: {out / split}")
 
 
 def _load(checkpoint: Path, device: str | None) -> System:
     import torch
+    from safetensors import SafetensorError
 
     from reviosa_core.model.reviosa import ReVIOSa
 
     try:
         return ReVIOSa.from_pretrained(checkpoint).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         _fail(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}")
 
 
@@ -165,7 +164,7 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # DataError and pydantic's errors are ValueErrors
-        _fail(str(error))
+        _fail(" ".join(str(error).split()))
 
 
 def _fail(message: str) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -132,6 +132,7 @@ class Train(Loop):
     decoder_lr: float
     projector_lr: float
     gradient_checkpointing: bool
+    cache_gb: float  # features of the frozen encoders kept in memory
     loss: LossWeights
 
 
@@ -180,6 +181,11 @@ class Params(Strict):
         return self.profiles[self.profile]
 
 
+def read_yaml(path: str | Path) -> Any:
+    """A YAML 1.2 file as plain values: `1e-5` is a float and `on` a string, as DVC reads them."""
+    return YAML(typ="safe").load(Path(path))
+
+
 def load(path: str | Path) -> Params:
     """Read and check params.yaml.
 
@@ -187,7 +193,7 @@ def load(path: str | Path) -> Params:
     """
     path = Path(path)
     try:
-        params = Params.model_validate(YAML(typ="safe").load(path))
+        params = Params.model_validate(read_yaml(path))
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
         raise ValueError(f"{path}:\n" + "\n".join(lines)) from None
@@ -216,14 +222,17 @@ class Project:
         return self.root / "backbones" / self.profile
 
     def run(self, *parts: str) -> Path:
-        """Weights, predictions, executed notebooks: large, not in git."""
-        return self.root / "runs" / self.profile / Path(*parts)
+        """Weights, predictions, executed notebooks: large, not in git. The folder of the file is made."""
+        return _with_folder(self.root / "runs" / self.profile / Path(*parts))
 
     def report(self, *parts: str) -> Path:
         """Metrics, tables and figures: small, in git. The folder of the file is made."""
-        path = self.root / self.params.reports / Path(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        return _with_folder(self.root / self.params.reports / Path(*parts))
+
+
+def _with_folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def project(profile: str | None = None) -> Project:

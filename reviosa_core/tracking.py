@@ -26,18 +26,19 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
+from reviosa_core import config
+
 EXPERIMENT = "reviosa"
 GROUP = "reviosa.group"
 
 
-def project_root() -> Path:
-    """Where the store lives: DVC's root inside a stage (a copy of the project has its own), else this checkout."""
-    return Path(os.environ.get("DVC_ROOT") or Path(__file__).parents[1]).resolve()
-
-
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI when the user has set one, else SQLite at the project root, whatever the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI when the user has set one, else SQLite at the project's root, whatever the current folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or _own_store(config.project().root)
+
+
+def _own_store(root: Path) -> str:
+    return f"sqlite:///{root / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,17 @@ def run(
     inputs: name -> file or folder; tagged with the md5 that dvc.lock gives it.
     parent: a group's name; runs of one group, in any process, are children of one parent run (made when missing).
     """
-    flat = flatten(params)
-    described = _git() | {f"md5.{name}": md5(path) for name, path in (inputs or {}).items()} | dict(tags or {})
+    flat, root = flatten(params), config.project().root
+    described = _git(root) | {f"md5.{name}": md5(path) for name, path in (inputs or {}).items()} | dict(tags or {})
     described["mlflow.source.name"] = described["dvc.stage"] = os.environ.get("DVC_STAGE", stage)
     described["params.hash"] = hashlib.md5(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
     mlflow.set_tracking_uri(tracking_uri())
     for name in ("alembic", "mlflow"):  # their INFO lines would fill the first notebook
         logging.getLogger(name).setLevel(logging.WARNING)
     # One process makes the database, the experiment and the parent; the others wait for it, then find them.
-    with FileLock(project_root() / "mlflow.db.lock"):
-        experiment = _experiment()
-        parent_id = _parent(experiment, parent) if parent else None
+    with FileLock(root / "mlflow.db.lock"):
+        experiment = _experiment(root)
+        parent_id = _parent(experiment, parent, root) if parent else None
     with mlflow.start_run(experiment_id=experiment, run_name=stage, parent_run_id=parent_id, tags=described) as active:
         names = sorted(flat)
         for start in range(0, len(names), 100):  # a server takes at most 100 parameters in one call
@@ -118,30 +119,48 @@ def md5(path: str | Path) -> str:
         return hashlib.file_digest(stream, "md5").hexdigest()
 
 
-def _experiment() -> str:
+def _experiment(root: Path) -> str:
     found = mlflow.get_experiment_by_name(EXPERIMENT)
     if found:
         return found.experiment_id
     # A server keeps artifacts where it likes; for our own file, beside it rather than in the current folder.
-    own = tracking_uri() == f"sqlite:///{project_root() / 'mlflow.db'}"
-    return mlflow.create_experiment(EXPERIMENT, (project_root() / "mlruns").as_uri() if own else None)
+    own = tracking_uri() == _own_store(root)
+    return mlflow.create_experiment(EXPERIMENT, (root / "mlruns").as_uri() if own else None)
 
 
-def _parent(experiment: str, group: str) -> str:
+def _parent(experiment: str, group: str, root: Path) -> str:
     client = MlflowClient()
     found = client.search_runs([experiment], f"tags.`{GROUP}` = '{group}'", max_results=1)
     if found:
         return found[0].info.run_id
-    made = client.create_run(experiment, run_name=group, tags={GROUP: group, "mlflow.source.name": group} | _git())
+    made = client.create_run(experiment, run_name=group, tags={GROUP: group, "mlflow.source.name": group} | _git(root))
     client.set_terminated(made.info.run_id)  # it holds its children together and runs nothing itself
     return made.info.run_id
 
 
-def _git() -> dict[str, str]:
+def _git(root: Path) -> dict[str, str]:
     """Commit and whether tracked files differ from it; nothing outside a repository."""
-    ask = ["git", "-C", str(project_root())]
+    ask = ["git", "-C", str(root)]
     head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True)
     if head.returncode:
         return {}
     status = subprocess.run([*ask, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True)
     return {"mlflow.source.git.commit": head.stdout.strip(), "git.dirty": str(bool(status.stdout.strip()))}
+
+
+def notebook_minutes(folder: str | Path) -> dict[str, float]:
+    """How long each executed notebook of a folder took, by its name, as papermill noted it."""
+    paths = sorted(Path(folder).glob("*.ipynb"))
+    noted = {path.stem: json.loads(path.read_text())["metadata"].get("papermill", {}) for path in paths}
+    return {name: about["duration"] / 60 for name, about in noted.items() if about.get("duration")}
+
+
+def keep_notebooks(folder: str | Path) -> None:
+    """Attach each executed notebook to the newest run of its stage, which bears its name up to the experiment."""
+    mlflow.set_tracking_uri(tracking_uri())
+    client, root = MlflowClient(), config.project().root
+    for path in sorted(Path(folder).glob("*.ipynb")):
+        name = path.stem.replace("@", " ")
+        found = client.search_runs([_experiment(root)], f"tags.mlflow.runName LIKE '{name}%'", max_results=1)
+        if found:
+            client.log_artifact(found[0].info.run_id, str(path))

@@ -9,17 +9,20 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from reviosa_core.config import Loop
+from reviosa_core import config
+from reviosa_core.data import sampling
+from reviosa_core.schema import Clip
 
 Log = Callable[[dict[str, float], int], None]
 
@@ -40,7 +43,7 @@ def fit(
     module: nn.Module,
     losses: Callable[[nn.Module, int], dict[str, Tensor]],
     groups: Iterable[dict[str, Any]],
-    loop: Loop,
+    loop: config.Loop,
     *,
     folder: Path,
     seed: int,
@@ -121,6 +124,39 @@ def fit(
         if stop_after is not None and done == stop_after:
             return
     module.eval()
+
+
+def fine_tune(
+    system: nn.Module,
+    clips: Sequence[Clip],
+    settings: config.Train,
+    *,
+    frames: int,
+    folder: Path,
+    seed: int,
+    fingerprint: str = "",
+    log: Log | None = None,
+    label: str = "fine-tuning",
+) -> None:
+    """Phase (b): `fit` a trainable system (one with `collate`, `parameter_groups` and a forward that gives losses) on clips.
+
+    Every epoch visits every clip once, in an order drawn from (seed, epoch); frames and expressions of a clip are drawn
+    from (seed, epoch, place in it). Several devices share one order.
+    """
+
+    def losses(module: nn.Module, micro: int) -> dict[str, Tensor]:
+        shard = PartialState()
+        first = (micro * shard.num_processes + shard.process_index) * settings.clips
+        samples = []
+        for place in range(first, first + settings.clips):
+            epoch, position = divmod(place, len(clips))
+            index = np.random.default_rng((seed, epoch)).permutation(len(clips))[position]
+            rng = np.random.default_rng((seed, epoch, position))
+            samples.append(sampling.draw(clips[index], frames, settings.expressions, rng))
+        return module(system.collate(samples))
+
+    groups = system.parameter_groups(settings)
+    fit(system, losses, groups, settings, folder=folder, seed=seed, fingerprint=fingerprint, log=log, label=label)
 
 
 def _epitaph(totals: dict[str, float], step: int, checkpoint: Path) -> str:

@@ -46,14 +46,21 @@ def reviosa(*words: object):
     return CliRunner().invoke(cli.app, [str(word) for word in words])
 
 
-def predict(video: Path, tmp_path: Path, text: str = "a pushing b", **more: object):
+def refused(*words: object) -> str:
+    result = reviosa(*words)
+    assert result.exit_code == 2 and result.stderr.startswith("error: "), result.output
+    assert result.stderr.count("\n") == 1 and not result.stdout, "one line"
+    return result.stderr
+
+
+def arguments(video: Path, tmp_path: Path, text: str = "a pushing b", **more: object):
     options = {"checkpoint": tmp_path, "out": tmp_path / "out"} | more
-    return reviosa("predict", "--video", video, "--text", text, *(w for k, v in options.items() for w in (f"--{k}", v)))
+    return ("predict", "--video", video, "--text", text, *(w for k, v in options.items() for w in (f"--{k}", v)))
 
 
 def test_predict_writes_everything(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cli, "_load", lambda checkpoint, device: Halves())
-    result = predict(folder, tmp_path)
+    result = reviosa(*arguments(folder, tmp_path))
     assert result.exit_code == 0, result.output
     assert f"actor: in {T} of {T} frames, 50.0 %" in result.output and f"target: in 3 of {T} frames" in result.output
 
@@ -73,7 +80,7 @@ def test_predict_writes_everything(folder: Path, tmp_path: Path, monkeypatch: py
 
     for path in list(folder.iterdir())[5:]:
         path.unlink()
-    assert predict(folder, tmp_path, fps=6.0).exit_code == 0, "an earlier prediction is replaced"
+    assert reviosa(*arguments(folder, tmp_path, fps=6.0)).exit_code == 0, "an earlier prediction is replaced"
     assert len(list((out / "masks" / "target").iterdir())) == 5, "as a whole"
     assert open_video(out / "overlay.mp4").fps == 6
 
@@ -90,29 +97,26 @@ def test_wrong_input_is_one_line(folder: Path, tmp_path: Path):
         (folder, {"out": folder}, "not an earlier prediction"),
         (folder, {"out": tmp_path / "text.mp4"}, "not an earlier prediction"),
     ]:
-        result = predict(video, tmp_path, **more)
-        assert result.exit_code == 2 and message in result.stderr, result.output
-        assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and not result.stdout
+        assert message in refused(*arguments(video, tmp_path, **more))
 
 
 def test_a_folder_that_is_no_checkpoint(folder: Path, tmp_path: Path):
-    result = predict(folder, tmp_path, checkpoint=tmp_path / "clip")
-    assert result.exit_code == 2 and "clip" in result.stderr and result.stderr.count("\n") == 1, result.output
+    assert "clip is not a ReVIOSa checkpoint" in refused(*arguments(folder, tmp_path, checkpoint=folder))
     assert not (tmp_path / "out").exists()
 
 
-def test_intershapes(tmp_path: Path, root: Path):
-    smoke = (root / "params.yaml").read_text().replace("profile: tiny", "profile: smoke", 1)
-    (tmp_path / "params.yaml").write_text(smoke)
-    words = ("data", "intershapes", tmp_path / "made", "--split", "shift", "--clips", 2, "--params")
-    result = reviosa(*words, tmp_path / "params.yaml")
+def test_intershapes(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(root / "tests")  # the project is found from below
+    make = ("data", "intershapes", tmp_path / "made", "--clips", 2, "--split")
+    result = reviosa(*make, "shift", "--profile", "smoke")
     assert result.exit_code == 0, result.output
     assert len(read(tmp_path / "made" / "shift")) == 2
-    result = reviosa(*words, tmp_path / "nowhere.yaml")
-    assert result.exit_code == 2 and "nowhere.yaml" in result.stderr and result.stderr.count("\n") == 1
+    assert "no profile 'huge'" in refused(*make, "shift", "--profile", "huge")
     (tmp_path / "made" / "test").mkdir()
-    result = reviosa("data", "intershapes", tmp_path / "made", "--split", "test", "--params", tmp_path / "params.yaml")
-    assert result.exit_code == 2 and "not InterShapes" in result.stderr
+    assert "not InterShapes" in refused(*make, "test")
+    monkeypatch.chdir(tmp_path)
+    assert "no params.yaml" in refused(*make, "shift")
 
 
 def test_help_is_quick_and_teaches():

@@ -21,7 +21,9 @@ LAYERS = {
     "predict": 3,
     "evaluate": 3,
     "pretrain": 3,
+    "selection": 3,
     "plots": 4,
+    "tables": 4,
     "tracking": 4,
     "cli": 4,
 }

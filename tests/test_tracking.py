@@ -25,9 +25,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch):
+def store(tmp_path: Path, root: Path, tables: Path, monkeypatch: pytest.MonkeyPatch):
     """A project folder without runs. MLflow writes MLFLOW_TRACKING_URI itself: set first, it is surely put back."""
     shutil.copy(tables, tmp_path)
+    shutil.copy(root / "params.yaml", tmp_path)  # what makes a folder a project
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("DVC_STAGE", raising=False)
@@ -131,10 +132,10 @@ def test_the_users_server_wins(store: Path, monkeypatch: pytest.MonkeyPatch):
     assert not (store / "mlflow.db").exists()
 
 
-def test_without_dvc_the_store_is_at_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: Path):
+def test_without_dvc_the_store_is_at_the_projects_root(monkeypatch: pytest.MonkeyPatch, root: Path):
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    monkeypatch.chdir(tmp_path)  # MLflow's own default would be here
+    monkeypatch.chdir(root / "tests")  # MLflow's own default would be here
     assert tracking.tracking_uri() == f"sqlite:///{root / 'mlflow.db'}"
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Float32, UInt8
 from tqdm import tqdm
 
@@ -529,3 +530,17 @@ def _note(utterance: Utterance) -> dict:
     """What the main format has no place for; `actor`, `target` and `objects` count the clip's shapes."""
     note = asdict(utterance)
     return {key: note[key] for key in ("verb", "form", "level", "cue", "actor", "target", "phrases")}
+
+
+def read_notes(folder: Path) -> pd.DataFrame:
+    """The diagnostic labels of a written split: one row per (video, expression) with `cue`, `verb`, `form`, `level`, and
+    `pairs`, the number of interacting pairs in the clip. Empty for a folder that InterShapes did not write."""
+    path = Path(folder) / NOTES
+    stored = json.loads(path.read_text()) if path.is_file() else {}
+    rows = [
+        {"video": video, "expression": expression, "pairs": len(clip["interactions"])}
+        | {key: note[key] for key in ("cue", "verb", "form", "level")}
+        for video, clip in stored.items()
+        for expression, note in clip["expressions"].items()
+    ]
+    return pd.DataFrame(rows, columns=["video", "expression", "pairs", "cue", "verb", "form", "level"])

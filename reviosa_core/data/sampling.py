@@ -26,9 +26,9 @@ def frame_indices(length: int, count: int, rng: np.random.Generator | None = Non
 def draw(clip: Clip, frames: int, expressions: int, rng: np.random.Generator) -> Sample:
     """A training sample: random frames and up to `expressions` random expressions, one with a target among them where
     the clip has any (the paper's rule)."""
-    order = rng.permutation(len(clip.expressions))
+    order = rng.permutation(len(clip.expressions)).tolist()
     directed = [i for i in order if clip.expressions[i].is_interaction]
-    chosen = list(order[:expressions])
+    chosen = order[:expressions]
     if directed and not any(i in directed for i in chosen):
         chosen[-1] = directed[0]
     return take(clip, frame_indices(len(clip), frames, rng), tuple(chosen))
@@ -45,5 +45,8 @@ def take(clip: Clip, indices: tuple[int, ...], expressions: tuple[int, ...] | No
         indices=indices,
         frames=np.stack([clip.frames[i] for i in indices]),
         expressions=picked,
-        masks={Role.ACTOR: np.array(actor).reshape(shape), Role.TARGET: np.array(target).reshape(shape)},
+        masks={
+            Role.ACTOR: np.array(actor, dtype=bool).reshape(shape),
+            Role.TARGET: np.array(target, dtype=bool).reshape(shape),
+        },
     )

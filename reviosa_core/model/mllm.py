@@ -101,9 +101,12 @@ class Mllm(nn.Module):
         return self.encode(self.template.user + prompts.visual_prefix(frames, self.grid**2))
 
     def turn(self, question: str, answer: str | None = None) -> packing.Turn:
-        """One question, with its answer when it is known."""
+        """One question, with its answer when it is known. Raises ValueError for an answer the model cannot write."""
         ids = self.encode(question + self.template.assistant)
-        return packing.Turn(ids, self.encode(answer + self.template.end) if answer is not None else ())
+        reply = self.encode(answer + self.template.end) if answer is not None else []
+        if self.tokenizer.unk_token_id in reply:
+            raise ValueError(f"answer {answer!r} has words that the tokenizer does not know")
+        return packing.Turn(ids, reply)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, nothing added."""

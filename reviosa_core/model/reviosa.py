@@ -324,8 +324,7 @@ def from_backbones(
     *,
     seed: int,
     aml: tuple[int, tuple[int, ...]] | None,
-    weights: config.LossWeights,
-    cache_gb: float = 0.0,
+    settings: config.Train,
 ) -> ReVIOSa:
     """Pretrained backbones, joined and ready to fine-tune: role tokens, LoRA and projector new, the rest frozen.
 
@@ -348,8 +347,11 @@ def from_backbones(
         frames=sizes.mllm.frames,
         prompted=sizes.segmenter.prompted,
         aml=aml if experiment.aml else None,
-        weights=weights,
-        cache_gb=cache_gb,
+        weights=settings.loss,
+        cache_gb=settings.cache_gb,
     )
     model.freeze()
+    if settings.gradient_checkpointing:
+        # Not the reentrant kind: with a row tap its gradients would be silently wrong.
+        model.mllm.language.gradient_checkpointing_enable({"use_reentrant": False})
     return model

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -134,7 +135,7 @@ class Segmenter(nn.Module):
         book: dict[str, dict[int, dict]],
         masks: Float[Tensor, "o 1 s s"] | None = None,
         reverse: bool = False,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         """SAM2's `track_step` for several objects in one frame (n = 1) or in frames of their own (n = objects)."""
         return self.sam.track_step(
             frame_idx=index,
@@ -183,6 +184,9 @@ def build(sizes: config.Segmenter) -> SAM2Base:
             f"segmenter: image size {sizes.image_size} must divide by 32, dim {d} by memory_dim {m}, "
             f"and the stride-4 grid {stride4} by the first window {sizes.windows[0]}"
         )
+    pooling = {sum(sizes.stages[:i]) for i in (1, 2, 3)}  # a stage's first block halves its windows: it needs some
+    if clash := pooling.intersection(sizes.global_blocks):
+        raise ValueError(f"segmenter: global block {min(clash)} is the first of its stage (stages {sizes.stages})")
     grid = [sizes.image_size // 16] * 2
 
     def rope(**kwargs) -> RoPEAttention:

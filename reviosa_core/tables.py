@@ -1,0 +1,165 @@
+"""Tables and the report page, as Markdown. Every number comes in as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from reviosa_core import config
+from reviosa_core.metrics import SETTINGS
+from reviosa_core.schema import Role
+
+Scores = Mapping[str, Any]  # what metrics.summarise gives, with more keys perhaps
+ROW = {"baseline": "(i) one token", "aml": "(ii) + AML", "tokens": "(iii) + role tokens", "full": "(iv) ReVIOSa"}
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def with_interval(score: Scores | None, key: str = "J&F") -> str:
+    """`52.3 [49.8, 54.9]`; a dash where the system does not support the role."""
+    if not score or score[key] is None:
+        return "–"
+    interval = score.get("interval")
+    return number(score[key]) + (f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else "")
+
+
+def ablation(
+    experiments: Mapping[str, config.Experiment], scores: Mapping[str, Scores], published: Mapping[str, list[float]]
+) -> str:
+    """Table 4: which parts each row has, our J, F and J&F in the RVOS setting, and the paper's J&F."""
+    yes = {True: "✓", False: "✗"}
+    return markdown(
+        [
+            {
+                "": ROW.get(name, name),
+                "role tokens": yes[Role.TARGET in e.roles],
+                "AML": yes[e.aml],
+                "J": number(scores[name]["RVOS"]["J"]),
+                "F": number(scores[name]["RVOS"]["F"]),
+                "J&F (RVOS), ours": with_interval(scores[name]["RVOS"]),
+                "J&F (Actor), ours": with_interval(scores[name]["InterRVOS-Actor"]),
+                "J&F (Target), ours": with_interval(scores[name]["InterRVOS-Target"]),
+                "J&F (RVOS), paper 1B": number(published[name][2]) if name in published else "–",
+            }
+            for name, e in experiments.items()
+        ]
+    )
+
+
+def gains(differences: Mapping[str, Scores | None]) -> str:
+    """Paired differences to the baseline on the same expressions, with 95 % intervals over videos."""
+    return "Paired difference to (i), RVOS J&F, in points:\n\n" + markdown(
+        [
+            {"": ROW.get(name, name), "difference": with_interval(d, "value"), "expressions": d["n"] if d else "–"}
+            for name, d in differences.items()
+        ]
+    )
+
+
+def transfer(results: Mapping[str, Mapping[str, Mapping[str, Scores | None]]]) -> str:
+    """J&F of each model on each data set it was not trained on."""
+    rows = []
+    for dataset, by_experiment in results.items():
+        for name, scores in by_experiment.items():
+            rvos = scores["RVOS"]
+            rows.append(
+                {"data": dataset, "model": ROW.get(name, name)}
+                | {setting: with_interval(scores[setting]) for setting in SETTINGS}
+                | {"expressions": rvos["n"] if rvos else 0}
+            )
+    return markdown(rows)
+
+
+def comparison(scores: Mapping[str, Scores], published: Mapping[str, Any]) -> str:
+    """Table 2: actor, target and RVOS J&F, ours and the paper's."""
+    ours = [
+        {"": f"ours, tiny: {ROW[name]}"} | {s: with_interval(scores[name][s]) for s in SETTINGS}
+        for name in ("baseline", "full")
+    ]
+    theirs = []
+    for system, row in published["table 2"]["methods"].items():
+        if system.startswith(("Sa2VA", "ReVIOSa")):
+            theirs.append({"": f"paper: {system}"} | {s: number(row[s][2]) if row.get(s) else "–" for s in SETTINGS})
+    return markdown(ours + theirs)
+
+
+def roles(scores: Scores) -> str:
+    """Direction metrics of one system, overall and by what tells the roles."""
+    rows = []
+    for part, direction in {"all": scores["direction"], **scores["direction by cue"]}.items():
+        row: dict[str, Any] = {"expressions told apart by": part}
+        for name in ("joint J&F", "role confusion", "strict pair accuracy", "swap consistency", "detection F1"):
+            row[name] = with_interval(direction[name], "value")
+        row["n"] = direction["role confusion"]["n"] if direction["role confusion"] else 0
+        rows.append(row)
+    return markdown(rows)
+
+
+def by_expression(scores: Mapping[str, Scores]) -> str:
+    """RVOS J&F by caption type and form, one column a system."""
+    kinds = next(iter(scores.values()))["by expression"]
+    return markdown(
+        [
+            {"expression": kind, "n": kinds[kind]["n"]}
+            | {ROW.get(name, name): number(s["by expression"][kind]["J&F"]) for name, s in scores.items()}
+            for kind in kinds
+        ]
+    )
+
+
+def report(
+    project: config.Project, scores: Mapping[str, Scores], published: Mapping[str, Any], minutes: Mapping[str, float]
+) -> str:
+    """The report page. Tables and figures that other stages wrote are taken from their files."""
+    attention = pd.read_json(project.report("metrics", "attention.json"), orient="index").round(3)
+    pictures = {kind: sorted(project.report("figures", kind).glob("*.png")) for kind in ("samples", "attention")}
+    figures = {
+        kind: "\n\n".join(f"![{kind}](figures/{kind}/{path.name})" for path in paths) for kind, paths in pictures.items()
+    }
+    settings = project.settings
+    lines = [
+        "# Report",
+        f"Profile `{project.profile}`, seed {settings.seed}; written by notebook 08 from what the other notebooks measured.",
+        "**Scale.** The paper trains InternVL-2.5 (1B, 4B) and SAM2 on InterRVOS-127K: real videos, 127K expressions. This "
+        f"run trains the same architecture at a few million parameters on {settings.data.splits.train} procedural clips "
+        "(InterShapes) for minutes, and tests it on procedural clips. The columns stand side by side to compare *shapes*: "
+        "which row beats which. The levels are not comparable.",
+        "## Actor, target and RVOS (paper: Table 2)",
+        "J&F in percent, with 95 % bootstrap intervals over videos. A dash: the system has no target role.",
+        comparison(scores, published),
+        "## Role tokens and attention mask loss (paper: Table 4)",
+        project.report("tables", "ablation.md").read_text().strip(),
+        "![Ablation](figures/ablation.png)",
+        "## Who does what to whom",
+        "The full model. `role confusion` is the share of interactions whose two masks fit the roles better the wrong way "
+        "round. Under `motion`, actor and target are called the same and only motion tells them apart: chance is 50.",
+        roles(scores["full"]),
+        figures["samples"],
+        "## By kind of expression",
+        "J&F (RVOS).",
+        by_expression(scores),
+        "## Attention (paper: Fig. 6, A4, A1)",
+        "Where the role token looks, by layer and head, on the model without AML; the chosen ones in colour:",
+        "![Layer-head selection](figures/layer_head_selection.png)",
+        "Attention of the supervised heads, summed over the visual tokens, and the part of it on the token's own object:",
+        attention.to_markdown(),
+        figures["attention"],
+        "Attention on the object, by layer, for expressions segmented badly to well:",
+        "![Attention and quality](figures/attention_vs_quality.png)",
+        "## Zero-shot transfer",
+        project.report("tables", "transfer.md").read_text().strip(),
+        "## Training",
+        "![Training curves](figures/training_curves.png)",
+        "## What ran, and how long",
+        markdown([{"notebook": name, "minutes": number(value)} for name, value in minutes.items()]),
+        "Times of the last execution of each notebook; a stage that DVC skipped keeps its earlier one.",
+    ]
+    return "\n\n".join(lines) + "\n"
