@@ -108,6 +108,7 @@ class Phase(Loop):
 
 class Pretrain(Strict):
     clips: int
+    segmenter_images: Phase
     segmenter: Phase
     vision: Phase
     mllm: Phase

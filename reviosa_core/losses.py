@@ -52,9 +52,7 @@ def mask_losses(
     return ce, dice
 
 
-def attention_mask_loss(
-    maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, "t p q"]
-) -> Float[Tensor, ""]:
+def attention_mask_loss(maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, "t p q"]) -> Float[Tensor, ""]:
     """AML of one role token (Eq. 6): BCE between its attention to the visual tokens and its object's mask, mean over
     the T' x P x P tokens, summed over the chosen heads.
 

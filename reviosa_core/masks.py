@@ -31,9 +31,7 @@ def decode(rle: RLE | None, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
     return coco.decode(rle).astype(bool)
 
 
-def union(
-    clip: Clip, keys: Iterable[str] | None, indices: Sequence[int] | None = None
-) -> Bool[np.ndarray, "t h w"]:
+def union(clip: Clip, keys: Iterable[str] | None, indices: Sequence[int] | None = None) -> Bool[np.ndarray, "t h w"]:
     """Union of the masks `keys` of a clip over frame positions `indices` (default: all). No keys: all False."""
     indices = range(len(clip)) if indices is None else indices
     out = np.zeros((len(indices), *clip.size), dtype=bool)

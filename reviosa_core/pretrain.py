@@ -19,15 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from sam2.modeling.sam2_base import SAM2Base
 from sam2.modeling.sam.transformer import Attention
+from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from reviosa_core import config, losses, masks
-from reviosa_core.data import intershapes, verbs
+from reviosa_core.data import intershapes, sampling, verbs
 from reviosa_core.model import mllm, packing, segmenter
+from reviosa_core.model.pixels import normalise
 from reviosa_core.train import Log, fit
 
 BACKGROUND = "background"
@@ -48,30 +49,28 @@ def scenes(data: config.Data, seed: int, count: int) -> list[intershapes.Scene]:
 def pretrain_segmenter(
     sam: SAM2Base,
     clips: Sequence[intershapes.Scene],
-    phase: config.Phase,
+    phases: config.Pretrain,
     folder: Path,
     seed: int,
     fingerprint: str = "",
     log: Log | None = None,
-    objects: int = 3,
-    frames: int = 4,
 ) -> None:
-    """SAM2's own recipe in short: prompt the first frame with a point, a box or a mask, then track through memory."""
+    """SAM2's own recipe in short: first promptable segmentation of images (points, boxes), then of videos (also masks),
+    prompted on the first frame and tracked through memory."""
     # An untrained object score gates masks to -1024, and with them every gradient: start by believing in objects.
     nn.init.constant_(sam.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 2.0)
-    # A point must find its place by its position code: with queries and keys that start alike, it does from step one
-    # (with independent ones, prompts were still ignored after 400 steps).
+    # A point finds its place by its position code, and sooner when queries and keys start alike (LOG.md).
     for module in sam.sam_mask_decoder.transformer.modules():
         if isinstance(module, Attention) and module.internal_dim < module.embedding_dim:  # the cross-attentions
             nn.init.orthogonal_(module.q_proj.weight, gain=2.0)
             module.k_proj.load_state_dict(module.q_proj.state_dict())
-    losses_of_step = partial(_segmenter_losses, clips=clips, phase=phase, seed=seed, objects=objects, frames=frames)
-    groups = [{"params": list(sam.parameters()), "lr": phase.lr}]
-    step = _CallStep(sam, losses_of_step)
-    fit(
-        step, lambda m, micro: m(micro), groups, phase, folder=folder, seed=seed, fingerprint=fingerprint, log=log,
-        label="pretrain SAM2",
-    )  # fmt: skip
+    for name, phase, frames in (("images", phases.segmenter_images, 1), ("videos", phases.segmenter, 4)):
+        losses_of_step = partial(_segmenter_losses, clips=clips, phase=phase, seed=seed, objects=4, frames=frames)
+        groups = [{"params": list(sam.parameters()), "lr": phase.lr}]
+        fit(
+            _CallStep(sam, losses_of_step), lambda m, micro: m(micro), groups, phase, folder=folder / f"segmenter_{name}",
+            seed=seed, fingerprint=fingerprint, log=log, label=f"pretrain SAM2, {name}",
+        )  # fmt: skip
 
 
 class _CallStep(nn.Module):
@@ -100,19 +99,20 @@ def _segmenter_losses(
     for index in rng.integers(len(clips), size=phase.batch):
         scene = clips[index]
         length = len(scene.frames)
-        stride = int(rng.integers(1, max(2, (length - 1) // (frames - 1) + 1)))
+        stride = int(rng.integers(1, max(2, (length - 1) // max(1, frames - 1) + 1)))
         start = int(rng.integers(0, length - stride * (frames - 1)))
         times = start + stride * np.arange(frames)
         visible = [k for k in range(len(scene.shapes)) if (scene.labels[times[0]] == k + 1).sum() >= 12]
         picked = rng.choice(visible, size=objects, replace=len(visible) < objects)
         images.append(torch.from_numpy(scene.frames[times]))
         truth.append(torch.from_numpy(scene.labels[times][None] == (picked + 1)[:, None, None, None]))
-    pixels = mllm.normalise(torch.stack(images).to(device), sam.image_size)  # [b t 3 s s]
+    pixels = normalise(torch.stack(images).to(device), sam.image_size)  # [b t 3 s s]
     target = segmenter.to_square(torch.cat(truth).to(device), sam.image_size)  # [o t s s], clip-major
 
     features = segmenter.FrameFeatures(*sam.forward_image(pixels.flatten(0, 1))["backbone_fpn"])
     index = torch.arange(phase.batch * frames, device=device).view(phase.batch, frames)
-    kind = ("point", "box", "mask", "point")[micro % 4]
+    kinds = ("point", "box", "point") if frames == 1 else ("point", "mask", "box", "mask")
+    kind = kinds[micro % len(kinds)]
     book: dict[str, dict] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     terms: dict[str, Tensor] = {}
     for t in range(frames):
@@ -195,10 +195,14 @@ class Grounded:
     utterances: tuple[intershapes.Utterance, ...]
 
 
-def ground(scene: intershapes.Scene, grid: int) -> Grounded:
-    """Everything the labels say about a scene, at the resolution of the visual tokens."""
-    count = len(scene.shapes)
-    covered = np.stack([masks.area_resize(scene.labels == k + 1, (grid, grid)) for k in range(count)])
+def ground(scene: intershapes.Scene, grid: int, frames: Sequence[int]) -> Grounded:
+    """Everything the labels say about some frames of a scene, at the resolution of the visual tokens.
+
+    To the scene's own expressions come the plain names of its objects ("the red circle", whether or not it is the only
+    one): names are the slowest thing to learn.
+    """
+    count, shown = len(scene.shapes), list(frames)
+    covered = np.stack([masks.area_resize(scene.labels[shown] == k + 1, (grid, grid)) for k in range(count)])
     moves = scene.centres[:, -1] - scene.centres[:, 0]
     deeds = [[_heading(move)] for move in moves]
     for i in scene.interactions:
@@ -206,13 +210,23 @@ def ground(scene: intershapes.Scene, grid: int) -> Grounded:
         doing, done = verb.active.split()[0], (verb.passive or verb.active).split()[-2 if verb.passive else 0]
         deeds[i.a].append(doing)
         deeds[i.b].append(done)
-    cells = np.clip((scene.centres * grid).astype(int), 0, grid - 1)
+    looks = tuple((s.color, s.kind) for s in scene.shapes)
+    names = []
+    for look in dict.fromkeys(looks):
+        same = tuple(k for k in range(count) if looks[k] == look)
+        phrase = intershapes.Phrase(0, 3, same)
+        names.append(
+            intershapes.Utterance(
+                f"the {' '.join(look)}", "single", same, None, (phrase,), None, "appearance", "appearance", "appearance"
+            )
+        )
+    cells = np.clip((scene.centres[:, shown] * grid).astype(int), 0, grid - 1)
     return Grounded(
         covered,
-        tuple((s.color, s.kind) for s in scene.shapes),
+        looks,
         tuple(map(tuple, deeds)),
         tuple(tuple(int(y) * grid + int(x) for x, y in path) for path in cells),
-        scene.utterances,
+        (*scene.utterances, *names),
     )
 
 
@@ -308,7 +322,7 @@ class ReadingPretraining(nn.Module):
         features: Float[Tensor, "clip t p p d"],
         phase: config.Phase,
         seed: int,
-        questions: int = 6,
+        questions: int = 8,
     ) -> None:
         super().__init__()
         self.model, self.clips, self.features = model, clips, features
@@ -359,7 +373,10 @@ class ReadingPretraining(nn.Module):
         keys = self.answer(visual).flatten(1, 3)  # [b tpp 64]
         scores = torch.einsum("rd,rnd->rn", queries, keys[rows]) / 8
         truth = torch.stack(
-            [torch.from_numpy(clips[row].coverage[list(objects)].sum(0)).flatten() for row, _, _, _, objects in pointers]
+            [
+                torch.from_numpy(clips[row].coverage[list(objects)].sum(0)).flatten()
+                for row, _, _, _, objects in pointers
+            ]
         ).to(scores.device)
         truth = truth / truth.sum(1, keepdim=True).clamp(min=1e-6)
         loss = -(truth * scores.log_softmax(-1)).sum(-1)
@@ -395,7 +412,11 @@ class ReadingPretraining(nn.Module):
     def _hits(scores: Tensor, truth: Tensor, pointers: Sequence[tuple]) -> dict[str, float]:
         hit = truth.gather(1, scores.argmax(1, keepdim=True))[:, 0] > 0
         by_turn = {(p[0], p[1], p[3]): i for i, p in enumerate(pointers) if p[2] is None}
-        pairs = [(i, by_turn[row, turn, 1]) for (row, turn, ask), i in by_turn.items() if (row, turn, 1) in by_turn and ask == 0]
+        pairs = [
+            (i, by_turn[row, turn, 1])
+            for (row, turn, ask), i in by_turn.items()
+            if (row, turn, 1) in by_turn and ask == 0
+        ]
         swapped = [float(truth[t, scores[a].argmax()] > 0) for a, t in pairs]
         mean = lambda values: float(np.mean(values)) if len(values) else float("nan")  # noqa: E731
         return {
@@ -413,10 +434,22 @@ def see_all(model: mllm.Mllm, clips: Sequence[UInt8[np.ndarray, "t h w 3"]]) -> 
     return torch.stack(seen)
 
 
+@torch.no_grad()
+def _tie_queries_to_keys(model: mllm.Mllm) -> None:
+    """Start every attention head with equal query and key projections: a word then attends to what looks like it, and
+    names are bound to visual tokens from the first steps on (LOG.md)."""
+    for layer in model.language.layers:
+        attention = layer.self_attn
+        key = attention.k_proj.weight.unflatten(0, (-1, attention.head_dim))
+        heads = attention.q_proj.weight.shape[0] // attention.head_dim
+        attention.q_proj.weight.copy_(key.repeat_interleave(heads // len(key), 0).flatten(0, 1))
+
+
 def pretrain_mllm(
     model: mllm.Mllm,
     clips: Sequence[intershapes.Scene],
     phases: config.Pretrain,
+    frames: int,
     folder: Path,
     seed: int,
     fingerprint: str = "",
@@ -424,9 +457,20 @@ def pretrain_mllm(
 ) -> dict[str, float]:
     """Vision, then reading. Returns how well pointing finds roles on the last clips (64, or a quarter), not trained on."""
     held_out = min(64, len(clips) // 4)
+    _tie_queries_to_keys(model)
     vision = VisionPretraining(model, clips[:-held_out], phases.vision, seed)
     seeing = [*model.internvl.model.vision_tower.parameters(), *model.internvl.model.multi_modal_projector.parameters()]
-    groups = [{"params": [*seeing, *vision.geometry.parameters(), vision.scale, model.language.get_input_embeddings().weight], "lr": phases.vision.lr}]
+    groups = [
+        {
+            "params": [
+                *seeing,
+                *vision.geometry.parameters(),
+                vision.scale,
+                model.language.get_input_embeddings().weight,
+            ],
+            "lr": phases.vision.lr,
+        }
+    ]
     fit(
         vision, lambda m, micro: m(micro), groups, phases.vision, folder=folder / "vision", seed=seed,
         fingerprint=fingerprint, log=log, label="pretrain vision",
@@ -434,8 +478,9 @@ def pretrain_mllm(
     for parameter in seeing:
         parameter.requires_grad_(False)
     model.eval()
-    features = see_all(model, [scene.frames for scene in clips])
-    grounded = [ground(scene, model.grid) for scene in tqdm(clips, desc="grounding", mininterval=10)]
+    shown = sampling.frame_indices(len(clips[0].frames), frames)
+    features = see_all(model, [scene.frames[list(shown)] for scene in clips])
+    grounded = [ground(scene, model.grid, shown) for scene in tqdm(clips, desc="grounding", mininterval=10)]
     cut = len(clips) - held_out
     reading = ReadingPretraining(model, grounded[:cut], features[:cut], phases.mllm, seed)
     groups = [{"params": list(reading.parameters()), "lr": phases.mllm.lr}]
@@ -447,4 +492,3 @@ def pretrain_mllm(
     with torch.no_grad():
         terms, hits = reading.read(np.arange(held_out), np.random.default_rng(seed))
     return {**{name: float(term) for name, term in terms.items()}, **hits}
-

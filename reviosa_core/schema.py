@@ -51,7 +51,9 @@ class Expression:
         if not self.text.strip():
             raise DataError(f"expression {self.id}: empty text")
         if self.caption_type not in get_args(CaptionType):
-            raise DataError(f"expression {self.id}: caption type {self.caption_type!r}, not one of {get_args(CaptionType)}")
+            raise DataError(
+                f"expression {self.id}: caption type {self.caption_type!r}, not one of {get_args(CaptionType)}"
+            )
         if not self.actor:
             raise DataError(f"expression {self.id} ({self.text!r}): no actor")
         if self.target is not None and not self.target:

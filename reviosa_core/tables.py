@@ -78,10 +78,10 @@ def transfer(results: Mapping[str, Mapping[str, Mapping[str, Scores | None]]]) -
     return markdown(rows)
 
 
-def comparison(scores: Mapping[str, Scores], published: Mapping[str, Any]) -> str:
+def comparison(profile: str, scores: Mapping[str, Scores], published: Mapping[str, Any]) -> str:
     """Table 2: actor, target and RVOS J&F, ours and the paper's."""
     ours = [
-        {"": f"ours, tiny: {ROW[name]}"} | {s: with_interval(scores[name][s]) for s in SETTINGS}
+        {"": f"ours, {profile}: {ROW[name]}"} | {s: with_interval(scores[name][s]) for s in SETTINGS}
         for name in ("baseline", "full")
     ]
     theirs = []
@@ -122,7 +122,8 @@ def report(
     attention = pd.read_json(project.report("metrics", "attention.json"), orient="index").round(3)
     pictures = {kind: sorted(project.report("figures", kind).glob("*.png")) for kind in ("samples", "attention")}
     figures = {
-        kind: "\n\n".join(f"![{kind}](figures/{kind}/{path.name})" for path in paths) for kind, paths in pictures.items()
+        kind: "\n\n".join(f"![{kind}](figures/{kind}/{path.name})" for path in paths)
+        for kind, paths in pictures.items()
     }
     settings = project.settings
     lines = [
@@ -134,7 +135,7 @@ def report(
         "which row beats which. The levels are not comparable.",
         "## Actor, target and RVOS (paper: Table 2)",
         "J&F in percent, with 95 % bootstrap intervals over videos. A dash: the system has no target role.",
-        comparison(scores, published),
+        comparison(project.profile, scores, published),
         "## Role tokens and attention mask loss (paper: Table 4)",
         project.report("tables", "ablation.md").read_text().strip(),
         "![Ablation](figures/ablation.png)",

@@ -66,7 +66,6 @@ def fit(
     """
     accelerator = Accelerator(
         mixed_precision="bf16" if torch.cuda.is_available() else "no",
-        gradient_accumulation_steps=loop.accumulate,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +101,7 @@ def fit(
                 totals[name] = totals.get(name, 0.0) + float(term.detach()) / loop.accumulate
             if not torch.isfinite(loss):
                 raise TrainingDiverged(_epitaph(totals, step, checkpoint))
-            accelerator.backward(loss / loop.accumulate)
+            accelerator.backward(loss / loop.accumulate)  # ours: told of the number, Accelerate would divide once more
         norm = nn.utils.clip_grad_norm_(trainable, loop.clip_norm)
         if not torch.isfinite(norm):
             raise TrainingDiverged(_epitaph({**totals, "gradient norm": float(norm)}, step, checkpoint))
@@ -119,8 +118,8 @@ def fit(
                 log(metrics, done)
         due = done % loop.checkpoint_every == 0 or done == loop.steps
         if due and accelerator.is_main_process:
+            _write_history(history, rows)  # first: on resuming, rows beyond the checkpoint are dropped
             _save(checkpoint, done, fingerprint, module, optimizer, schedule)
-            _write_history(history, rows)
         if stop_after is not None and done == stop_after:
             return
     module.eval()
@@ -165,8 +164,10 @@ def _epitaph(totals: dict[str, float], step: int, checkpoint: Path) -> str:
 
 
 def _trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """What training can change: trainable parameters. The frozen rest comes back from the backbones."""
-    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    """What training can change, and buffers (SAM2's position code is a random one): the frozen rest comes back from the
+    backbones."""
+    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    return {name: value.detach() for name, value in module.state_dict().items() if name not in frozen}
 
 
 def _save(path: Path, step: int, fingerprint: str, module: nn.Module, optimizer: Any, schedule: Any) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 import torch
 from torch import Tensor
 
-import tiny
 from reviosa_core.model import attention, mllm, packing
 
 B, R, V = 2, 5, 48  # clips, rows asked for, width
@@ -32,9 +32,7 @@ def packed() -> packing.Packed:
 
 
 def read(model: mllm.Mllm, inputs: Tensor, mask: Tensor | None, positions: Tensor, **kwargs):
-    return model.language(
-        inputs_embeds=inputs, attention_mask=mask, position_ids=positions, use_cache=False, **kwargs
-    )
+    return model.language(inputs_embeds=inputs, attention_mask=mask, position_ids=positions, use_cache=False, **kwargs)
 
 
 def tapped(model: mllm.Mllm, inputs: Tensor, mask: Tensor | None, positions: Tensor) -> dict[int, Tensor]:
@@ -101,9 +99,7 @@ def test_rows_sum_to_one_and_see_only_what_is_allowed(model, packed):
 def test_an_additive_mask_means_the_same_as_a_boolean_one(model, packed):
     inputs, mask = model.language.get_input_embeddings()(packed.ids), packed.mask()
     additive = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
-    assert_same(
-        tapped(model, inputs, additive, packed.positions), tapped(model, inputs, mask, packed.positions), 1e-6
-    )
+    assert_same(tapped(model, inputs, additive, packed.positions), tapped(model, inputs, mask, packed.positions), 1e-6)
 
 
 def test_tapping_changes_nothing_in_the_output(model, packed):

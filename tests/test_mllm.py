@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 import torch
 from torch import Tensor
 
-import tiny
 from reviosa_core.config import Lora
-from reviosa_core.model import attention, mllm, packing, prompts
+from reviosa_core.model import attention, mllm, packing, pixels, prompts
 from reviosa_core.schema import Expression, Role
 
 T, P, WIDTH = 3, tiny.GRID, 48
@@ -96,13 +96,13 @@ def test_lora_goes_on_every_layer_of_the_language_model_only():
 def test_normalise_golden():
     frames = torch.full((2, 3, 5, 3), 255, dtype=torch.uint8)
     frames[1] = 0
-    out = mllm.normalise(frames, 7)
+    out = pixels.normalise(frames, 7)
     assert out.shape == (2, 3, 7, 7)
     white = [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]
     black = [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]
     want = torch.tensor([white, black])
     torch.testing.assert_close(out, want[..., None, None].expand(2, 3, 7, 7), atol=1e-5, rtol=1e-5)
-    assert mllm.normalise(frames[None], 7).shape == (1, 2, 3, 7, 7)
+    assert pixels.normalise(frames[None], 7).shape == (1, 2, 3, 7, 7)
 
 
 def test_each_frame_is_seen_by_itself_and_rows_are_rows(model):
@@ -169,24 +169,6 @@ def test_text_loss_is_the_mean_over_answer_tokens(model):
 
 
 @torch.no_grad()
-def taught(answers: list[str], features: Tensor) -> mllm.Mllm:
-    """A model that writes these answers to QUESTIONS about these features, and [SEG_TAR] after each end: the states
-    at these places are random but distinct, so a head that maps each to its next token can be solved for."""
-    torch.manual_seed(0)
-    model = tiny.reader()
-    turns = [[model.turn(q, a) for q, a in zip(QUESTIONS, answers, strict=True)]]
-    packed = packing.pack([model.prefix_ids(len(features))], turns, model.tokenizer.pad_token_id)
-    end, _ = packed.find(model.end_id)
-    packed.labels[0, end[:, 1]] = model.role_ids[Role.TARGET]
-    due = packed.labels != packing.IGNORE
-    wanted = torch.nn.functional.one_hot(packed.labels[due], len(model.tokenizer)).float()
-    hidden = model(packed, [features])[due]
-    assert torch.linalg.matrix_rank(hidden) == len(hidden) < WIDTH
-    model.internvl.lm_head.weight.copy_(torch.linalg.pinv(hidden).mul(10).matmul(wanted).T)
-    return model
-
-
-@torch.no_grad()
 def greedy(model: mllm.Mllm, features: Tensor, question: str, max_tokens: int) -> tuple[str, dict[Role, Tensor]]:
     """The answer by reading everything anew for each token: no cache, no padding, one question."""
     ids = model.prefix_ids(len(features)) + list(model.turn(question).question)
@@ -213,7 +195,9 @@ def features() -> Tensor:
 
 @pytest.fixture(scope="module")
 def writer(features) -> mllm.Mllm:
-    return taught(["Sure , it is [SEG_ACT] .", "it is [SEG_ACT] and [SEG_TAR] . [SEG_ACT]", "Sure ."], features)
+    torch.manual_seed(0)
+    answers = ["Sure , it is [SEG_ACT] .", "it is [SEG_ACT] and [SEG_TAR] . [SEG_ACT]", "Sure ."]
+    return tiny.taught(tiny.reader(), features, QUESTIONS, answers)
 
 
 @pytest.mark.parametrize("max_tokens", [12, 4, 1])
@@ -249,7 +233,7 @@ def test_max_tokens_is_kept_and_the_last_token_still_has_a_state(writer, feature
 
 
 def test_nothing_written_after_the_end_counts(writer, features):
-    """A row that is done is still fed, and would write [SEG_TAR] here (see `taught`)."""
+    """A row that is done is still fed, and would write [SEG_TAR] here (see `tiny.taught`)."""
     alone, together = writer.write(features, QUESTIONS[2:])[0], writer.write(features, QUESTIONS)[2]
     assert (alone.text, dict(alone.states)) == (together.text, dict(together.states)) == ("Sure .", {})
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 import torch
 from torch import Tensor
 
-import tiny
 from reviosa_core.model.packing import IGNORE, PAD, Packed, Turn, pack
 
 N = IGNORE

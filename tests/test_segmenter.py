@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 import sam2.sam2_video_predictor as stock
+import tiny
 import torch
+from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
-import tiny
 from reviosa_core.model import segmenter
-from reviosa_core.model.mllm import normalise
+from reviosa_core.model.pixels import normalise
 from reviosa_core.model.segmenter import FrameFeatures, Segmenter
 
-N, O, T, S, D = 3, 2, 6, 64, 32  # prompts, objects, frames, pixels a side, width
+N, O, T, S, D = 3, 2, 6, 64, 32  # noqa: E741 - prompts, objects, frames, pixels a side, width
 
 
 @pytest.fixture
@@ -149,47 +150,55 @@ def test_the_stock_model_stays_frozen_and_in_evaluation_mode(seg):
     seg.train()
     assert seg.training and seg.decoder.training
     assert not any(m.training for m in seg.sam.modules())
-    assert not any(p.requires_grad for p in seg.sam.parameters()) and all(p.requires_grad for p in seg.decoder.parameters())
+    assert not any(p.requires_grad for p in seg.sam.parameters()) and all(
+        p.requires_grad for p in seg.decoder.parameters()
+    )
 
 
 # -- tracking ----------------------------------------------------------------------------------------------------------
 
 
-def predictor(seg: Segmenter, frames: Tensor, monkeypatch) -> tuple[stock.SAM2VideoPredictor, dict]:
-    """The stock video predictor around the same modules, its defaults untouched, and its state for these frames."""
-    video_predictor = stock.SAM2VideoPredictor.__new__(stock.SAM2VideoPredictor)
-    video_predictor.__dict__.update(seg.sam.__dict__)
-    video_predictor.fill_hole_area = 0
-    video_predictor.non_overlap_masks = False
-    video_predictor.clear_non_cond_mem_around_input = False
-    video_predictor.add_all_frames_to_correct_as_cond = False
-    monkeypatch.setattr(stock, "load_video_frames", lambda **_: (normalise(frames, S), S, S))
-    return video_predictor, video_predictor.init_state("frames")
+@pytest.fixture
+def lively(seg) -> Segmenter:
+    """Weights large enough that memory decides what is tracked: at random initialisation it hardly counts."""
+    for name, parameter in seg.sam.named_parameters():
+        if parameter.dim() > 1 and not name.startswith("image_encoder"):
+            parameter.mul_(4 if "cross_attn_image" in name else 2)
+        if name.endswith("gamma"):
+            parameter.fill_(1.0)
+    return seg
+
+
+def predicted(seg: Segmenter, keys: tuple[int, ...], given: Tensor, monkeypatch) -> Tensor:
+    """Logits [o t s s] of the stock video predictor around the same modules, forwards, then backwards."""
+    predictor = stock.SAM2VideoPredictor.__new__(stock.SAM2VideoPredictor)
+    predictor.__dict__.update(seg.sam.__dict__)
+    predictor.fill_hole_area, predictor.non_overlap_masks = 0, False
+    predictor.clear_non_cond_mem_around_input = predictor.add_all_frames_to_correct_as_cond = False
+    monkeypatch.setattr(stock, "load_video_frames", lambda **_: (normalise(video(), S), S, S))
+    state = predictor.init_state("frames")
+    for t in keys:
+        for o in range(O):
+            predictor.add_new_mask(state, t, obj_id=10 + o, mask=given[t, o])
+    found = {t: logits for t, _, logits in predictor.propagate_in_video(state)}
+    found |= {t: logits for t, _, logits in predictor.propagate_in_video(state, reverse=True)}
+    return torch.cat([found[t] for t in range(T)], 1)
 
 
 @pytest.mark.parametrize("keys", [(0,), (3,), (5,), (1, 4)])
-def test_track_equals_the_stock_video_predictor(seg, monkeypatch, keys):
-    """Within 0.5 % of the pixels: SAM2's predictor stores memory in bfloat16 and encodes a given mask after shrinking
-    it to stride 4; the rest is the same."""
-    frames, given = video(), masks()
-    ours = seg.track(seg.see(frames), {t: given[t] for t in keys})
+def test_track_equals_the_stock_video_predictor(lively, monkeypatch, keys):
+    """To rounding, once two savings of SAM2's predictor are undone: it keeps memory in bfloat16, and shrinks a given
+    mask to stride 4 before encoding it. (With them 0.005 % of the pixels differ at these sizes, untrained.)"""
+    monkeypatch.setattr(torch, "bfloat16", torch.float32)
+    step = SAM2Base.track_step
+    monkeypatch.setattr(SAM2Base, "track_step", lambda *a, **kw: step(*a, **{**kw, "run_mem_encoder": True}))
+    features, given = lively.see(video()), masks()
+    ours = lively.track(features, {t: given[t] for t in keys})
     assert ours.shape == (O, T, S // 4, S // 4)
-
-    video_predictor, state = predictor(seg, frames, monkeypatch)
-    for t in keys:
-        for o in range(O):
-            video_predictor.add_new_mask(state, t, obj_id=10 + o, mask=given[t, o])
-    theirs = {t: logits for t, _, logits in video_predictor.propagate_in_video(state)}
-    theirs |= {t: logits for t, _, logits in video_predictor.propagate_in_video(state, reverse=True)}
-    want = torch.cat([theirs[t] for t in range(T)], 1)
-    got = seg.upsample(ours, (S, S))
-    other = [t for t in range(T) if t not in keys]
-    differ = ((got > 0) != (want > 0))[:, other].float().mean()
-    print(f"keys {keys}: {100 * differ:.3f} % of the pixels differ, logits by {(got - want)[:, other].abs().mean():.4f}")
-    assert 0.02 < (want[:, other] > 0).float().mean() < 0.98  # there is something to compare
-    assert differ < 0.005
-    torch.testing.assert_close(got[:, list(keys)], want[:, list(keys)], atol=1e-4, rtol=1e-4)
-    assert (ours[0] - ours[1])[other].abs().max() > 0.1  # two objects, not one
+    want = predicted(lively, keys, given, monkeypatch)
+    torch.testing.assert_close(lively.upsample(ours, (S, S)), want, atol=1e-4, rtol=1e-4)
+    swapped = lively.track(features, {t: given[t].flip(0) for t in keys})
+    assert (swapped - ours).abs().amax((0, 2, 3)).min() > 0.02  # every frame depends on the masks given
 
 
 def test_key_frames_return_the_given_masks_and_objects_do_not_mix(seg):

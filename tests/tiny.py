@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from reviosa_core import config
 from reviosa_core.data import intershapes
-from reviosa_core.model import mllm, segmenter
+from reviosa_core.model import mllm, packing, segmenter
+from reviosa_core.schema import Role
 
 SIZES = config.Model(
     mllm=config.Mllm(
@@ -57,3 +62,19 @@ def seeing(**changes) -> segmenter.Segmenter:
     score.weight.data.zero_()
     score.bias.data.fill_(2.0)
     return segmenter.Segmenter(sam).eval()
+
+
+@torch.no_grad()
+def taught(model: mllm.Mllm, features: Tensor, questions: Sequence[str], answers: Sequence[str]) -> mllm.Mllm:
+    """The model, now writing these answers about these features, and [SEG_TAR] after each end: the states at these
+    places are random but distinct, so a head that maps each to its next token can be solved for."""
+    turns = [[model.turn(q, a) for q, a in zip(questions, answers, strict=True)]]
+    packed = packing.pack([model.prefix_ids(len(features))], turns, model.tokenizer.pad_token_id)
+    end, _ = packed.find(model.end_id)
+    packed.labels[0, end[:, 1]] = model.role_ids[Role.TARGET]
+    due = packed.labels != packing.IGNORE
+    wanted = torch.nn.functional.one_hot(packed.labels[due], len(model.tokenizer)).float()
+    hidden = model(packed, [features])[due]
+    assert torch.linalg.matrix_rank(hidden) == len(hidden) < model.width
+    model.internvl.lm_head.weight.copy_(torch.linalg.pinv(hidden).mul(10).matmul(wanted).T)
+    return model

@@ -39,7 +39,9 @@ class RowTap:
         heads = self.heads[layer]
         picked = torch.arange(query.shape[1]) if heads is None else torch.tensor(heads)
         if int(picked.max()) >= query.shape[1]:
-            raise ValueError(f"row tap asks for head {int(picked.max())} of layer {layer}, which has {query.shape[1]} heads")
+            raise ValueError(
+                f"row tap asks for head {int(picked.max())} of layer {layer}, which has {query.shape[1]} heads"
+            )
         picked = picked.to(query.device)
         with torch.autocast(query.device.type, enabled=False):
             q = query[batch, :, position][:, picked].float()

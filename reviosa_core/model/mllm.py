@@ -23,20 +23,10 @@ from transformers import (
 
 from reviosa_core import config
 from reviosa_core.model import attention, packing, prompts
+from reviosa_core.model.pixels import normalise
 from reviosa_core.schema import Role
 
 ATTENTION = {"text_config": attention.NAME, "vision_config": "sdpa", "": "sdpa"}
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, as InternVL and SAM2 were trained
-
-
-def normalise(frames: UInt8[Tensor, "*n h w 3"], size: int) -> Float[Tensor, "*n 3 s s"]:
-    """Resize to a square of `size` pixels (bicubic, antialiased) and apply ImageNet statistics."""
-    batch = frames.shape[:-3]
-    pixels = frames.reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float() / 255
-    if pixels.shape[-2:] != (size, size):
-        pixels = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
-    mean, std = (torch.tensor(s, device=pixels.device).view(3, 1, 1) for s in (MEAN, STD))
-    return ((pixels - mean) / std).unflatten(0, batch)
 
 
 @dataclass(frozen=True)
@@ -112,9 +102,7 @@ class Mllm(nn.Module):
         """Token ids of a text, nothing added."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
-    def embed(
-        self, ids: Int[Tensor, "b n"], features: Sequence[Float[Tensor, "_ _ _ d"]]
-    ) -> Float[Tensor, "b n d"]:
+    def embed(self, ids: Int[Tensor, "b n"], features: Sequence[Float[Tensor, "_ _ _ d"]]) -> Float[Tensor, "b n d"]:
         """Embeddings of a batch, the features of each video [t p p d] in the places of its <IMG_CONTEXT> tokens."""
         embedded = self.language.get_input_embeddings()(ids)
         image = torch.cat([f.flatten(0, 2) for f in features]).to(embedded.dtype)
@@ -145,8 +133,8 @@ class Mllm(nn.Module):
 
     def attention_maps(
         self, batch: packing.Packed, tap: attention.RowTap, layer: int, frames: Sequence[int]
-    ) -> list[Float[Tensor, "h t p q"]]:
-        """The tapped rows of a layer over the visual tokens, one map a row; `frames` is t of each video.
+    ) -> list[Float[Tensor, "h _ p p"]]:
+        """The tapped rows of a layer over the visual tokens, one map [h t p p] a row; `frames` is t of each video.
 
         The values are those of the softmax over *all* keys: renormalising over the visual ones would hide how much
         goes to the text.
@@ -160,9 +148,7 @@ class Mllm(nn.Module):
     # -- Writing ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def write(
-        self, features: Float[Tensor, "t p p d"], questions: Sequence[str], max_tokens: int = 16
-    ) -> list[Answer]:
+    def write(self, features: Float[Tensor, "t p p d"], questions: Sequence[str], max_tokens: int = 16) -> list[Answer]:
         """Greedy answers to several questions about one video; the visual prefix is read once and its cache shared."""
         device = self.device
         prefix = torch.tensor([self.prefix_ids(len(features))], device=device)
@@ -261,7 +247,7 @@ def build(sizes: config.Mllm, tokenizer: PreTrainedTokenizerBase) -> InternVLFor
             "num_key_value_heads": t.kv_heads,
             "intermediate_size": t.ffn,
             "max_position_embeddings": 8192,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
             "initializer_range": t.hidden**-0.5,  # 0.02 suits widths of thousands
             "tie_word_embeddings": False,
         },

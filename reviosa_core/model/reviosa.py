@@ -29,10 +29,10 @@ class Batch:
 
     clip_ids: list[str]
     indices: list[tuple[int, ...]]
-    frames: list[UInt8[Tensor, "t h w 3"]]
+    frames: list[UInt8[Tensor, "_ _ _ 3"]]  # [t h w 3]
     packed: packing.Packed
     masks: dict[Role, list[Tensor]]  # bool [e t h w]
-    patch_masks: dict[Role, list[Float[Tensor, "e t p p"]]]  # share of each visual token's cell
+    patch_masks: dict[Role, list[Float[Tensor, "_ _ p p"]]]  # [e t p p] share of each visual token's cell
 
 
 class FeatureCache:
@@ -47,10 +47,10 @@ class FeatureCache:
             return self.store[key]
         value = compute()
         size = sum(t.nbytes for t in value)
-        while self.store and self.held + size > self.limit:
-            _, old = self.store.popitem(last=False)
-            self.held -= sum(t.nbytes for t in old)
         if size <= self.limit:
+            while self.held + size > self.limit:
+                _, old = self.store.popitem(last=False)
+                self.held -= sum(t.nbytes for t in old)
             self.store[key] = value
             self.held += size
         return value
@@ -169,7 +169,9 @@ class ReVIOSa(nn.Module):
         if role is Role.ACTOR:
             due = [(b, e) for b, m in enumerate(batch.masks[role]) for e in range(len(m))]
             if owners != due:
-                raise ValueError(f"{len(owners)} {prompts.TOKENS[role]} states for {len(due)} masks in {batch.clip_ids}")
+                raise ValueError(
+                    f"{len(owners)} {prompts.TOKENS[role]} states for {len(due)} masks in {batch.clip_ids}"
+                )
         return where, owners
 
     def _mask_terms(
@@ -182,10 +184,10 @@ class ReVIOSa(nn.Module):
         picked = segmenter.FrameFeatures.cat([features[b][list(shown[b])] for b, _, _ in owners])
         counts = torch.tensor([len(shown[b]) for b, _, _ in owners], device=prompt.device)
         logits, _ = self.segmenter.decode(picked, prompt.repeat_interleave(counts, 0))
-        truth = torch.cat([batch.masks[role][b][e, list(shown[b])] for b, e, role in owners]).to(prompt.device)
+        truth = [segmenter.to_square(batch.masks[role][b][e, list(shown[b])], size) for b, e, role in owners]
         ce, dice = losses.mask_losses(
             self.segmenter.upsample(logits, (size, size)),
-            segmenter.to_square(truth, size),
+            torch.cat(truth).to(prompt.device),
             self.weights.points if self.weights else 0,
         )
         owner = torch.arange(len(owners), device=prompt.device).repeat_interleave(counts)

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from sam2.modeling.backbones.hieradet import Hiera
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
 from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
 from sam2.modeling.position_encoding import PositionEmbeddingSine
-from sam2.modeling.sam2_base import SAM2Base
 from sam2.modeling.sam.transformer import RoPEAttention
+from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reviosa_core import config
-from reviosa_core.model.mllm import normalise
+from reviosa_core.model.pixels import normalise
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,9 @@ def build(sizes: config.Segmenter) -> SAM2Base:
     )
     return SAM2Base(
         image_encoder=ImageEncoder(trunk=trunk, neck=neck, scalp=1),
-        memory_attention=MemoryAttention(d_model=d, pos_enc_at_input=True, layer=attention, num_layers=4 if d == 256 else 2),
+        memory_attention=MemoryAttention(
+            d_model=d, pos_enc_at_input=True, layer=attention, num_layers=4 if d == 256 else 2
+        ),
         memory_encoder=memory,
         num_maskmem=sizes.num_maskmem,
         image_size=sizes.image_size,
