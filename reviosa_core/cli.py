@@ -48,7 +48,7 @@ def predict(
     Writes overlay.mp4 and sheet.png (actor blue, target orange), masks/<role>/<frame>.png (0 or 255),
     and prediction.json: the model's answer, and run lengths (COCO) of every mask.
 
-    Example: [bold]reviosa predict --video clip.mp4 --text "a dog pulling a man" --checkpoint runs/tiny/train/full[/]
+    Example: [bold]reviosa predict --video clip.mp4 --text "a dog pulling a man" --checkpoint runs/tiny/full[/]
 
     A model of the tiny profile has seen moving shapes only: it runs on real scenes, but knows nothing about them.
     """

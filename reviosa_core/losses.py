@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 def sample(maps: Float[Tensor, "n h w"], points: Float[Tensor, "n k 2"]) -> Float[Tensor, "n k"]:
     """Values of maps at points (x, y) in [0, 1], bilinear, pixel centres at (i + 0.5) / size."""
-    return F.grid_sample(maps[:, None], 2 * points[:, None] - 1, align_corners=False)[:, 0, 0]
+    # Without padding, points in the outer half pixel would look uncertain for ever.
+    return F.grid_sample(maps[:, None], 2 * points[:, None] - 1, padding_mode="border", align_corners=False)[:, 0, 0]
 
 
 def uncertain_points(

@@ -32,7 +32,7 @@ class TrainingDiverged(RuntimeError):
 
 
 def warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """Learning-rate factor: linear from 0 over the `warmup` share of the steps, then half a cosine to 0."""
+    """Learning-rate factor: linear over the `warmup` share of the steps, from one step's worth, then half a cosine to 0."""
     rise = max(1, round(warmup * steps))
     if step < rise:
         return (step + 1) / rise
@@ -57,10 +57,10 @@ def fit(
 
     `losses` is given the prepared module and the number of the micro-batch, counted over the whole run (`accumulate` of
     them make a step); it must draw all randomness from that number, or from torch's global generator, which is seeded
-    by it. `groups` are AdamW parameter groups. `folder` gets `checkpoint.pt` every `loop.checkpoint_every` steps, written
-    atomically, and `history.csv`; an interrupted run found there is continued when it has the same `fingerprint` (say what
-    the result depends on: parameters, inputs), and replaced when not. `log(metrics, step)` is called every `log_every`
-    steps. `stop_after` ends early, as an interruption would (for tests).
+    by it. `groups` are AdamW parameter groups. `folder` gets `checkpoint.pt` every `loop.checkpoint_every` steps,
+    written atomically, and `history.csv`; an interrupted run found there is continued when it has the same
+    `fingerprint` (say what the result depends on: parameters, inputs), and replaced when not. `log(metrics, step)` is
+    called every `log_every` steps. `stop_after` ends early, as an interruption would (for tests).
 
     Raises TrainingDiverged when a loss or the gradient norm is not finite.
     """
@@ -137,7 +137,7 @@ def fine_tune(
     log: Log | None = None,
     label: str = "fine-tuning",
 ) -> None:
-    """Phase (b): `fit` a trainable system (one with `collate`, `parameter_groups` and a forward that gives losses) on clips.
+    """Phase (b): `fit` a system on clips; it has `collate`, `parameter_groups` and a forward that gives losses.
 
     Every epoch visits every clip once, in an order drawn from (seed, epoch); frames and expressions of a clip are drawn
     from (seed, epoch, place in it). Several devices share one order.

@@ -41,6 +41,7 @@ def _fixed_torch(request: pytest.FixtureRequest) -> None:
 
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+        torch.set_num_threads(1)  # minute models: a second thread costs more than it gives
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

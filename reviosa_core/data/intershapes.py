@@ -533,7 +533,7 @@ def _note(utterance: Utterance) -> dict:
 
 
 def read_notes(folder: Path) -> pd.DataFrame:
-    """The diagnostic labels of a written split: one row per (video, expression) with `cue`, `verb`, `form`, `level`, and
+    """The diagnostic labels of a written split: one row per (video, expression) with `cue`, `verb`, `form`, `level` and
     `pairs`, the number of interacting pairs in the clip. Empty for a folder that InterShapes did not write."""
     path = Path(folder) / NOTES
     stored = json.loads(path.read_text()) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""Chosen rows of chosen layers' attention, without an N x N matrix: one attention function registered with transformers.
+"""Chosen rows of chosen layers' attention, without an N x N matrix: an attention function registered with transformers.
 
 The model keeps running SDPA. Where a `RowTap` travels with the call (as the keyword `row_tap`, so that gradient
 checkpointing recomputes exactly what the first forward did), the few asked rows are computed beside it:

@@ -1,0 +1,50 @@
+"""The notebooks are thin, clean, and take only names. `test_pipeline` runs them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from ruamel.yaml import YAML
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NAMES = {"profile", "experiment"}  # what papermill may inject; numbers come from params.yaml
+
+
+def code(path: Path) -> list[str]:
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_all_eight_are_here():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(1, 9)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_parameters_are_names(path: Path):
+    found = papermill.inspect_notebook(path)
+    assert found.keys() <= NAMES and "profile" in found
+    assert found["profile"]["default"] == '"tiny"'
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_thin_and_stripped(path: Path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    lines = [line for source in code(path) for line in source.splitlines()]
+    assert not [line for line in lines if re.match(r"\s*(def|class) ", line)], "logic belongs in the package"
+    assert len(lines) <= 90
+    assert any(cell.cell_type == "markdown" and cell.source.startswith("# ") for cell in cells[:1])
+
+
+def test_every_stage_passes_the_parameters_its_notebook_has(root: Path):
+    stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
+    for name, stage in stages.items():
+        command = " ".join(stage["cmd"]) if isinstance(stage["cmd"], list) else stage["cmd"]
+        notebook = re.search(r"notebooks/(\w+\.ipynb)", command)
+        assert notebook, name
+        passed = set(re.findall(r"-p (\w+) ", command))
+        assert passed == set(papermill.inspect_notebook(root / "notebooks" / notebook[1])), name
+        assert f"notebooks/{notebook[1]}" in stage["deps"], f"{name} does not depend on its own notebook"

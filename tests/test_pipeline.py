@@ -1,0 +1,94 @@
+"""`dvc repro` on a clean copy, at the smoke profile: whole, repeatable, and no more than a change asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+    env = clean | {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = subprocess.run(["dvc", *arguments], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, f"dvc {' '.join(arguments)}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+def results(folder: Path) -> dict[str, dict]:
+    return {path.name: json.loads(path.read_text()) for path in sorted((folder / "reports" / "metrics").glob("*.json"))}
+
+
+@pytest.fixture(scope="module")
+def copy(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean copy of the project (what git tracks, and new files it would), switched to the smoke profile and run."""
+    folder = tmp_path_factory.mktemp("copy")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, text=True
+    )
+    for name in filter(None, listed.stdout.splitlines()):
+        if (
+            (root / name).is_file()
+            and not name.startswith(("reports/", "backbones/"))
+            or name == "reports/published.yaml"
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, folder / name)
+    params = folder / "params.yaml"
+    params.write_text(re.sub(r"(?m)^profile: \w+", "profile: smoke", params.read_text()))
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    dvc(folder, "repro")
+    return folder
+
+
+def test_every_result_is_there(copy: Path):
+    found = results(copy)
+    for experiment in ("baseline", "aml", "tokens", "full"):
+        for setting in ("InterRVOS-Actor", "RVOS"):
+            assert {"J", "F", "J&F", "n"} <= found[f"{experiment}.json"][setting].keys()
+    assert found["full.json"]["InterRVOS-Target"]["n"] > 0
+    assert found["baseline.json"]["InterRVOS-Target"] is None, "a system without the target role has no target score"
+    report = (copy / "reports" / "README.md").read_text()
+    linked = re.findall(r"\]\((figures/[^)]+)\)", report)
+    assert len(linked) >= 6
+    assert all((copy / "reports" / name).stat().st_size < 200_000 for name in linked)
+    assert "62.0" in report, "the paper's number stands beside ours"
+    assert (copy / "mlflow.db").exists()
+
+
+def test_nothing_runs_twice(copy: Path):
+    assert "Running stage" not in dvc(copy, "repro")
+
+
+def test_a_changed_parameter_reruns_what_depends_on_it(copy: Path):
+    params = copy / "params.yaml"
+    before = params.read_text()
+    try:
+        smoke = before.index("  smoke:")
+        params.write_text(before[:smoke] + before[smoke:].replace("bootstrap: 50", "bootstrap: 51"))
+        planned = set(re.findall(r"Running stage '([^']+)'", dvc(copy, "repro", "--dry")))
+    finally:
+        params.write_text(before)
+    assert {f"evaluate@{e}" for e in ("baseline", "aml", "tokens", "full")} | {"transfer"} <= planned
+    assert not planned & {"dataset", "pretrain", "train@baseline", "train@tokens", "selection", "train_aml@full"}
+    # Another profile's parameters are nobody's business.
+    try:
+        params.write_text(before.replace("bootstrap: 1000", "bootstrap: 1001"))
+        assert "Running stage" not in dvc(copy, "repro", "--dry")
+    finally:
+        params.write_text(before)
+
+
+def test_the_same_seed_gives_the_same_numbers(copy: Path):
+    before = results(copy)
+    dvc(copy, "repro", "--force")
+    assert results(copy) == before
