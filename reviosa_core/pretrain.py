@@ -65,11 +65,13 @@ def pretrain_segmenter(
             nn.init.orthogonal_(module.q_proj.weight, gain=2.0)
             module.k_proj.load_state_dict(module.q_proj.state_dict())
     for name, phase, frames in (("images", phases.segmenter_images, 1), ("videos", phases.segmenter, 4)):
-        losses_of_step = partial(_segmenter_losses, clips=clips, phase=phase, seed=seed, objects=4, frames=frames)
+        step = _CallStep(
+            sam, partial(_segmenter_losses, clips=clips, phase=phase, seed=seed, objects=4, frames=frames)
+        )
         groups = [{"params": list(sam.parameters()), "lr": phase.lr}]
         fit(
-            _CallStep(sam, losses_of_step), lambda m, micro: m(micro), groups, phase, folder=folder / f"segmenter_{name}",
-            seed=seed, fingerprint=fingerprint, log=log, label=f"pretrain SAM2, {name}",
+            step, lambda m, micro: m(micro), groups, phase, folder=folder / f"segmenter_{name}", seed=seed,
+            fingerprint=fingerprint, log=log, label=f"pretrain SAM2, {name}",
         )  # fmt: skip
 
 
@@ -455,7 +457,7 @@ def pretrain_mllm(
     fingerprint: str = "",
     log: Log | None = None,
 ) -> dict[str, float]:
-    """Vision, then reading. Returns how well pointing finds roles on the last clips (64, or a quarter), not trained on."""
+    """Vision, then reading. Returns how well pointing finds roles on the last clips, which are not trained on."""
     held_out = min(64, len(clips) // 4)
     _tie_queries_to_keys(model)
     vision = VisionPretraining(model, clips[:-held_out], phases.vision, seed)

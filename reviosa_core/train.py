@@ -32,7 +32,7 @@ class TrainingDiverged(RuntimeError):
 
 
 def warmup_cosine(step: int, steps: int, warmup: float) -> float:
-    """Learning-rate factor: linear over the `warmup` share of the steps, from one step's worth, then half a cosine to 0."""
+    """Learning-rate factor: linear over the `warmup` share of the steps, then half a cosine to 0."""
     rise = max(1, round(warmup * steps))
     if step < rise:
         return (step + 1) / rise
