@@ -109,6 +109,7 @@ class Phase(Loop):
 class Pretrain(Strict):
     clips: int
     segmenter_images: Phase
+    segmenter_pairs: Phase
     segmenter: Phase
     vision: Phase
     mllm: Phase
@@ -129,6 +130,7 @@ class Train(Loop):
 
     clips: int
     expressions: int
+    frames: Literal["uniform", "random"]  # which K of a clip's frames; evaluation takes uniform ones
     lr: float
     decoder_lr: float
     projector_lr: float

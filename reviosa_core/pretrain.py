@@ -55,8 +55,8 @@ def pretrain_segmenter(
     fingerprint: str = "",
     log: Log | None = None,
 ) -> None:
-    """SAM2's own recipe in short: first promptable segmentation of images (points, boxes), then of videos (also masks),
-    prompted on the first frame and tracked through memory."""
+    """SAM2's own recipe in short: first promptable segmentation of images (points, boxes), then of pairs of frames and
+    of videos (mostly masks), prompted on the first frame and tracked through memory."""
     # An untrained object score gates masks to -1024, and with them every gradient: start by believing in objects.
     nn.init.constant_(sam.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 2.0)
     # A point finds its place by its position code, and sooner when queries and keys start alike (LOG.md).
@@ -64,10 +64,17 @@ def pretrain_segmenter(
         if isinstance(module, Attention) and module.internal_dim < module.embedding_dim:  # the cross-attentions
             nn.init.orthogonal_(module.q_proj.weight, gain=2.0)
             module.k_proj.load_state_dict(module.q_proj.state_dict())
-    for name, phase, frames in (("images", phases.segmenter_images, 1), ("videos", phases.segmenter, 4)):
-        step = _CallStep(
-            sam, partial(_segmenter_losses, clips=clips, phase=phase, seed=seed, objects=4, frames=frames)
-        )
+    # A place first reads the memory of the same place: equal biases make attention a function of distance, by RoPE.
+    for layer in sam.memory_attention.layers.children():
+        for projection in (layer.cross_attn_image.q_proj, layer.cross_attn_image.k_proj):
+            nn.init.constant_(projection.bias, 2.0)
+    stages = (
+        ("images", phases.segmenter_images, 1),
+        ("pairs", phases.segmenter_pairs, 2),
+        ("videos", phases.segmenter, 4),
+    )
+    for name, phase, frames in stages:
+        step = _CallStep(sam, partial(_segmenter_losses, clips=clips, phase=phase, seed=seed, objects=4, frames=frames))
         groups = [{"params": list(sam.parameters()), "lr": phase.lr}]
         fit(
             step, lambda m, micro: m(micro), groups, phase, folder=folder / f"segmenter_{name}", seed=seed,
@@ -113,7 +120,7 @@ def _segmenter_losses(
 
     features = segmenter.FrameFeatures(*sam.forward_image(pixels.flatten(0, 1))["backbone_fpn"])
     index = torch.arange(phase.batch * frames, device=device).view(phase.batch, frames)
-    kinds = ("point", "box", "point") if frames == 1 else ("point", "mask", "box", "mask")
+    kinds = ("point", "box", "point") if frames == 1 else ("mask", "mask", "mask", "point")
     kind = kinds[micro % len(kinds)]
     book: dict[str, dict] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     terms: dict[str, Tensor] = {}
@@ -297,13 +304,13 @@ class VisionPretraining(nn.Module):
             targets.append(_tag_target(clip, self.model, looks)[0])
             main = covered.argmax(0)
             share = covered.max(0)
-            geometry.append(np.concatenate([scene.centres[main, t], share[..., None], own], -1))
+            geometry.append(torch.from_numpy(np.concatenate([scene.centres[main, t], share[..., None], own], -1)))
             frames.append(torch.from_numpy(scene.frames[t]))
         seen = self.model.see(torch.stack(frames))
         names = self.model.language.get_input_embeddings().weight
         target = torch.stack(targets).to(seen.device)
         tags = _tag_loss(self.scale.exp() * seen @ names.T, target, self.model.token_id(BACKGROUND))
-        where = torch.tensor(np.stack(geometry), dtype=torch.float32, device=seen.device)
+        where = torch.stack(geometry).float().to(seen.device)
         error = (self.geometry(seen) - where).square()
         there = where[..., 2:3]  # centres count where something is
         position = ((error[..., :2] * there).sum() / there.sum() + error[..., 2:].mean()) * 10
@@ -315,7 +322,7 @@ class VisionPretraining(nn.Module):
 class ReadingPretraining(nn.Module):
     """The language model on frozen visual tokens: grounded answers, dense tags, pointing."""
 
-    weights = {"answer": 1.0, "tags": 0.5, "pointing": 0.5, "phrases": 0.5}
+    weights = {"answer": 1.0, "tags": 0.5, "pointing": 1.0, "phrases": 0.5}
 
     def __init__(
         self,
@@ -355,7 +362,7 @@ class ReadingPretraining(nn.Module):
                     named = self._named(clip, utterance.text.split()[phrase.start : phrase.stop])
                     if named:
                         pointers.append((row, number, phrase.stop + 1, 2, named))
-        batch = packing.pack([prefix] * len(clips), turns, model.tokenizer.pad_token_id).to(model.device)
+        batch = packing.pack([prefix] * len(clips), turns, model.pad_id).to(model.device)
         features = self.features[torch.as_tensor(indices)].to(model.device).float()
         hidden = model(batch, list(features))
         visual = hidden[batch.ids == model.context_id].view(*features.shape)
@@ -440,7 +447,7 @@ def see_all(model: mllm.Mllm, clips: Sequence[UInt8[np.ndarray, "t h w 3"]]) -> 
 def _tie_queries_to_keys(model: mllm.Mllm) -> None:
     """Start every attention head with equal query and key projections: a word then attends to what looks like it, and
     names are bound to visual tokens from the first steps on (LOG.md)."""
-    for layer in model.language.layers:
+    for layer in model.language.layers.children():
         attention = layer.self_attn
         key = attention.k_proj.weight.unflatten(0, (-1, attention.head_dim))
         heads = attention.q_proj.weight.shape[0] // attention.head_dim

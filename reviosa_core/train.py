@@ -151,7 +151,8 @@ def fine_tune(
             epoch, position = divmod(place, len(clips))
             index = np.random.default_rng((seed, epoch)).permutation(len(clips))[position]
             rng = np.random.default_rng((seed, epoch, position))
-            samples.append(sampling.draw(clips[index], frames, settings.expressions, rng))
+            shown = sampling.frame_indices(len(clips[index]), frames, rng if settings.frames == "random" else None)
+            samples.append(sampling.draw(clips[index], shown, settings.expressions, rng))
         return module(system.collate(samples))
 
     groups = system.parameter_groups(settings)

@@ -77,6 +77,7 @@ def test_exactly_the_papers_parameters_are_trainable():
 def test_every_trainable_parameter_is_in_one_group_and_learns():
     own = model()
     rates = config.Train(
+        frames='uniform',
         steps=1, clips=1, expressions=1, lr=1, decoder_lr=2, projector_lr=3, gradient_checkpointing=False,
         cache_gb=0, loss=WEIGHTS,
     )  # fmt: skip
@@ -438,6 +439,7 @@ def test_weights_of_other_sizes_are_an_error_that_names_a_tensor(tmp_path):
 
 def settings(**changes) -> config.Train:
     return config.Train(
+        frames='uniform',
         **{
             "steps": 1, "clips": 1, "expressions": 3, "lr": 3e-3, "decoder_lr": 2e-3, "projector_lr": 2e-3,
             "gradient_checkpointing": False, "cache_gb": 0.1, "loss": WEIGHTS, "weight_decay": 0.0, **changes,

@@ -63,7 +63,8 @@ def test_drawing_depends_on_the_generator_alone():
 
 
 def draw(seed: int, expressions: tuple[Expression, ...] = MIXED, count: int = 2, frames: int = 4) -> tuple:
-    sample = sampling.draw(clip(expressions), frames, count, np.random.default_rng(seed))
+    rng, one = np.random.default_rng(seed), clip(expressions)
+    sample = sampling.draw(one, sampling.frame_indices(len(one), frames, rng), count, rng)
     return sample.indices, tuple(e.id for e in sample.expressions)
 
 

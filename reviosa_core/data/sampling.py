@@ -23,15 +23,15 @@ def frame_indices(length: int, count: int, rng: np.random.Generator | None = Non
     return tuple(int(i) for i in np.sort(rng.choice(length, size=count, replace=False)))
 
 
-def draw(clip: Clip, frames: int, expressions: int, rng: np.random.Generator) -> Sample:
-    """A training sample: random frames and up to `expressions` random expressions, one with a target among them where
+def draw(clip: Clip, indices: tuple[int, ...], expressions: int, rng: np.random.Generator) -> Sample:
+    """A training sample: these frames and up to `expressions` random expressions, one with a target among them where
     the clip has any (the paper's rule)."""
     order = rng.permutation(len(clip.expressions)).tolist()
     directed = [i for i in order if clip.expressions[i].is_interaction]
     chosen = order[:expressions]
     if directed and not any(i in directed for i in chosen):
         chosen[-1] = directed[0]
-    return take(clip, frame_indices(len(clip), frames, rng), tuple(chosen))
+    return take(clip, indices, tuple(chosen))
 
 
 def take(clip: Clip, indices: tuple[int, ...], expressions: tuple[int, ...] | None = None) -> Sample:

@@ -52,6 +52,7 @@ class Mllm(nn.Module):
         self.template = prompts.TEMPLATES[template]
         self.end_id = self.token_id(self.template.end)
         self.context_id = self.token_id(prompts.IMAGE_CONTEXT)
+        self.pad_id = self.end_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)  # never read
         vision = internvl.config.vision_config
         self.image_size = vision.image_size[0]
         self.grid = int(self.image_size // vision.patch_size[0] * internvl.config.downsample_ratio)  # P: tokens a side
@@ -76,7 +77,7 @@ class Mllm(nn.Module):
         index = self.tokenizer.convert_tokens_to_ids(token)
         if index is None or index == self.tokenizer.unk_token_id:
             raise ValueError(f"tokenizer has no token {token!r}")
-        return index
+        return int(index)  # pyright: ignore
 
     # -- Reading ------------------------------------------------------------------------------------------------
 

@@ -120,9 +120,7 @@ class ReVIOSa(nn.Module):
             clip_ids=[s.clip_id for s in samples],
             indices=[s.indices for s in samples],
             frames=[torch.from_numpy(s.frames) for s in samples],
-            packed=packing.pack(
-                [self.mllm.prefix_ids(len(s.frames)) for s in samples], turns, self.mllm.tokenizer.pad_token_id
-            ),
+            packed=packing.pack([self.mllm.prefix_ids(len(s.frames)) for s in samples], turns, self.mllm.pad_id),
             masks={r: [torch.from_numpy(s.masks[r]) for s in samples] for r in self.roles},
             patch_masks={
                 r: [torch.from_numpy(masks.area_resize(s.masks[r], grid)) for s in samples] for r in self.roles

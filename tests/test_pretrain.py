@@ -1,0 +1,97 @@
+"""What the backbones are taught: the targets are what the scene shows, and every word of them can be written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from reviosa_core import config, pretrain
+from reviosa_core.data import intershapes
+from reviosa_core.model import mllm, segmenter
+
+GRID, SHOWN = 6, (0, 2, 5)
+SETTINGS = config.Data(
+    size=64,
+    frames=6,
+    objects=(4, 5),
+    two_pairs=0.5,
+    lookalikes=0.5,
+    no_interaction=0.0,
+    splits=config.Splits(train=1, val=1, test=1, shift=1),
+)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[intershapes.Scene]:
+    return [intershapes.make_scene(SETTINGS, (0, intershapes.SPLITS["pretrain"], i)) for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def reader() -> mllm.Mllm:
+    tokenizer = mllm.word_tokenizer(pretrain.words(GRID, len(SHOWN)))
+    sizes = tiny.SIZES.mllm.model_copy(update={"image_size": 48, "patch_size": 4})
+    torch.manual_seed(0)
+    return mllm.Mllm(mllm.build(sizes, tokenizer), tokenizer)
+
+
+def test_every_word_is_in_the_vocabulary(scenes, reader):
+    unknown = reader.tokenizer.unk_token_id
+    for scene in scenes:
+        clip = pretrain.ground(scene, GRID, SHOWN)
+        for utterance in clip.utterances:
+            assert unknown not in reader.encode(utterance.text), utterance.text
+        for tags in (*clip.looks, *clip.deeds):
+            assert all(reader.token_id(word) for word in tags)
+    assert reader.encode(pretrain.place(35)) == [reader.token_id(pretrain.place(35))], "a place is one token"
+
+
+def test_ground_says_what_the_labels_show(scenes):
+    scene = next(s for s in scenes if s.interactions and s.interactions[0].directed)
+    clip = pretrain.ground(scene, GRID, SHOWN)
+    assert clip.coverage.shape == (len(scene.shapes), len(SHOWN), GRID, GRID)
+    for k in range(len(scene.shapes)):
+        for row, t in enumerate(SHOWN):
+            share = (scene.labels[t] == k + 1).mean()
+            np.testing.assert_allclose(clip.coverage[k, row].mean(), share, atol=1e-6)
+            x, y = np.clip(scene.centres[k, t], 0, 0.999)
+            assert clip.cells[k][row] == int(y * GRID) * GRID + int(x * GRID)
+    event = scene.interactions[0]
+    assert clip.deeds[event.a][1].endswith("ing") and clip.deeds[event.b][1] != clip.deeds[event.a][1]
+    named = {u.text: u.actor for u in clip.utterances if u.text == f"the {' '.join(clip.looks[event.a])}"}
+    assert all(event.a in objects for objects in named.values()) and named
+
+
+def test_pointing_and_answers_are_learned(scenes, reader):
+    """A few steps on two clips: every term goes down."""
+    grounded = [pretrain.ground(scene, GRID, SHOWN) for scene in scenes[:2]]
+    with torch.no_grad():
+        features = torch.stack([reader.see(torch.from_numpy(s.frames[list(SHOWN)])) for s in scenes[:2]])
+    phase = config.Phase(steps=1, batch=2, lr=1e-3)
+    reading = pretrain.ReadingPretraining(reader, grounded, features, phase, seed=0)
+    optimizer = torch.optim.AdamW([p for p in reading.parameters() if p.requires_grad], lr=3e-3)
+    both, before = np.arange(2), None
+    for _ in range(25):
+        terms, hits = reading.read(both, np.random.default_rng(0))
+        before = before or {name: float(term.detach()) for name, term in terms.items()}
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+    assert all(float(term.detach()) < 0.9 * before[name] for name, term in terms.items()), (before, terms)
+    assert set(hits) == {"actor found", "target found", "roles swapped", "single found"}
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_segmenter_losses_are_finite_and_reach_every_part(scenes, frames):
+    torch.manual_seed(0)
+    sam = segmenter.build(tiny.SIZES.segmenter).train()
+    phase = config.Phase(steps=1, batch=2, lr=1e-3)
+    for micro in range(4):  # every kind of prompt
+        terms = pretrain._segmenter_losses(sam, micro, scenes, phase, 0, 2, frames)
+        assert set(terms) == {"mask", "iou", "presence"}
+        torch.stack(list(terms.values())).sum().backward()
+    silent = {n for n, p in sam.named_parameters() if p.grad is None or not p.grad.any()}
+    parts = {name.split(".")[0] for name in silent}
+    assert "image_encoder" not in parts
+    assert any(p.grad is not None and p.grad.any() for p in sam.memory_attention.parameters()) == (frames > 1)
