@@ -28,7 +28,9 @@ from tqdm.auto import tqdm
 from reviosa_core import config, losses, masks
 from reviosa_core.data import intershapes, sampling, verbs
 from reviosa_core.model import mllm, packing, segmenter
+from reviosa_core.model.attention import RowTap
 from reviosa_core.model.pixels import normalise
+from reviosa_core.model.prompts import TEMPLATES, place
 from reviosa_core.train import Log, fit
 
 BACKGROUND = "background"
@@ -248,11 +250,6 @@ def _heading(move: np.ndarray) -> str:
     return "down" if y > 0 else "up"
 
 
-def place(cell: int) -> str:
-    """The word for a cell of the visual grid, row-major: what a grounded answer is written in."""
-    return f"at{cell}"
-
-
 def words(grid: int, frames: int) -> list[str]:
     """The tiny tokenizer's vocabulary: prompts, benchmark, places."""
     places = [place(cell) for cell in range(grid**2)]
@@ -319,10 +316,29 @@ class VisionPretraining(nn.Module):
         return {"vision tags": tags, "vision position": position, "vision size": size}
 
 
-class ReadingPretraining(nn.Module):
-    """The language model on frozen visual tokens: grounded answers, dense tags, pointing."""
+ACTOR, TARGET, NAME = range(3)  # whose places a state is asked for
 
-    weights = {"answer": 1.0, "tags": 0.5, "pointing": 1.0, "phrases": 0.5}
+
+@dataclass(frozen=True)
+class Ask:
+    """A state (clip of the batch, turn, position in its sequence) that should know where some objects are."""
+
+    row: int
+    turn: int
+    position: int
+    what: int
+    objects: tuple[int, ...]
+
+
+class ReadingPretraining(nn.Module):
+    """The language model on frozen visual tokens: grounded answers, dense tags, and looking.
+
+    "Looking" supervises attention: without it, states learn in minutes what to look for and not, in half an hour, to
+    fetch where it is (LOG.md). Real backbones bring that from their own pretraining. Role tokens do not exist yet.
+    """
+
+    weights = {"answer": 1.0, "tags": 0.5, "places": 0.5, "places of names": 0.25, "looking": 0.5}
+    heads = (0, 1)
 
     def __init__(
         self,
@@ -336,8 +352,11 @@ class ReadingPretraining(nn.Module):
         super().__init__()
         self.model, self.clips, self.features = model, clips, features
         self.phase, self.seed, self.questions = phase, seed, questions
-        self.ask = nn.Linear(model.width, 3 * 64)  # what points: to the actor, the target, the phrase's objects
-        self.answer = nn.Linear(model.width, 64)
+        # From a state straight to places, of the actor, the target, or a phrase's objects: the state has to *hold*
+        # where they are. (Matching states with visual tokens asks only for what they look like; see LOG.md.)
+        self.where = nn.Linear(model.width, 3 * features[0].shape[:-1].numel())
+        count = model.internvl.config.text_config.num_hidden_layers
+        self.layers = (count // 2 - 1, count - 1)  # where names look, where answers look
         self.colors, self.kinds = set(intershapes.COLORS), intershapes.KINDS
 
     def forward(self, micro: int) -> dict[str, Tensor]:
@@ -346,67 +365,73 @@ class ReadingPretraining(nn.Module):
         return {name: self.weights[name] * term for name, term in terms.items()}
 
     def read(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Unweighted loss terms on some clips; and how often pointing finds the actor, or the target instead."""
+        """Unweighted loss terms on some clips; and how often a state's place is on the actor, or the target instead."""
         model, clips = self.model, [self.clips[i] for i in indices]
         prefix = model.prefix_ids(clips[0].coverage.shape[1])
-        turns, pointers = [], []  # pointers: (clip, turn, word or None for the last, which ask, objects)
+        turns, asks = [], []
         for row, clip in enumerate(clips):
             order = rng.permutation(len(clip.utterances))[: self.questions]
             turns.append([self._turn(clip, clip.utterances[u]) for u in order])
+            start = len(prefix)
             for number, u in enumerate(order):
-                utterance = clip.utterances[u]
-                pointers.append((row, number, None, 0, utterance.actor))
-                if utterance.target is not None:
-                    pointers.append((row, number, None, 1, utterance.target))
-                for phrase in utterance.phrases:
-                    named = self._named(clip, utterance.text.split()[phrase.start : phrase.stop])
-                    if named:
-                        pointers.append((row, number, phrase.stop + 1, 2, named))
+                asks += self._asks(clip, clip.utterances[u], row, number, start, len(turns[row][number].question))
+                start += len(turns[row][number].question) + len(turns[row][number].answer)
         batch = packing.pack([prefix] * len(clips), turns, model.pad_id).to(model.device)
         features = self.features[torch.as_tensor(indices)].to(model.device).float()
-        hidden = model(batch, list(features))
-        visual = hidden[batch.ids == model.context_id].view(*features.shape)
+        queries = torch.tensor([(ask.row, ask.position) for ask in asks])
+        tap = RowTap(queries, dict.fromkeys(self.layers, self.heads))
+        hidden = model(batch, list(features), row_tap=tap)
+        image = batch.ids == model.context_id
+        visual = hidden[image].view(*features.shape)
+        tags = [_tag_target(c, model, [(*x, *y) for x, y in zip(c.looks, c.deeds, strict=True)]) for c in clips]
 
-        targets = [_tag_target(c, model, [(*a, *b) for a, b in zip(c.looks, c.deeds, strict=True)]) for c in clips]
-        tags = _tag_loss(
-            model.internvl.lm_head(visual), torch.stack(targets).to(hidden.device), model.token_id(BACKGROUND)
-        )
-        starts = [np.cumsum([len(prefix)] + [len(t.question) + len(t.answer) for t in own]) for own in turns]
-        rows = torch.tensor([p[0] for p in pointers])
-        columns = [
-            starts[row][number] + (len(turns[row][number].question) - 1 if word is None else word)
-            for row, number, word, _, _ in pointers
-        ]
-        which = torch.tensor([p[3] for p in pointers])
-        queries = self.ask(hidden[rows, torch.tensor(columns)]).view(-1, 3, 64)[torch.arange(len(rows)), which]
-        keys = self.answer(visual).flatten(1, 3)  # [b tpp 64]
-        scores = torch.einsum("rd,rnd->rn", queries, keys[rows]) / 8
-        truth = torch.stack(
-            [
-                torch.from_numpy(clips[row].coverage[list(objects)].sum(0)).flatten()
-                for row, _, _, _, objects in pointers
-            ]
-        ).to(scores.device)
-        truth = truth / truth.sum(1, keepdim=True).clamp(min=1e-6)
-        loss = -(truth * scores.log_softmax(-1)).sum(-1)
-        last = which < 2
+        rows = queries[:, 0]
+        names = torch.tensor([ask.what == NAME for ask in asks])
+        truth = torch.stack([torch.from_numpy(clips[a.row].coverage[list(a.objects)].sum(0)).flatten() for a in asks])
+        truth = (truth / truth.sum(1, keepdim=True).clamp(min=1e-6)).to(hidden.device)
+        which = torch.tensor([ask.what for ask in asks])
+        places = self.where(hidden[rows, queries[:, 1]]).unflatten(-1, (3, -1))[torch.arange(len(asks)), which]
+        state = -(truth * places.log_softmax(-1)).sum(-1)
+        # Names look in the middle, answers at the end: where a layer's heads should already know what to look for.
+        at = [r[:, :, image[0]] for r in (tap.rows[layer] for layer in self.layers)]  # the prefix is common: r h tpp
+        seen = torch.where(names[:, None, None].to(hidden.device), at[0], at[1])
+        look = -(truth[:, None] * seen.clamp(min=1e-7).log()).sum(-1).mean(-1)
         terms = {
             "answer": model.text_loss(batch, hidden),
-            "tags": tags,
-            "pointing": loss[last.to(loss.device)].mean(),
-            "phrases": loss[~last.to(loss.device)].mean() if (~last).any() else loss.sum() * 0,
+            "tags": _tag_loss(
+                model.internvl.lm_head(visual), torch.stack(tags).to(hidden.device), model.token_id(BACKGROUND)
+            ),
+            "places": state[~names].mean(),
+            "places of names": state[names].mean(),
+            "looking": look.mean(),
         }
-        return terms, self._hits(scores.detach(), truth, pointers)
+        return terms, self._hits(places.detach(), truth, asks)
+
+    def _asks(
+        self, clip: Grounded, utterance: intershapes.Utterance, row: int, turn: int, start: int, question: int
+    ) -> list[Ask]:
+        """Which states should know places: the last word of a name; before and at each first place of the answer."""
+        asks = []
+        for phrase in utterance.phrases:
+            named = self._named(clip, utterance.text.split()[phrase.start : phrase.stop])
+            if named:
+                asks.append(Ask(row, turn, start + 1 + phrase.stop, NAME, named))  # after "Where is"
+        position = start + question + 1  # "is", which the actor's first place follows
+        for what, objects in ((ACTOR, utterance.actor), (TARGET, utterance.target)):
+            if objects is not None:
+                asks += [Ask(row, turn, position + i, what, objects) for i in (0, 1)]
+                position += len(objects) * (clip.coverage.shape[1] + 1)  # its places, and "," or "and"
+        return asks
 
     def _turn(self, clip: Grounded, utterance: intershapes.Utterance) -> packing.Turn:
         def trail(objects: Sequence[int]) -> str:
             ordered = sorted(objects, key=lambda k: clip.cells[k][0])
             return " , ".join(" ".join(place(cell) for cell in clip.cells[k]) for k in ordered)
 
-        answer = f"it is {trail(utterance.actor)}"
+        answer, chat = trail(utterance.actor), TEMPLATES["tiny_chat"]
         if utterance.target is not None:
             answer += f" and {trail(utterance.target)}"
-        return self.model.turn(f"Where is {utterance.text} ?", f"{answer} .")
+        return self.model.turn(chat.question(utterance.text), chat.reply.format(answer))
 
     def _named(self, clip: Grounded, phrase: Sequence[str]) -> tuple[int, ...]:
         """The objects whose looks agree with the words of a phrase: what it can mean before the verb is read."""
@@ -418,22 +443,25 @@ class ReadingPretraining(nn.Module):
         return tuple(k for k, looks in enumerate(clip.looks) if agree(looks))
 
     @staticmethod
-    def _hits(scores: Tensor, truth: Tensor, pointers: Sequence[tuple]) -> dict[str, float]:
-        hit = truth.gather(1, scores.argmax(1, keepdim=True))[:, 0] > 0
-        by_turn = {(p[0], p[1], p[3]): i for i, p in enumerate(pointers) if p[2] is None}
+    def _hits(scores: Tensor, truth: Tensor, asks: Sequence[Ask]) -> dict[str, float]:
+        best = scores.argmax(1, keepdim=True)
+        hit = truth.gather(1, best)[:, 0] > 0
+        first = {}  # (clip, turn, role) -> its first ask
+        for i, ask in enumerate(asks):
+            if ask.what != NAME:
+                first.setdefault((ask.row, ask.turn, ask.what), i)
         pairs = [
-            (i, by_turn[row, turn, 1])
-            for (row, turn, ask), i in by_turn.items()
-            if (row, turn, 1) in by_turn and ask == 0
+            (i, first[r, n, TARGET]) for (r, n, what), i in first.items() if what == ACTOR and (r, n, TARGET) in first
         ]
-        swapped = [float(truth[t, scores[a].argmax()] > 0) for a, t in pairs]
-        mean = lambda values: float(np.mean(values)) if len(values) else float("nan")  # noqa: E731
-        return {
-            "actor found": mean([float(hit[a]) for a, _ in pairs]),
-            "target found": mean([float(hit[t]) for _, t in pairs]),
-            "roles swapped": mean(swapped),
-            "single found": mean([float(hit[i]) for (r, n, ask), i in by_turn.items() if (r, n, 1) not in by_turn]),
+        alone = [i for (r, n, _), i in first.items() if (r, n, TARGET) not in first]
+        swapped = [bool(truth[target, best[actor, 0]] > 0) for actor, target in pairs]
+        found = {
+            "actor found": [bool(hit[actor]) for actor, _ in pairs],
+            "target found": [bool(hit[target]) for _, target in pairs],
+            "roles swapped": swapped,
+            "single found": [bool(hit[i]) for i in alone],
         }
+        return {name: float(np.mean(values)) if values else float("nan") for name, values in found.items()}
 
 
 @torch.no_grad()

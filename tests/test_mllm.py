@@ -25,8 +25,9 @@ def model() -> mllm.Mllm:
 
 
 def test_special_tokens_stay_whole_and_prompts_come_back(model):
-    text = model.template.user + prompts.visual_prefix(2, 3) + prompts.question("the red circle")
-    ids = model.encode(text + model.template.assistant + prompts.answer(PASSIVE, tuple(Role)) + model.template.end)
+    chat = model.template
+    text = chat.user + prompts.visual_prefix(2, 3) + chat.question("the red circle")
+    ids = model.encode(text + chat.assistant + chat.answer(PASSIVE, tuple(Role)) + chat.end)
     words = model.tokenizer.convert_ids_to_tokens(ids)
     image = ["<img>", *["<IMG_CONTEXT>"] * 3, "</img>"]
     assert words == [
@@ -62,11 +63,26 @@ def test_an_unknown_token_is_named(model):
     ],
 )
 def test_the_target_is_written_only_where_due(roles, target, answer):
-    assert prompts.answer(Expression("0", "a", "unidirectional", ("1",), target), roles) == answer
+    one = Expression("0", "a", "unidirectional", ("1",), target)
+    for name in ("qwen_chat", "phi3_chat"):
+        assert prompts.TEMPLATES[name].answer(one, roles) == answer
+    short = answer.removeprefix("Sure, ").removesuffix(".")
+    assert prompts.TEMPLATES["tiny_chat"].answer(one, roles) == f"{short} ."
 
 
 def test_questions_are_clean():
-    assert prompts.question(" The Red  circle.\n") == "Please segment the red circle."
+    assert prompts.TEMPLATES["qwen_chat"].question(" The Red  circle.\n") == "Please segment the red circle."
+
+
+def test_role_tokens_start_as_places_where_a_backbone_has_them():
+    tokenizer = mllm.word_tokenizer([*mllm.template_words(1), *(prompts.place(i) for i in range(4))])
+    internvl = mllm.build(tiny.SIZES.mllm, tokenizer)
+    rows = internvl.model.language_model.get_input_embeddings().weight
+    places = rows[[tokenizer.convert_tokens_to_ids(prompts.place(i)) for i in range(4)]].detach().clone()
+    mllm.add_role_tokens(internvl, tokenizer)
+    rows = internvl.model.language_model.get_input_embeddings().weight
+    for token in prompts.TOKENS.values():
+        torch.testing.assert_close(rows[tokenizer.convert_tokens_to_ids(token)], places.mean(0))
 
 
 def test_role_tokens_get_rows_and_move_no_other():

@@ -110,13 +110,13 @@ def everywhere(logits: Tensor, count: int, generator: object = None) -> Tensor:
 def by_hand(own: ReVIOSa, batch: list[Sample]) -> dict[str, float]:
     """Eq. 7-8 for one expression at a time, nothing packed, attention from whole matrices."""
     ce = dice = aml = text = tokens = 0.0
-    language, roles = own.mllm.language, own.roles
+    language, roles, chat = own.mllm.language, own.roles, own.mllm.template
     for clip in batch:
         frames = torch.from_numpy(clip.frames)
         visual, sam = own.mllm.see(frames), own.segmenter.see(frames)
         prefix = own.mllm.prefix_ids(len(frames))
         for e, expression in enumerate(clip.expressions):
-            turn = own.mllm.turn(prompts.question(expression.text), prompts.answer(expression, roles))
+            turn = own.mllm.turn(chat.question(expression.text), chat.answer(expression, roles))
             ids = torch.tensor([[*prefix, *turn.question, *turn.answer]])
             inputs = own.mllm.embed(ids, [visual])
             language.set_attn_implementation("eager")
@@ -229,7 +229,8 @@ def test_a_model_without_loss_weights_is_for_inference():
 
 def test_a_role_token_that_is_not_there_is_an_error_with_both_numbers(monkeypatch):
     own = model()
-    monkeypatch.setattr(prompts, "answer", lambda e, roles: "Sure." if e.id == "1" else "[SEG_ACT]")
+    silent = lambda chat, e, roles: "Sure." if e.id == "1" else "[SEG_ACT]"  # noqa: E731
+    monkeypatch.setattr(prompts.Template, "answer", silent)
     with pytest.raises(ValueError, match=r"5 \[SEG_ACT\] states for 7 masks in \['one', 'two'\]"):
         own.training_losses(own.collate(samples()))
 
@@ -310,7 +311,7 @@ def speaking(roles: tuple[Role, ...] = BOTH, **kwargs) -> ReVIOSa:
     keys = sampling.frame_indices(6, 3)
     with torch.no_grad():
         visual = own.mllm.see(torch.from_numpy(clip().frames[list(keys)]))
-        tiny.taught(own.mllm, visual, [prompts.question(e.text) for e in ASKED], ANSWERS)
+        tiny.taught(own.mllm, visual, [own.mllm.template.question(e.text) for e in ASKED], ANSWERS)
         own.projector[-1].weight.mul_(5)
     return own
 
@@ -329,7 +330,7 @@ def test_a_segmented_clip_has_a_mask_for_every_role_and_frame(prompted):
     assert not any(mask.any() for mask in found[2].masks.values())
     # What is prompted is what decode says, at the clip's own size.
     answers = own.mllm.write(
-        own.mllm.see(torch.from_numpy(clip().frames[[0, 2, 5]])), [prompts.question(e.text) for e in ASKED]
+        own.mllm.see(torch.from_numpy(clip().frames[[0, 2, 5]])), [own.mllm.template.question(e.text) for e in ASKED]
     )
     for t in (0,) if prompted == "first" else (0, 2, 5):
         features = own.segmenter.see(torch.from_numpy(clip().frames[[t]]))

@@ -272,10 +272,20 @@ def load(folder: Path) -> InternVLForConditionalGeneration:
     )
 
 
+@torch.no_grad()
 def add_role_tokens(internvl: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give the tokenizer [SEG_ACT] and [SEG_TAR] and the model rows for them, in embeddings and (untied) head."""
+    """Give the tokenizer [SEG_ACT] and [SEG_TAR] and the model rows for them, in embeddings and (untied) head.
+
+    A backbone that answers with places starts them as places: the mean of those words. Others start at random.
+    """
     tokenizer.add_tokens(list(prompts.TOKENS.values()), special_tokens=True)
     internvl.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    vocabulary = tokenizer.get_vocab()
+    places = [vocabulary[prompts.place(cell)] for cell in range(len(vocabulary)) if prompts.place(cell) in vocabulary]
+    if places:
+        rows = internvl.model.language_model.get_input_embeddings().weight
+        for token in prompts.TOKENS.values():
+            rows[vocabulary[token]] = rows[places].mean(0)
 
 
 def add_lora(internvl: InternVLForConditionalGeneration, sizes: config.Lora) -> None:

@@ -14,20 +14,34 @@ IMAGE_START, IMAGE_CONTEXT, IMAGE_END = "<img>", "<IMG_CONTEXT>", "</img>"
 
 @dataclass(frozen=True)
 class Template:
-    """A chat template as three strings around the question and the answer. `end` closes the answer."""
+    """A chat as strings around the question and the answer (`end` closes it), and the words of both."""
 
     name: str
     user: str
     assistant: str
     end: str
+    ask: str = "Please segment {}."
+    reply: str = "Sure, it is {}."
+
+    def question(self, text: str) -> str:
+        """The instruction for one expression."""
+        return self.ask.format(clean(text))
+
+    def answer(self, expression: Expression, roles: Sequence[Role]) -> str:
+        """What the model should write: one token, or two when a target is due and the system has the target role."""
+        due = [Role.ACTOR, Role.TARGET] if Role.TARGET in roles and expression.is_interaction else [Role.ACTOR]
+        return self.reply.format(" and ".join(TOKENS[role] for role in due))
 
 
-# The two chats of the released weights: qwen_chat for 1B, phi3_chat for 4B.
+QWEN = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>")
 TEMPLATES = {
     t.name: t
     for t in (
-        Template("qwen_chat", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"),
+        # The chats of the released weights: qwen_chat for 1B, phi3_chat for 4B.
+        Template("qwen_chat", *QWEN),
         Template("phi3_chat", "<|user|>\n", "<|end|>\n<|assistant|>\n", "<|end|>"),
+        # The tiny backbone's: the few words it was pretrained with (pretrain.py asks for places in the same ones).
+        Template("tiny_chat", *QWEN, ask="Where is {} ?", reply="it is {} ."),
     )
 }
 
@@ -37,16 +51,9 @@ def clean(text: str) -> str:
     return " ".join(text.replace(".", " ").lower().split())
 
 
-def question(text: str) -> str:
-    """The instruction for one expression."""
-    return f"Please segment {clean(text)}."
-
-
-def answer(expression: Expression, roles: Sequence[Role]) -> str:
-    """What the model should write: one token, or two when a target is due and the system has the target role."""
-    if Role.TARGET in roles and expression.is_interaction:
-        return f"Sure, it is {TOKENS[Role.ACTOR]} and {TOKENS[Role.TARGET]}."
-    return f"Sure, it is {TOKENS[Role.ACTOR]}."
+def place(cell: int) -> str:
+    """The word for a cell of the visual grid, row-major: the tiny backbone's grounded answers are written in it."""
+    return f"at{cell}"
 
 
 def visual_prefix(frames: int, tokens_per_frame: int) -> str:

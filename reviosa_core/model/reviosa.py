@@ -111,9 +111,9 @@ class ReVIOSa(nn.Module):
     # -- Training -----------------------------------------------------------------------------------------------
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
+        chat = self.mllm.template
         turns = [
-            [self.mllm.turn(prompts.question(e.text), prompts.answer(e, self.roles)) for e in s.expressions]
-            for s in samples
+            [self.mllm.turn(chat.question(e.text), chat.answer(e, self.roles)) for e in s.expressions] for s in samples
         ]
         grid = (self.mllm.grid, self.mllm.grid)
         return Batch(
@@ -214,7 +214,7 @@ class ReVIOSa(nn.Module):
         """
         keys = sampling.frame_indices(len(clip), self.frames)
         visual = self.mllm.see(torch.from_numpy(np.stack([clip.frames[i] for i in keys])))
-        answers = self.mllm.write(visual, [prompts.question(e.text) for e in expressions])
+        answers = self.mllm.write(visual, [self.mllm.template.question(e.text) for e in expressions])
         objects = [(i, r, a.states[r]) for i, a in enumerate(answers) for r in self.roles if r in a.states]
         tracks = self._tracks(clip, keys, torch.stack([s for *_, s in objects])) if objects else []
         found = {(i, r): track for (i, r, _), track in zip(objects, tracks, strict=True)}
@@ -341,7 +341,7 @@ def from_backbones(
     sam = segmenter.build(sizes.segmenter)
     sam.load_state_dict(load_file(folder / "sam2.safetensors"))
     model = ReVIOSa(
-        mllm.Mllm(internvl, tokenizer),
+        mllm.Mllm(internvl, tokenizer, "tiny_chat" if prompts.place(0) in tokenizer.get_vocab() else "qwen_chat"),
         segmenter.Segmenter(sam),
         experiment.roles,
         frames=sizes.mllm.frames,
