@@ -227,7 +227,7 @@ class ReVIOSa(nn.Module):
     def _tracks(self, clip: Clip, keys: Sequence[int], states: Float[Tensor, "o d"]) -> list[np.ndarray]:
         """Masks [t h w] over the whole clip for each role token's state."""
         size = self.segmenter.image_size
-        seen = [self.segmenter.see(torch.from_numpy(np.asarray(clip.frames[t]))[None]) for t in range(len(clip))]
+        seen = [self.segmenter.see(torch.tensor(np.asarray(clip.frames[t]))[None]) for t in range(len(clip))]
         features = segmenter.FrameFeatures.cat(seen)
         prompt = self.projector(states)
         decoded = {}
