@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -476,7 +477,7 @@ def _tie_queries_to_keys(model: mllm.Mllm) -> None:
     """Start every attention head with equal query and key projections: a word then attends to what looks like it, and
     names are bound to visual tokens from the first steps on (LOG.md)."""
     for layer in model.language.layers.children():
-        attention = layer.self_attn
+        attention: Any = layer.self_attn
         key = attention.k_proj.weight.unflatten(0, (-1, attention.head_dim))
         heads = attention.q_proj.weight.shape[0] // attention.head_dim
         attention.q_proj.weight.copy_(key.repeat_interleave(heads // len(key), 0).flatten(0, 1))

@@ -68,6 +68,8 @@ def fit(
         mixed_precision="bf16" if torch.cuda.is_available() else "no",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    # Gathers with repeated indices (the row tap's keys) add their gradients in any order otherwise.
+    torch.use_deterministic_algorithms(accelerator.device.type == "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, history = folder / "checkpoint.pt", folder / "history.csv"
     module.to(accelerator.device)

@@ -132,3 +132,21 @@ def test_a_head_that_does_not_exist_is_an_error(model, packed, heads):
     inputs = model.language.get_input_embeddings()(packed.ids)
     with pytest.raises(ValueError, match=rf"head {heads[-1]} of layer 1, which has 4"):
         read(model, inputs, packed.mask(), packed.positions, row_tap=tap)
+
+
+def test_gradients_of_rows_of_one_clip_are_the_same_every_time():
+    """Many rows gather the keys of one clip; their gradients must be added in one order, whatever the threads do."""
+    torch.set_num_threads(2)
+    query, key = torch.randn(3, 4, 400, 32), torch.randn(3, 2, 400, 32)
+    tap = torch.stack([torch.arange(24) % 3, 300 + torch.arange(24)], 1)
+
+    def gradient() -> Tensor:
+        keys = key.clone().requires_grad_(True)
+        taken = attention.RowTap(tap, {0: None})
+        taken.take(0, query, keys, None, 0.2)
+        (taken.rows[0] ** 2).sum().backward()
+        assert keys.grad is not None
+        return keys.grad
+
+    first = gradient()
+    assert all(torch.equal(gradient(), first) for _ in range(20))

@@ -46,7 +46,7 @@ class RowTap:
         with torch.autocast(query.device.type, enabled=False):
             q = query[batch, :, position][:, picked].float()
             group = picked // (query.shape[1] // key.shape[1])  # the key-value head each query head reads
-            k = key[batch][:, group].float()
+            k = key.index_select(0, batch)[:, group].float()
             scores = torch.einsum("rhd,rhnd->rhn", q, k) * scale
             if mask is None:
                 allowed = torch.arange(key.shape[2], device=query.device)[None] <= position[:, None]
