@@ -81,22 +81,36 @@ def intershapes(
     split: Annotated[Literal["train", "val", "test", "shift"], typer.Option(help="shift: unseen looks, for transfer.")],
     clips: Annotated[int | None, typer.Option(min=1, help="How many; by default the profile's number.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="By default the profile's.")] = None,
+    size: Annotated[int | None, typer.Option(min=64, max=256, help="Pixels, square; by default the profile's.")] = None,
+    frames: Annotated[int | None, typer.Option(min=4, help="Per clip; by default the profile's number.")] = None,
+    difficulty: Annotated[str | None, typer.Option(help="easy, standard or hard; by default the profile's.")] = None,
     profile: Annotated[str | None, typer.Option(help="Of params.yaml; by default the active one.")] = None,
 ) -> None:
     """Write InterShapes: clips of moving shapes in which only the motion tells who acts on whom.
 
-    Example: [bold]reviosa data intershapes data/more --split test --clips 20 --seed 7[/]
+    Example: [bold]reviosa data intershapes data/more --split test --clips 20 --seed 7 --difficulty hard[/]
+
+    Writes the InterRVOS-127K layout (JPEGImages, meta_expressions.json, mask_dict.json) and intershapes.json, which
+    holds what the format has no place for: shapes, motions, what tells the roles, occlusion.
     """
     from reviosa_core import config
     from reviosa_core.data.intershapes import write_split
 
     with _one_line():
-        settings = config.project(profile).settings
+        project = config.project(profile)
+        settings, difficulties = project.settings, project.params.difficulties
+        if difficulty is not None and difficulty not in difficulties:
+            raise ValueError(f"--difficulty {difficulty}: params.yaml has {sorted(difficulties)}")
     if (out / split).exists() and not (out / split / "intershapes.json").is_file():
         _fail(f"{out / split}: exists, and is not InterShapes; name another folder")
     data = settings.data
-    if clips is not None:
-        data = data.model_copy(update={"splits": data.splits.model_copy(update={split: clips})})
+    asked = {
+        "size": size,
+        "frames": frames,
+        "difficulty": difficulties[difficulty] if difficulty else None,
+        "splits": data.splits.model_copy(update={split: clips}) if clips is not None else None,
+    }
+    data = data.model_copy(update={name: value for name, value in asked.items() if value is not None})
     write_split(data, split, out, settings.seed if seed is None else seed)
     typer.echo(f"written: {out / split}")
 

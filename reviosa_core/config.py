@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from reviosa_core.schema import Role
 
 PARAMS = "params.yaml"
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Strict(BaseModel):
@@ -28,15 +29,23 @@ class Splits(Strict):
     shift: int
 
 
+class Difficulty(Strict):
+    """What InterShapes clips may hold. Shares are probabilities in [0, 1]."""
+
+    objects: tuple[int, int]
+    two_pairs: Share
+    lookalikes: Share
+    twins: Share
+    no_interaction: Share
+    mimics: Share
+
+
 class Data(Strict):
-    """InterShapes. Shares are probabilities in [0, 1]."""
+    """InterShapes."""
 
     size: int = Field(ge=32)
     frames: int = Field(ge=2)
-    objects: tuple[int, int]
-    two_pairs: float = Field(ge=0, le=1)
-    lookalikes: float = Field(ge=0, le=1)
-    no_interaction: float = Field(ge=0, le=1)
+    difficulty: Difficulty
     splits: Splits
 
 
@@ -175,6 +184,7 @@ class Params(Strict):
     profile: str
     reports: str
     experiments: dict[str, Experiment]
+    difficulties: dict[str, Difficulty]
     transfer: Transfer
     profiles: dict[str, Profile]
 

@@ -23,7 +23,7 @@ videos (None for fewer than two videos or no resamples). None as a whole: the sy
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -166,7 +166,7 @@ def paired_difference(
     only_a, only_b = a.index.difference(b.index), b.index.difference(a.index)
     if len(only_a) or len(only_b):
         raise DataError(f"{setting}: {len(only_a)} expressions only in a, {len(only_b)} only in b")
-    return _mean((a - b).reset_index(name="difference"), "difference", bootstrap, seed)
+    return mean((a - b).reset_index(name="difference"), "difference", bootstrap, seed)
 
 
 def direction(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
@@ -193,8 +193,8 @@ def direction(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     videos = detected["video"].to_numpy()
     counts = {name: detected[name].to_numpy(dtype=float) for name in ("due", "emitted", "hit", "either")}
     return (
-        {name: _mean(both, name, bootstrap, seed) for name in _PER_EXPRESSION}
-        | {name: _mean(pairs, name, bootstrap, seed) for name in _PER_PAIR}
+        {name: mean(both, name, bootstrap, seed) for name in _PER_EXPRESSION}
+        | {name: mean(pairs, name, bootstrap, seed) for name in _PER_PAIR}
         | {
             name: _statistic(videos, counts, statistic, int(counts[counted].sum()), bootstrap, seed)
             for name, (counted, statistic) in _DETECTION.items()
@@ -214,7 +214,7 @@ def detection_by_caption_type(rows: pd.DataFrame, bootstrap: int, seed: int) -> 
     out = {}
     for caption_type, part in _detected(rows).groupby("caption_type"):
         hit, emitted, due = (np.count_nonzero(part[name]) for name in ("hit", "emitted", "due"))
-        rate = _mean(part, "emitted", bootstrap, seed)
+        rate = mean(part, "emitted", bootstrap, seed)
         out[str(caption_type)] = {
             "emitted": rate["value"],
             "precision": 100 * hit / emitted if emitted else None,
@@ -224,6 +224,25 @@ def detection_by_caption_type(rows: pd.DataFrame, bootstrap: int, seed: int) -> 
             "interval": rate["interval"],
         }
     return out
+
+
+def by_subset(
+    rows: pd.DataFrame, columns: Sequence[str], bootstrap: int, seed: int
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """`summarise` and `direction` of every value of some columns: {column: {value: {"scores", "direction"}}}.
+
+    Rows where a column is missing belong to none of its values.
+    """
+    return {
+        column: {
+            str(value): {
+                "scores": summarise(part, bootstrap, seed),
+                "direction": direction(part, bootstrap, seed),
+            }
+            for value, part in rows.groupby(column)
+        }
+        for column in columns
+    }
 
 
 def _check(rows: pd.DataFrame) -> None:
@@ -266,7 +285,7 @@ def _score(rows: pd.DataFrame, setting: str, bootstrap: int, seed: int) -> dict[
         return None
     present = chosen.loc[chosen["present"] > 0]
     scores = {"J": chosen["J"], "F": chosen["F"], "J&F": _j_and_f(chosen), "J&F present": _j_and_f(present, "_present")}
-    interval = _mean(chosen.assign(score=scores["J&F"]), "score", bootstrap, seed)["interval"]
+    interval = mean(chosen.assign(score=scores["J&F"]), "score", bootstrap, seed)["interval"]
     return {name: 100 * float(score.mean()) if len(score) else None for name, score in scores.items()} | {
         "n": len(chosen),
         "interval": interval,
@@ -315,7 +334,8 @@ def _detected(rows: pd.DataFrame) -> pd.DataFrame:
     return target.assign(due=due, hit=due & emitted, either=due | emitted)
 
 
-def _mean(table: pd.DataFrame, column: str, bootstrap: int, seed: int) -> dict[str, Any]:
+def mean(table: pd.DataFrame, column: str, bootstrap: int, seed: int) -> dict[str, Any]:
+    """Mean of a column in percent: {"value", "n", "interval"}. DataError when a value is undefined."""
     values = table[column].to_numpy(dtype=float)
     if np.isnan(values).any():
         raise DataError(f"{column}: {np.isnan(values).sum()} of {len(values)} values are undefined")

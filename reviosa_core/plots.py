@@ -182,6 +182,35 @@ def ablation_bars(
     return _done(figure)
 
 
+def subsets(by_subset: Mapping[str, Mapping[str, Mapping[str, Any]]], setting: str = "RVOS") -> Figure:
+    """J&F with its 95 % interval on every diagnostic subset; `by_subset` is that of `metrics.by_subset`."""
+    with plt.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        columns = 3
+        heights = [len(values) for values in by_subset.values()]
+        rows = -(-len(by_subset) // columns)
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(WIDTH, 0.9 * rows + 0.17 * max(heights) * rows), squeeze=False
+        )
+        for axis, (column, values) in zip(axes.flat, by_subset.items(), strict=False):
+            scores = [part["scores"][setting] for part in values.values()]
+            for y, score in enumerate(scores):
+                if score and score["J&F"] is not None:
+                    axis.plot(
+                        score["interval"] or [score["J&F"]], [y] * len(score["interval"] or [0]), color=GREY, lw=3
+                    )
+                    axis.plot(score["J&F"], y, "o", color=PALETTE[0], markersize=4)
+            names = [f"{name} ({s['n'] if s else 0})" for name, s in zip(values, scores, strict=True)]
+            axis.set_yticks(range(len(names)), names, fontsize=7)
+            axis.set_ylim(len(names) - 0.4, -0.6)
+            axis.set_xlim(0, 100)
+            axis.set_title(column)
+        for axis in axes.flat[len(by_subset) :]:
+            axis.set_visible(False)
+        for axis in axes[-1]:
+            axis.set_xlabel("J&F, %")
+    return _done(figure)
+
+
 def training_curves(history: pd.DataFrame, smooth: int = 20) -> Figure:
     """One panel per loss term, one line per experiment: the mean of the last `smooth` rows over the faint raw values.
 

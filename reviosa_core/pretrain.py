@@ -219,7 +219,8 @@ def ground(scene: intershapes.Scene, grid: int, frames: Sequence[int]) -> Ground
     deeds = [[_heading(move)] for move in moves]
     for i in scene.interactions:
         verb = verbs.VERBS[i.verb]
-        doing, done = verb.active.split()[0], (verb.passive or verb.active).split()[-2 if verb.passive else 0]
+        doing = verb.active.split()[0]
+        done = verb.passive.split()[1] if verb.passive else doing  # "being pushed by"
         deeds[i.a].append(doing)
         deeds[i.b].append(done)
     looks = tuple((s.color, s.kind) for s in scene.shapes)
@@ -254,7 +255,7 @@ def _heading(move: np.ndarray) -> str:
 def words(grid: int, frames: int) -> list[str]:
     """The tiny tokenizer's vocabulary: prompts, benchmark, places."""
     places = [place(cell) for cell in range(grid**2)]
-    return [*mllm.template_words(frames), *intershapes.vocabulary(), "Where", "?", BACKGROUND, "pushed", *places]
+    return [*mllm.template_words(frames), *intershapes.vocabulary(), "Where", "?", BACKGROUND, *places]
 
 
 def _tag_target(clip: Grounded, model: mllm.Mllm, tags: Sequence[Sequence[str]]) -> Float[Tensor, "t p p v"]:

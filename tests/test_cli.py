@@ -112,6 +112,11 @@ def test_intershapes(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
     result = reviosa(*make, "shift", "--profile", "smoke")
     assert result.exit_code == 0, result.output
     assert len(read(tmp_path / "made" / "shift")) == 2
+    changed = ("--profile", "smoke", "--size", 96, "--frames", 5, "--difficulty", "hard")
+    assert reviosa(*make, "val", *changed).exit_code == 0
+    hard = read(tmp_path / "made" / "val")[0]
+    assert hard.size == (96, 96) and len(hard) == 5 and len(hard.masks) >= 5
+    assert "['easy', 'hard', 'standard']" in refused(*make, "val", "--difficulty", "odd")
     assert "no profile 'huge'" in refused(*make, "shift", "--profile", "huge")
     (tmp_path / "made" / "test").mkdir()
     assert "not InterShapes" in refused(*make, "test")

@@ -63,7 +63,7 @@ def test_table_four(params):
         ("    seed: 0\n", "    seed: 0\n    sede: 1\n", "profiles.tiny.sede"),
         ("    seed: 0\n", "", "profiles.tiny.seed"),
         ("      size: 128 ", "      size: big ", "profiles.tiny.data.size"),
-        ("lookalikes: 0.3 ", "lookalikes: 3 ", "profiles.tiny.data.lookalikes"),
+        ("    lookalikes: 0.3\n", "    lookalikes: 3\n", "profiles.tiny.data.difficulty.lookalikes"),
         ("roles: [actor]", "roles: [agent]", "experiments.baseline.roles"),
         ("prompted: first ", "prompted: last ", "profiles.tiny.model.segmenter.prompted"),
     ],

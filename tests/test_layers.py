@@ -22,6 +22,7 @@ LAYERS = {
     "evaluate": 3,
     "pretrain": 3,
     "selection": 3,
+    "probes": 3,
     "plots": 4,
     "tables": 4,
     "tracking": 4,

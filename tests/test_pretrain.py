@@ -12,15 +12,7 @@ from reviosa_core.data import intershapes
 from reviosa_core.model import mllm, prompts, segmenter
 
 GRID, SHOWN = 6, (0, 2, 5)
-SETTINGS = config.Data(
-    size=64,
-    frames=6,
-    objects=(4, 5),
-    two_pairs=0.5,
-    lookalikes=0.5,
-    no_interaction=0.0,
-    splits=config.Splits(train=1, val=1, test=1, shift=1),
-)
+SETTINGS = tiny.data(64, 6, objects=(4, 5), two_pairs=0.5, lookalikes=0.5, no_interaction=0.0)
 
 
 @pytest.fixture(scope="module")

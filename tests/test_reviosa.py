@@ -500,10 +500,7 @@ def test_gradient_checkpointing_changes_no_gradient(backbones, monkeypatch):
 def test_one_clip_can_be_overfitted(backbones, tmp_path):
     """Both voices of one interaction: answers right, and each role's mask on the right object, though SAM2's frozen
     encoder knows nothing."""
-    data = config.Data(
-        size=64, frames=3, objects=(2, 2), two_pairs=0, lookalikes=0, no_interaction=0,
-        splits=config.Splits(train=1, val=1, test=1, shift=1),
-    )  # fmt: skip
+    data = tiny.data(64, 3, objects=(2, 2), two_pairs=0, lookalikes=0, no_interaction=0)
     scene = intershapes.to_clip(intershapes.make_scene(data, (0, 0, 1)), "one")
     directed = {e.actor: e for e in scene.expressions if e.is_interaction}  # one in which each is the actor
     assert len(directed) == 2

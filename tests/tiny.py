@@ -37,6 +37,17 @@ SIZES = config.Model(
 GRID = 4  # visual tokens a side: 32 / 4 / 2
 
 
+def data(size: int, frames: int, **difficulty) -> config.Data:
+    """InterShapes of standard difficulty, but for what is given; two or three clips a split."""
+    standard = dict(objects=(3, 5), two_pairs=0.35, lookalikes=0.3, twins=0.3, no_interaction=0.15, mimics=0.5)
+    return config.Data(
+        size=size,
+        frames=frames,
+        difficulty=config.Difficulty(**(standard | difficulty)),
+        splits=config.Splits(train=3, val=2, test=2, shift=2),
+    )
+
+
 def tokenizer() -> PreTrainedTokenizerFast:
     return mllm.word_tokenizer([*mllm.template_words(9), *intershapes.vocabulary()])
 

@@ -1,8 +1,10 @@
 """InterShapes: procedural clips in which only motion tells who acts on whom.
 
-Two shapes interact (push, chase, ...) among bystanders, and every clip comes with InterRVOS-127K style expressions.
-Roles are at exact chance from the text, the first frame and the looks of the objects: shapes are drawn before roles, a
-start is kept only if the interaction fits into the frame *with either object as the agent*, and then a coin decides.
+Shapes interact in pairs (push, chase, ...) among bystanders, some of whom move as if with a partner who is not there,
+and every clip comes with InterRVOS-127K style expressions. Roles are at exact chance from the text and the looks of the
+objects: shapes are drawn before roles, a place is kept only if the interaction fits into the frame *with either object
+as the agent*, and then a coin decides. Some interactions share their first frame with the exchanged one, some their
+last. `reviosa_core.probes` measures what can be had without reading or watching.
 
 Coordinates are (x, y) in units of the frame side, y down. Time runs from 0 to 1 over the clip, whatever its length.
 """
@@ -22,9 +24,9 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from tqdm import tqdm
 
 from reviosa_core import masks
-from reviosa_core.config import Data
+from reviosa_core.config import Data, Difficulty
 from reviosa_core.data import interrvos
-from reviosa_core.data.verbs import VERBS, WEIGHTS, Verb, keyed
+from reviosa_core.data.verbs import DIRECTED, DIRECTED_WEIGHTS, VERBS, WEIGHTS, Verb, keyed
 from reviosa_core.schema import CaptionType, Clip, Expression
 
 # A clip is a function of (seed, split number, index) alone, so splits never share a clip. "pretrain" is never written.
@@ -55,6 +57,7 @@ HEADINGS = {
 }
 
 Cue = Literal["appearance", "motion", "both"]
+Anchor = Literal["start", "end"]
 
 
 @dataclass(frozen=True)
@@ -99,24 +102,41 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Interaction:
-    """Object `a` does `verb` to object `b` (or both to each other, when not directed)."""
+    """Object `a` does `verb` to object `b` (or both to each other, when not directed).
+
+    With the parts exchanged the same frame would have been the first (`anchor` "start") or the last ("end").
+    """
 
     verb: str
     a: int
     b: int
     directed: bool
+    anchor: Anchor
+
+
+@dataclass(frozen=True)
+class Solo:
+    """Object `k` moves as if it did `verb` to a partner (`agent`), or the partner to it; nobody like that is there."""
+
+    verb: str
+    k: int
+    agent: bool
+    partner: tuple[str, str]  # colour and kind
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip with everything known about it. `labels`: 0 background, k + 1 where object k is *visible*."""
+    """A clip with everything known about it. `labels`: 0 background, k + 1 where object k is *visible*; `hidden`: the
+    share of an object's area in the frame that others cover."""
 
     frames: UInt8[np.ndarray, "t h w 3"]
     labels: UInt8[np.ndarray, "t h w"]
     shapes: tuple[Shape, ...]
     centres: Float32[np.ndarray, "n t 2"]
+    hidden: Float32[np.ndarray, "n t"]
     utterances: tuple[Utterance, ...]
     interactions: tuple[Interaction, ...]
+    solos: tuple[Solo, ...]
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
@@ -145,41 +165,79 @@ def _place_pair(
     placed: Sequence[tuple[np.ndarray, float]],
     t: np.ndarray,
     pace: tuple[float, float],
+    anchor: Anchor,
 ) -> Float[np.ndarray, "agent=2 object=2 t 2"] | None:
-    """Paths of two objects when the first and when the second is the agent: both fit, and start in the same places.
+    """Paths of two objects when the first and when the second is the agent: both fit, and share their first frame
+    (`anchor` "start") or their last one ("end").
 
     None when no candidate fits. Nothing here may depend on the roles: see the module's docstring.
     """
-    n, contact = 96, 0.92 * sum(radii)
-    middle, angle, u = rng.uniform(0.2, 0.8, (n, 2)), rng.uniform(0, 2 * np.pi, n), rng.random((n, 4))
-    u[:, 1] = pace[0] + (pace[1] - pace[0]) * u[:, 1]  # sets how far things go, in every verb
+    # Where two ways lead to one end there is little room: more candidates, nearer the middle.
+    n, margin = (96, 0.2) if anchor == "start" else (512, 0.35)
+    contact, middle = 0.92 * sum(radii), rng.uniform(margin, 1 - margin, (n, 2))
+    angle, u = rng.uniform(0, 2 * np.pi, n), _chances(rng, n, pace)
     loose = rng.random() < 0.2
-    arm = np.stack([np.cos(angle), np.sin(angle)], axis=1) * (sum(radii) + rng.uniform(0.1, 0.3, (n, 1))) / 2
-    first, second = middle - arm, middle + arm
-    ahead = verb.path(first, second, contact, t, u)
-    swapped = verb.path(second, first, contact, t, u)[::-1]
-    fits = _free(first, radii[0], placed) & _free(second, radii[1], placed)
-    for path in (*ahead, *swapped):
-        fits &= _inside(path, t, loose)
+    arm = _arms(rng, angle, sum(radii)) / 2
+    one = np.stack(verb.path(middle - arm, middle + arm, contact, t, u))  # [2 n t 2], the first as agent
+    if anchor == "end":
+        one = one + middle[:, None] - (one[0] + one[1])[:, -1:] / 2
+    other = (2 * middle[:, None] - one)[::-1]  # turned by half about the anchor, the objects change parts
+    # Their contact depends on the sum of the radii alone, so either can have either part.
+    fits = np.ones(n, dtype=bool)
+    for option in (one, other):
+        for path, radius in zip(option, radii, strict=True):
+            fits &= _free(path[:, 0], radius, placed) & _inside(path, t, loose)
     if not fits.any():
         return None
     i = int(np.argmax(fits))
-    return np.array([[path[i] for path in ahead], [path[i] for path in swapped]])
+    return np.stack([one[:, i], other[:, i]])
+
+
+def _chances(rng: np.random.Generator, n: int, pace: tuple[float, float]) -> Float[np.ndarray, "n 4"]:
+    """A verb's uniform numbers; the second sets how far things go, in every verb."""
+    u = rng.random((n, 4))
+    u[:, 1] = pace[0] + (pace[1] - pace[0]) * u[:, 1]
+    return u
+
+
+def _arms(rng: np.random.Generator, angle: Float[np.ndarray, "n"], radii: float) -> Float[np.ndarray, "n 2"]:
+    """From an object to its neighbour: partner or not, all neighbours start equally near."""
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1) * (radii + rng.uniform(0.1, 0.3, (len(angle), 1)))
 
 
 def _place_bystander(
-    rng: np.random.Generator, radius: float, placed: Sequence[tuple[np.ndarray, float]], t: np.ndarray
-) -> Float[np.ndarray, "t 2"] | None:
-    """Path of an object that rests, or drifts for some of the time: moving must not mean taking part."""
+    rng: np.random.Generator,
+    radius: float,
+    placed: Sequence[tuple[np.ndarray, float]],
+    t: np.ndarray,
+    mimics: float,
+    pace: tuple[float, float],
+) -> tuple[Float[np.ndarray, "t 2"], str | None, bool] | None:
+    """Path of an object that rests, drifts for some of the time, or moves as in a verb, but alone: moving must not mean
+    taking part. With the path, the verb and whether it is the agent's part; None when no candidate fits."""
     n = 64
     starts, angle = rng.uniform(0, 1, (n, 2)), rng.uniform(0, 2 * np.pi, n)
-    if rng.random() < 0.4:
-        angle = np.round(angle / (np.pi / 2)) * (np.pi / 2)  # headings that have a word
-    far = rng.uniform(0.18, 0.45) * (rng.random() < 0.65)
-    begin, end = rng.uniform(0, 0.3), rng.uniform(0.6, 1)
-    paths = keyed(t, (begin, end), (starts, starts + far * np.stack([np.cos(angle), np.sin(angle)], axis=1)))
+    if placed:
+        centre, other = placed[rng.integers(len(placed))]
+        near = centre + _arms(rng, rng.uniform(0, 2 * np.pi, n), radius + other)
+        starts = np.where(np.arange(n)[:, None] < 48, near, starts)  # elsewhere only when it is crowded there
+    verb, agent = None, bool(rng.integers(2))
+    if rng.random() < 0.65:
+        if rng.random() < mimics:
+            verb = str(rng.choice(DIRECTED, p=DIRECTED_WEIGHTS))
+            agent = agent or verb == "bump"  # who is bumped into rests
+            partners, u = starts + _arms(rng, angle, 2 * radius), _chances(rng, n, pace)
+            pair = (starts, partners) if agent else (partners, starts)
+            paths = VERBS[verb].path(*pair, 0.92 * 2 * radius, t, u)[0 if agent else 1]
+        else:
+            if rng.random() < 0.4:
+                angle = np.round(angle / (np.pi / 2)) * (np.pi / 2)  # headings that have a word
+            far, begin, end = rng.uniform(0.18, 0.45), rng.uniform(0, 0.3), rng.uniform(0.6, 1)
+            paths = keyed(t, (begin, end), (starts, starts + far * np.stack([np.cos(angle), np.sin(angle)], axis=1)))
+    else:
+        paths = np.repeat(starts[:, None], len(t), axis=1)
     fits = _free(starts, radius, placed) & _inside(paths, t, rng.random() < 0.2)
-    return paths[int(np.argmax(fits))] if fits.any() else None
+    return (paths[int(np.argmax(fits))], verb, agent) if fits.any() else None
 
 
 # --- the scene --------------------------------------------------------------------------------------------------------
@@ -188,71 +246,86 @@ def _place_bystander(
 def make_scene(config: Data, seed: tuple[int, ...], shift: bool = False) -> Scene:
     """A clip of `config.frames` frames, `config.size` pixels square, as a function of `seed` alone.
 
-    `shift`: colours of kinds never seen elsewhere, other textures, slower or faster interactions.
+    `shift`: colours of kinds never seen elsewhere, other textures, slower or faster interactions. Raises ValueError
+    when the difficulty asks for more pairs than objects.
     """
-    rng = np.random.default_rng(seed)
-    count = int(rng.integers(config.objects[0], config.objects[1] + 1))
+    rng, hard = np.random.default_rng(seed), config.difficulty
+    count = int(rng.integers(hard.objects[0], hard.objects[1] + 1))
     chance = rng.random()
-    pairs = 0 if chance < config.no_interaction else 2 if chance < config.no_interaction + config.two_pairs else 1
+    pairs = 0 if chance < hard.no_interaction else 2 if chance < hard.no_interaction + hard.two_pairs else 1
     count = max(count, 2 * pairs)
-    if count > config.objects[1]:
-        raise ValueError(f"{pairs} interacting pairs need {2 * pairs} objects, but objects is {config.objects}")
-    verbs = [str(verb) for verb in rng.choice(list(VERBS), size=pairs, p=WEIGHTS)]
+    if count > hard.objects[1]:
+        raise ValueError(f"{pairs} interacting pairs need {2 * pairs} objects, but objects is {hard.objects}")
+    # Two ways to one end need room: one pair at most, placed first, and none in the shift, where things go too far.
+    anchors: list[Anchor] = ["end" if not shift and rng.random() < 0.5 else "start", "start"]
+    events = [(str(v), a) for v, a in zip(rng.choice(list(VERBS), size=pairs, p=WEIGHTS), anchors, strict=False)]
     # What happens is settled first: a crowded layout is drawn again, and must not make any of it rarer.
-    while (layout := _layout(rng, config, count, verbs, shift)) is None:
+    while (layout := _layout(rng, config, count, events, shift)) is None:
         pass
-    shapes, centres, interactions = layout
-    frames, labels = _render(rng, config, shapes, centres, shift)
-    utterances = _utterances(rng, shapes, centres, interactions)
-    return Scene(frames, labels, shapes, centres.astype(np.float32), utterances, interactions)
+    shapes, centres, interactions, solos = layout
+    frames, labels, hidden = _render(rng, config, shapes, centres, shift)
+    utterances = _utterances(rng, shapes, centres, interactions, solos)
+    return Scene(frames, labels, shapes, centres.astype(np.float32), hidden, utterances, interactions, solos)
 
 
 def _layout(
-    rng: np.random.Generator, config: Data, count: int, verbs: Sequence[str], shift: bool
-) -> tuple[tuple[Shape, ...], Float[np.ndarray, "n t 2"], tuple[Interaction, ...]] | None:
-    """Shapes, centres and interactions, or None when an object found no place."""
-    t, pairs = np.linspace(0, 1, config.frames), len(verbs)
-    shapes = _draw_shapes(rng, count, pairs, config.lookalikes, shift)
+    rng: np.random.Generator, config: Data, count: int, events: Sequence[tuple[str, Anchor]], shift: bool
+) -> tuple[tuple[Shape, ...], Float[np.ndarray, "n t 2"], tuple[Interaction, ...], tuple[Solo, ...]] | None:
+    """Shapes, centres and what happens, or None when an object found no place."""
+    t, pairs = np.linspace(0, 1, config.frames), len(events)
+    shapes = _draw_shapes(rng, count, pairs, config.difficulty, shift)
     pace = ((-0.4, 0.0), (1.0, 1.3))[rng.integers(2)] if shift else (0.0, 1.0)
-    placed, paths, interactions = [], [], []
-    for i, name in enumerate(verbs):
+    placed, paths, interactions, solos = [], [], [], []
+    for i, (name, anchor) in enumerate(events):
         radii = [shape.radius for shape in shapes[2 * i : 2 * i + 2]]
-        options = _place_pair(rng, VERBS[name], radii, placed, t, pace)
+        options = _place_pair(rng, VERBS[name], radii, placed, t, pace, anchor)
         if options is None:
             return None
-        coin = int(rng.integers(2))  # who is the agent. Nothing before, and nothing in the first frame, depends on it
+        coin = int(
+            rng.integers(2)
+        )  # who is the agent. Nothing before, and nothing in the anchored frame, depends on it
         paths += list(options[coin])
-        placed += list(zip(options[coin][:, 0], radii, strict=True))
-        interactions.append((name, 2 * i + coin, 2 * i + 1 - coin, VERBS[name].passive is not None))
-    for shape in shapes[2 * pairs :]:
-        path = _place_bystander(rng, shape.radius, placed, t)
-        if path is None:
+        # Others keep clear of where the pair would start with either agent: where they are must not tell.
+        placed += [(start, r) for option in options for start, r in zip(option[:, 0], radii, strict=True)]
+        interactions.append((name, 2 * i + coin, 2 * i + 1 - coin, VERBS[name].passive is not None, anchor))
+    for k in range(2 * pairs, count):
+        found = _place_bystander(rng, shapes[k].radius, placed, t, config.difficulty.mimics, pace)
+        if found is None:
             return None
+        path, verb, agent = found
         paths.append(path)
-        placed.append((path[0], shape.radius))
+        placed.append((path[0], shapes[k].radius))
+        if verb is not None:
+            solos.append((verb, k, agent))
 
     order = rng.permutation(count)  # the object numbers, which are also the drawing order
     number = np.argsort(order)
+    there = {(shape.color, shape.kind) for shape in shapes}
+    absent = [look for look in (sorted(HELD_OUT) if shift else SEEN) if look not in there]
+    if rng.random() < 0.6:  # a kind that is not there either
+        absent = [look for look in absent if look[1] not in {kind for _, kind in there}] or absent
     return (
         tuple(shapes[i] for i in order),
         np.array(paths)[order],
-        tuple(Interaction(verb, int(number[a]), int(number[b]), directed) for verb, a, b, directed in interactions),
+        tuple(Interaction(verb, int(number[a]), int(number[b]), *rest) for verb, a, b, *rest in interactions),
+        tuple(Solo(verb, int(number[k]), agent, absent[rng.integers(len(absent))]) for verb, k, agent in solos),
     )
 
 
-def _draw_shapes(rng: np.random.Generator, count: int, pairs: int, lookalikes: float, shift: bool) -> list[Shape]:
+def _draw_shapes(rng: np.random.Generator, count: int, pairs: int, hard: Difficulty, shift: bool) -> list[Shape]:
     """Shapes of the pairs' objects first, then the bystanders'. Names repeat on purpose: they must not suffice."""
     names = sorted(HELD_OUT) if shift else SEEN
     chosen = [names[i] for i in rng.integers(len(names), size=count)]
     for pair in range(pairs):
-        if rng.random() < lookalikes:
+        if rng.random() < hard.lookalikes:
             chosen[2 * pair + 1] = chosen[2 * pair]
-    if pairs == 2 and rng.random() < 0.25:
+    if pairs == 2 and rng.random() < hard.twins:
         chosen[2:4] = [chosen[i] for i in rng.permutation(2)]  # only the verb tells the pairs apart
     for i in range(2 * pairs, count):
         if i and rng.random() < 0.35:
             chosen[i] = chosen[rng.integers(2 * pairs or i)]
     radii, angles = rng.uniform(0.08, 0.13, count), rng.uniform(-0.2, 0.2, count)
+    radii *= min(1, np.sqrt(5 / count))  # a crowd is of smaller ones
     looks = zip(chosen, radii, angles, strict=True)
     return [Shape(color, kind, float(radius), float(angle)) for (color, kind), radius, angle in looks]
 
@@ -295,11 +368,12 @@ def _background(rng: np.random.Generator, size: int, shift: bool) -> Float[np.nd
 
 def _render(
     rng: np.random.Generator, config: Data, shapes: Sequence[Shape], centres: Float[np.ndarray, "n t 2"], shift: bool
-) -> tuple[UInt8[np.ndarray, "t h w 3"], UInt8[np.ndarray, "t h w"]]:
-    """Frames and labels; later objects are drawn over earlier ones."""
+) -> tuple[UInt8[np.ndarray, "t h w 3"], UInt8[np.ndarray, "t h w"], Float32[np.ndarray, "n t"]]:
+    """Frames, labels, and each object's hidden share; later objects are drawn over earlier ones."""
     size = config.size
     frames = np.repeat(_background(rng, size, shift).astype(np.uint8)[None], config.frames, axis=0)
     labels = np.zeros(frames.shape[:3], np.uint8)
+    area = np.zeros((len(shapes), config.frames))
     for k, shape in enumerate(shapes):
         color = np.array(COLORS[shape.color]) + rng.uniform(-12, 12, 3)
         frequency, direction, phase = rng.uniform(3, 7), rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
@@ -325,8 +399,11 @@ def _render(
             here = (i, slice(rows.start - top, rows.start - top + patch.shape[0]))
             here = (*here, slice(cols.start - left, cols.start - left + patch.shape[1]))
             patch[:] = patch + alpha[here] * (fill[here] - patch) + 0.5
-            label[distance[here] < 0] = k + 1
-    return frames, labels
+            inside = distance[here] < 0
+            label[inside] = k + 1
+            area[k, i] = inside.sum()
+    visible = np.stack([(labels == k + 1).sum((1, 2)) for k in range(len(shapes))])
+    return frames, labels, (1 - visible / np.maximum(area, 1)).astype(np.float32)
 
 
 # --- language ---------------------------------------------------------------------------------------------------------
@@ -338,7 +415,7 @@ def _plural(kind: str) -> str:
 
 def vocabulary() -> list[str]:
     """Every word that an utterance can use, sorted."""
-    texts = [" ".join(filter(None, (verb.active, verb.passive))) for verb in VERBS.values()]
+    texts = [" ".join(filter(None, (verb.active, verb.passive, *(verb.converse or ())))) for verb in VERBS.values()]
     texts += [*COLORS, *KINDS, *map(_plural, KINDS), *HEADINGS.values(), "the two all other another and object objects"]
     return sorted({word for text in texts for word in text.split()})
 
@@ -381,6 +458,7 @@ def _utterances(
     shapes: Sequence[Shape],
     centres: Float[np.ndarray, "n t 2"],
     interactions: Sequence[Interaction],
+    solos: Sequence[Solo],
 ) -> tuple[Utterance, ...]:
     """About ten expressions, in random order: all clear interactions, and some about single and several objects."""
     names = {
@@ -388,6 +466,8 @@ def _utterances(
         "appearance": [f"{shape.color} {shape.kind}" for shape in shapes],
     }
     found = [u for level in names for u in _about_pairs(rng, interactions, level, names[level])]
+    alone = [u for level in names for u in _about_solos(interactions, solos, level, names[level])]
+    found += [alone[i] for i in rng.permutation(len(alone))[:3]]
     others = list(_about_objects(shapes, centres, names))
     # Filled up in turns, so that the commonest kind of expression does not crowd out the others.
     turns: dict[tuple, int] = {}
@@ -424,10 +504,12 @@ def _about_pairs(
         agent, patient = names[event.a], names[event.b]
         if sum((names[a], names[b]) == (agent, patient) for a, b in same_verb) > 1:
             continue
-        for form, voice, subject, obj in (
-            ("active", verb.active, event.a, event.b),
-            ("passive", verb.passive, event.b, event.a),
-        ):
+        voices = list(verb.voices())
+        if len(voices) > 2:
+            start = 2 * int(rng.integers(2))
+            voices = voices[start : start + 2]  # to follow, or to be led: one of the two is said
+        for form, voice, a_first in voices:
+            subject, obj = (event.a, event.b) if a_first else (event.b, event.a)
             if agent == patient:
                 cue, second = "motion", "the other" if names.count(agent) == 2 else "another"
             else:
@@ -438,6 +520,23 @@ def _about_pairs(
                 (f"{second} {names[obj]}", (obj,)),
             )
             yield Utterance(text, "unidirectional", (subject,), (obj,), phrases, event.verb, form, level, cue)
+
+
+def _about_solos(
+    interactions: Sequence[Interaction], solos: Sequence[Solo], level: str, names: list[str]
+) -> Iterator[Utterance]:
+    """Sentences that name a partner who is not there: no target is due, and only looking tells."""
+    for solo in solos:
+        partner = " ".join(solo.partner) if level == "appearance" else solo.partner[1]
+        parts = [(s.verb, s.agent, names[s.k]) for s in solos]
+        parts += [part for e in interactions for part in ((e.verb, True, names[e.a]), (e.verb, False, names[e.b]))]
+        if partner in names or parts.count((solo.verb, solo.agent, names[solo.k])) > 1:
+            continue
+        cue = "appearance" if names.count(names[solo.k]) == 1 else "both"
+        for form, voice, a_first in VERBS[solo.verb].voices():
+            if a_first == solo.agent:
+                text, phrases = _compose((f"the {names[solo.k]}", (solo.k,)), voice, f"the {partner}")
+                yield Utterance(text, "single", (solo.k,), None, phrases, solo.verb, form, level, cue)
 
 
 def _about_objects(
@@ -515,8 +614,10 @@ def write_split(config: Data, split: str, root: Path, seed: int, progress: bool 
             name = f"intershapes_{split}_{index:05d}"
             notes[name] = {
                 "shapes": [asdict(shape) for shape in scene.shapes],
+                "centres": np.round(scene.centres.astype(float), 4).tolist(),
                 "interactions": [asdict(event) for event in scene.interactions],
-                "expressions": {str(i): _note(utterance) for i, utterance in enumerate(scene.utterances)},
+                "solos": [asdict(solo) for solo in scene.solos],
+                "expressions": {str(i): _note(scene, utterance) for i, utterance in enumerate(scene.utterances)},
             }
             yield to_clip(scene, name)
 
@@ -526,21 +627,55 @@ def write_split(config: Data, split: str, root: Path, seed: int, progress: bool 
     partial.rename(folder)
 
 
-def _note(utterance: Utterance) -> dict:
-    """What the main format has no place for; `actor`, `target` and `objects` count the clip's shapes."""
+def _note(scene: Scene, utterance: Utterance) -> dict:
+    """What the main format has no place for; `actor`, `target` and `objects` count the clip's shapes.
+
+    `hidden`: share of the named objects' area that others cover, of the worst object, mean over frames. `area`: their
+    mean visible share of the frame.
+    """
     note = asdict(utterance)
-    return {key: note[key] for key in ("verb", "form", "level", "cue", "actor", "target", "phrases")}
+    named = [*utterance.actor, *(utterance.target or ())]
+    visible = [(scene.labels == k + 1).mean() for k in named]
+    return {key: note[key] for key in ("verb", "form", "level", "cue", "actor", "target", "phrases")} | {
+        "hidden": round(float(scene.hidden[named].mean(1).max()), 4),
+        "area": round(float(np.mean(visible)), 5),
+    }
+
+
+def read_side_file(folder: Path) -> dict[str, dict]:
+    """What InterShapes knows about a written split, by video: shapes, centres [n t 2], interactions, solos and
+    expressions. Empty for a folder that it did not write."""
+    path = Path(folder) / NOTES
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+SUBSETS = ("cue", "verb", "pairs", "occlusion", "object size", "kind")
 
 
 def read_notes(folder: Path) -> pd.DataFrame:
-    """The diagnostic labels of a written split: one row per (video, expression) with `cue`, `verb`, `form`, `level` and
-    `pairs`, the number of interacting pairs in the clip. Empty for a folder that InterShapes did not write."""
-    path = Path(folder) / NOTES
-    stored = json.loads(path.read_text()) if path.is_file() else {}
-    rows = [
-        {"video": video, "expression": expression, "pairs": len(clip["interactions"])}
-        | {key: note[key] for key in ("cue", "verb", "form", "level")}
-        for video, clip in stored.items()
-        for expression, note in clip["expressions"].items()
-    ]
-    return pd.DataFrame(rows, columns=["video", "expression", "pairs", "cue", "verb", "form", "level"])
+    """The diagnostic labels of a written split: one row per (video, expression), a column for each of SUBSETS and for
+    `form` and `level`. Empty for a folder that InterShapes did not write."""
+    rows = []
+    for video, clip in read_side_file(folder).items():
+        for expression, note in clip["expressions"].items():
+            rows.append(
+                {"video": video, "expression": expression}
+                | {key: note[key] for key in ("cue", "verb", "form", "level")}
+                | {
+                    "pairs": str(len(clip["interactions"])),
+                    "occlusion": "none" if note["hidden"] < 0.01 else "under 15 %" if note["hidden"] < 0.15 else "more",
+                    "object size": "small" if note["area"] < 0.025 else "large",
+                    "kind": _kind(note),
+                }
+            )
+    return pd.DataFrame(rows, columns=["video", "expression", "form", "level", *SUBSETS])
+
+
+def _kind(note: dict) -> str:
+    """Type of an expression, finer than the caption type: what its words tell, or the voice; "partner absent"."""
+    count = "several" if len(note["actor"]) > 1 else "one"
+    if note["verb"] is None:
+        return f"{count}, {note['form']}"
+    if note["form"] == "mutual":
+        return "mutual"
+    return f"{note['form']}, partner absent" if note["target"] is None else note["form"]

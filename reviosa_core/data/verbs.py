@@ -9,7 +9,7 @@ Coordinates are (x, y) in units of the frame side, y down. Time runs from 0 to 1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,20 +94,34 @@ def _follow(a, b, contact, t, u) -> Paths:
     return a_path, keyed(t, (0, 0.5, 1), (b, corner, end))
 
 
+def _catch(a, b, contact, t, u) -> Paths:
+    """b makes off first; a cuts its way, and both stay where they touch."""
+    away = _toward(a, b, _range(u[:, 2], -1.2, 1.2)) * _range(u[:, 1], 0.2, 0.4)[:, None]
+    start, stop, end = _range(u[:, 0], 0.15, 0.3), _range(u[:, 3], 0.7, 0.85), b + away
+    return keyed(t, (start, stop), (a, end - _toward(a, end) * contact)), keyed(t, (0, stop), (b, end))
+
+
+def _bump(a, b, contact, t, u) -> Paths:
+    """a runs into b and is thrown back; b does not move."""
+    meet, touch = _range(u[:, 0], 0.35, 0.5), b - _toward(a, b) * contact
+    back = _toward(b, a, _range(u[:, 2], -0.8, 0.8)) * _range(u[:, 1], 0.15, 0.35)[:, None]
+    return keyed(t, (0, meet, 1), (a, touch, touch + back)), keyed(t, (0, 1), (b, b))
+
+
 def _meet(a, b, contact, t, u) -> Paths:
-    """Both approach, touch and stay."""
-    stop = _range(u[:, 0], 0.6, 0.9)
+    """Both approach, one of them later, touch and stay."""
+    stop, late = _range(u[:, 0], 0.6, 0.9), _range(u[:, 1], 0.0, 0.35)
     middle, half = (a + b) / 2, _toward(a, b) * contact / 2
-    return keyed(t, (0, stop), (a, middle - half)), keyed(t, (0, stop), (b, middle + half))
+    return keyed(t, (0, stop), (a, middle - half)), keyed(t, (late, stop), (b, middle + half))
 
 
 def _bounce(a, b, contact, t, u) -> Paths:
-    """Both approach, touch, and fly apart again."""
-    touch = _range(u[:, 0], 0.35, 0.5)
+    """Both approach, one of them later, touch, and fly apart again."""
+    touch, late = _range(u[:, 0], 0.35, 0.5), _range(u[:, 3], 0.0, 0.2)
     middle, half = (a + b) / 2, _toward(a, b) * contact / 2
     apart = _toward(a, b, _range(u[:, 2], -1.0, 1.0)) * _range(u[:, 1], 0.15, 0.3)[:, None]
     a_path = keyed(t, (0, touch, 1), (a, middle - half, middle - half - apart))
-    return a_path, keyed(t, (0, touch, 1), (b, middle + half, middle + half + apart))
+    return a_path, keyed(t, (late, touch, 1), (b, middle + half, middle + half + apart))
 
 
 def _circle(a, b, contact, t, u) -> Paths:
@@ -121,24 +135,40 @@ def _circle(a, b, contact, t, u) -> Paths:
 
 @dataclass(frozen=True)
 class Verb:
-    """What the words say is what `path` draws. `passive` is None for what two objects do to each other."""
+    """What the words say is what `path` draws: a does it to b, or both to each other where `passive` is None.
+
+    `converse` says the same event with b as the one who acts, in both voices: to follow is to be led.
+    """
 
     path: Callable[..., Paths]
     active: str
     passive: str | None
-    weight: int = 1
+    weight: int = 2
+    converse: tuple[str, str] | None = None
+
+    def voices(self) -> Iterator[tuple[str, str, bool]]:
+        """(form, words, whether a is the grammatical subject) of every way to say it of a directed event."""
+        if self.passive is not None:
+            yield from (("active", self.active, True), ("passive", self.passive, False))
+        if self.converse is not None:
+            yield from (("active", self.converse[0], False), ("passive", self.converse[1], True))
 
 
-# The patient moves first in chase and follow, which weigh as much as the other four: "who moves first" scores 1/2.
+# Who moves first acts in push to bump and when leading; the other one does in chase, catch and when following. Both
+# weigh alike: "the first mover acts" is right half the time.
 VERBS = {
     "push": Verb(_push, "pushing", "being pushed by"),
     "pull": Verb(_pull, "pulling", "being pulled by"),
     "hit": Verb(_hit, "hitting", "being hit by"),
     "carry": Verb(_carry, "carrying", "being carried by"),
-    "chase": Verb(_chase, "chasing", "being chased by", weight=2),
-    "follow": Verb(_follow, "following", "being followed by", weight=2),
+    "bump": Verb(_bump, "bumping into", "being bumped into by"),
+    "chase": Verb(_chase, "chasing", "being chased by", weight=5),
+    "follow": Verb(_follow, "following", "being followed by", weight=4, converse=("leading", "being led by")),
+    "catch": Verb(_catch, "catching", "being caught by", weight=5),
     "meet": Verb(_meet, "meeting each other", None),
     "bounce": Verb(_bounce, "bouncing off each other", None),
     "circle": Verb(_circle, "circling each other", None),
 }
 WEIGHTS = np.array([verb.weight for verb in VERBS.values()]) / sum(verb.weight for verb in VERBS.values())
+DIRECTED = tuple(name for name, verb in VERBS.items() if verb.passive is not None)
+DIRECTED_WEIGHTS = np.array([VERBS[name].weight for name in DIRECTED]) / sum(VERBS[name].weight for name in DIRECTED)
