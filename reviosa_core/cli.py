@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from reviosa_core.schema import Clip, Prediction, Role, System
 
@@ -73,6 +74,108 @@ def predict(
         share = f", {100 * masks.mean():.1f} % of all pixels" if masks.any() else ""
         typer.echo(f"{role}: in {int(masks.any(axis=(1, 2)).sum())} of {len(clip)} frames{share}")
     typer.echo(f"written: {out}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="A folder in the InterRVOS-127K format.")],
+    predictions: Annotated[
+        Path, typer.Option(help="JSON in the released layout, or a tree <video>/<expression>/<frame>.png of actors.")
+    ],
+    targets: Annotated[Path | None, typer.Option(help="A second tree, of targets.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Scores, and every row, as JSON.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="One row per video, expression and role: .csv or .parquet.")] = None,
+    allow_missing: Annotated[
+        Literal["zero"] | None, typer.Option(help="zero: a missing prediction scores 0. By default it is an error.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Score anybody's predictions: actors, targets, all expressions, and whether the roles are the right way round.
+
+    J and F are the DAVIS toolkit's, exactly. InterRVOS-Actor and -Target score the expressions that have a target, RVOS
+    the actors of all. Three states are kept apart: a role without masks in the file is not supported, masks of zeros
+    are an empty answer, and a video or expression that is not there is missing.
+
+    Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/full.json[/]
+    """
+    from reviosa_core import metrics, tables
+    from reviosa_core.data import interrvos
+    from reviosa_core.evaluate import Source, evaluate_source
+    from reviosa_core.schema import Role
+
+    if rows is not None and rows.suffix not in (".csv", ".parquet"):
+        _fail(f"--rows {rows}: a .csv or .parquet file is written")
+    if not predictions.exists():
+        _fail(f"--predictions {predictions}: no such file or folder")
+    if targets is not None and not predictions.is_dir():
+        _fail(f"--targets {targets}: goes with a tree of actors; the file {predictions} holds both roles")
+    trees = {Role.ACTOR: predictions} | ({Role.TARGET: targets} if targets else {})
+    source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
+    with _one_line():
+        clips = interrvos.read(data)
+        table, absent = evaluate_source(source, clips, missing=allow_missing or "error", workers=workers)
+        summary = metrics.summarise(table, bootstrap, seed)
+        direction = metrics.direction(table, bootstrap, seed)
+        types = metrics.detection_by_caption_type(table, bootstrap, seed)
+    typer.echo(tables.scores(summary, direction))
+    if absent:
+        typer.echo(f"{len(absent)} of {sum(len(c.expressions) for c in clips)} expressions had no prediction: scored 0")
+    if rows is not None:
+        rows.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(rows, index=False) if rows.suffix == ".csv" else table.to_parquet(rows, index=False)
+    if out is not None:
+        about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
+        found = {**summary, "direction": direction, "detection by caption type": types, **about}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({**found, "rows": table.to_dict("split", index=False)}, indent=1) + "\n")
+        typer.echo(f"written: {out}")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Scores of one system: what evaluate wrote as --out or --rows.")],
+    b: Annotated[Path, typer.Argument(help="Scores of another, on the same expressions.")],
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """How much better is A than B? Paired differences in J&F on the same expressions, with 95 % intervals.
+
+    Videos differ more than systems do: two intervals that overlap may still hide a sure difference, and this one shows
+    it.
+
+    Example: [bold]reviosa compare full.json baseline.json[/]
+    """
+    from reviosa_core import metrics, tables
+
+    with _one_line():
+        first, second = _rows(a), _rows(b)
+        found = {s: metrics.paired_difference(first, second, s, bootstrap, seed) for s in metrics.SETTINGS}
+    typer.echo(f"J&F of {a} minus J&F of {b}, in points")
+    typer.echo(
+        tables.markdown(
+            [
+                {"": name, "difference": tables.with_interval(d, "value"), "expressions": str(d["n"] if d else 0)}
+                for name, d in found.items()
+            ]
+        )
+    )
+
+
+def _rows(path: Path) -> pd.DataFrame:
+    """The rows that `evaluate` wrote."""
+    import pandas as pd
+
+    ids = {"video": str, "expression": str, "inverse": str}
+    if path.suffix == ".csv":
+        return pd.read_csv(path, dtype=ids)
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if "rows" not in stored:
+        raise ValueError(f"{path}: holds no rows; compare what `reviosa evaluate` wrote, or tables of rows (.csv)")
+    return pd.DataFrame(**stored["rows"])
 
 
 @data_app.command()

@@ -1,23 +1,27 @@
-"""Predictions to one row of scores per video, expression and role; and the released file layout of predictions."""
+"""Predictions to one row of scores per video, expression and role: a system's own, or anybody's from files."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
 from tqdm import tqdm
 
-from reviosa_core import masks, metrics
+from reviosa_core import metrics, packed, predictions
+from reviosa_core.packed import Packed
 from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, System
 
 OTHER = {Role.ACTOR: Role.TARGET, Role.TARGET: Role.ACTOR}
-RELEASED = {Role.ACTOR: "prediction_masks_act", Role.TARGET: "prediction_masks_tar"}  # keys of the InterRVOS release
+Missing = Literal["error", "zero"]
 
 
 def evaluate(
@@ -25,60 +29,185 @@ def evaluate(
 ) -> pd.DataFrame:
     """Segment and score every expression of `clips`; columns as in `metrics`. Holds one clip's masks at a time.
 
-    With `save`, also writes the predictions there in the released layout (see `write_predictions`).
+    With `save`, also writes the predictions there in the released layout (see `predictions`).
     """
     rows: list[dict[str, Any]] = []
-    with write_predictions(save) if save else nullcontext(lambda predictions: None) as write:
+    with predictions.writer(save) if save else nullcontext(lambda found: None) as write:
         for clip in tqdm(clips, desc="evaluate", unit="clip", disable=not progress):
-            predictions = system.segment(clip, clip.expressions)
-            rows += score(clip, predictions)
-            write(predictions)
+            found = system.segment(clip, clip.expressions)
+            rows += score(clip, found)
+            write(found)
     if not rows:
         raise DataError("nothing to evaluate: no clip has an expression")
     return pd.DataFrame(rows)
 
 
-def score(clip: Clip, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Source:
+    """Predictions of somebody: a file in the released layout, or a tree of PNGs for each role."""
+
+    file: Path | None = None
+    trees: Mapping[Role, Path] | None = None
+
+    def read(self, clips: Sequence[Clip], progress: tqdm | None = None) -> Iterator[tuple[str, list[Prediction]]]:
+        if self.trees is not None:
+            return predictions.read_trees(self.trees, clips)
+        assert self.file is not None
+        return predictions.read(self.file, progress.update if progress else None)
+
+    def __str__(self) -> str:
+        return str(self.file or next(iter((self.trees or {}).values())))
+
+
+def evaluate_source(
+    source: Source,
+    clips: Sequence[Clip],
+    *,
+    missing: Missing = "error",
+    workers: int | None = None,
+    progress: bool = True,
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Score predictions from files: rows as in `metrics`, and the (video, expression) that had none.
+
+    The source is read twice: first to see whether everything is there, then to score, with a few videos in memory.
+    Raises DataError that lists what is missing (`missing` "zero": it scores 0 instead), for unknown videos or
+    expressions, and as `score` does.
+    """
+    by_id = {clip.id: clip for clip in clips}
+    size = source.file.stat().st_size if source.file and source.file.is_file() else None
+    given: dict[str, set[str]] = {}
+    roles: set[Role] = set()
+    with tqdm(desc="check", total=size, unit="B", unit_scale=True, disable=not progress) as bar:
+        for video, found in source.read(clips, bar):
+            if video not in by_id:
+                raise DataError(f"{source}: unknown video {video!r}; the data has {len(by_id)} others")
+            unknown = sorted({p.expression_id for p in found} - {e.id for e in by_id[video].expressions})
+            if unknown:
+                raise DataError(f"{source}: video {video} has no expressions {unknown[:5]} ({len(unknown)} unknown)")
+            given[video] = {p.expression_id for p in found}
+            roles.update(role for p in found for role in p.masks)
+    absent = [(c.id, e.id) for c in clips for e in c.expressions if e.id not in given.get(c.id, ())]
+    if absent and missing == "error":
+        first = ", ".join(f"{video}/{expression}" for video, expression in absent[:10])
+        total = sum(len(c.expressions) for c in clips)
+        raise DataError(
+            f"{source}: no prediction for {len(absent)} of {total} expressions: {first}"
+            f"{' ...' if len(absent) > 10 else ''}; --allow-missing zero scores them 0"
+        )
+
+    rows: list[dict[str, Any]] = []
+    workers = workers or os.cpu_count() or 1
+    order = tuple(role for role in Role if role in roles) or (Role.ACTOR,)
+    with (
+        ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool,
+        tqdm(desc="score", total=sum(len(c.expressions) for c in clips), unit="expr", disable=not progress) as bar,
+    ):
+        waiting: deque[Future] = deque()
+        for video, found in _with_absent(source.read(clips), by_id, given):
+            task = (by_id[video], found, order, missing)
+            if pool is None:
+                rows += score(*task)
+            else:
+                waiting.append(pool.submit(score, *task))
+            while waiting and len(waiting) > 2 * workers:
+                rows += waiting.popleft().result()
+            bar.update(len(by_id[video].expressions))
+        for future in waiting:
+            rows += future.result()
+    if not rows:
+        raise DataError("nothing to evaluate: no clip has an expression")
+    return pd.DataFrame(rows).sort_values(["video", "expression", "role"], ignore_index=True), absent
+
+
+def _with_absent(
+    found: Iterator[tuple[str, list[Prediction]]], by_id: Mapping[str, Clip], given: Mapping[str, set[str]]
+) -> Iterator[tuple[str, list[Prediction]]]:
+    """What was found, then the videos without anything."""
+    yield from found
+    yield from ((video, []) for video in by_id if video not in given)
+
+
+def score(
+    clip: Clip, found: Sequence[Prediction], roles: Sequence[Role] | None = None, missing: Missing = "error"
+) -> list[dict[str, Any]]:
     """One row per expression of the clip and role of the system (columns: see `metrics`).
 
-    A target row is made for every expression once the system supports the role: without an interaction its truth is
-    empty, and the row counts for interaction detection only. Raises DataError, naming ids and both numbers, when an
-    expression has no prediction or two, a prediction fits no expression, roles differ between predictions, or masks
-    differ from the clip in frames or size.
+    A target row is made for every expression once the system supports the role (`roles`; by default those of its
+    predictions): without an interaction its truth is empty, and the row counts for interaction detection only. A
+    missing prediction is an error, or scores 0 everywhere (`missing` "zero", as MeViS does). Raises DataError, naming
+    ids and both numbers, when an expression has no prediction or two, a prediction fits no expression, roles differ
+    between predictions, or masks differ from the clip in frames or size.
     """
-    by_id = _match(clip, predictions)
+    by_id = _match(clip, found, roles, missing)
+    roles = roles or tuple(found[0].masks if found else ())
     inverse = _inverses(clip.expressions)
+
+    @cache
+    def single(key: str) -> Sequence[Packed]:
+        return _pack(clip.masks[key], clip, f"mask {key}")
+
+    @cache
+    def true(keys: tuple[str, ...]) -> Sequence[Packed]:
+        if not keys:
+            return [Packed.of(None, clip.size)] * len(clip)
+        return [packed.union(parts) for parts in zip(*map(single, keys), strict=True)]
+
+    @cache
+    def pred(id: str, role: Role) -> Sequence[Packed]:
+        return _pack(by_id[id].masks[role], clip, f"expression {id}, {role}")
+
     rows = []
     for expression in clip.expressions:
-        pred = by_id[expression.id].masks
-        true = {Role.ACTOR: masks.union(clip, expression.actor), Role.TARGET: masks.union(clip, expression.target)}
+        truth = {
+            Role.ACTOR: true(tuple(sorted(expression.actor))),
+            Role.TARGET: true(tuple(sorted(expression.target or ()))),
+        }
+        here = expression.id in by_id
         shared: dict[str, Any] = {
             "video": clip.id,
             "expression": expression.id,
             "caption_type": expression.caption_type,
             "is_interaction": expression.is_interaction,
             "inverse": inverse.get(expression.id),
+            "missing": not here,
             "overlap": np.nan,
             "overlap_true": np.nan,
         }
-        if expression.is_interaction and Role.TARGET in pred:
-            shared["overlap"] = _mean(metrics.overlap(pred[Role.ACTOR], pred[Role.TARGET]))
-            shared["overlap_true"] = _mean(metrics.overlap(true[Role.ACTOR], true[Role.TARGET]))
-        for role in pred:
-            row = shared | {"role": str(role)} | _role_scores(pred[role], true[role])
+        if expression.is_interaction and Role.TARGET in roles:
+            shared["overlap_true"] = _mean(metrics.overlap(truth[Role.ACTOR], truth[Role.TARGET]))
+            both = (pred(expression.id, role) for role in (Role.ACTOR, Role.TARGET))
+            shared["overlap"] = _mean(metrics.overlap(*both)) if here else 0.0
+        for role in roles:
+            row = shared | {"role": str(role)}
+            row |= _role_scores(pred(expression.id, role) if here else None, truth[role])
             row["J_cross"] = row["J_inverse"] = np.nan
             if expression.is_interaction:
-                row["J_cross"] = _mean(metrics.region_similarity(pred[role], true[OTHER[role]]))
-            if expression.id in inverse and OTHER[role] in pred:
-                opposite = by_id[inverse[expression.id]].masks[OTHER[role]]
-                row["J_inverse"] = _mean(metrics.region_similarity(pred[role], opposite))
+                other = truth[OTHER[role]]
+                row["J_cross"] = _mean(metrics.region_similarity(pred(expression.id, role), other)) if here else 0.0
+            if expression.id in inverse and OTHER[role] in roles:
+                opposite = inverse[expression.id]
+                row["J_inverse"] = (
+                    _mean(metrics.region_similarity(pred(expression.id, role), pred(opposite, OTHER[role])))
+                    if here and opposite in by_id
+                    else 0.0
+                )
             rows.append(row)
     return rows
 
 
-def _role_scores(pred: Bool[np.ndarray, "t h w"], true: Bool[np.ndarray, "t h w"]) -> dict[str, Any]:
-    j, f = metrics.region_similarity(pred, true), metrics.contour_accuracy(pred, true)
-    present = true.any(axis=(1, 2))
+def _pack(masks: Any, clip: Clip, what: str) -> Sequence[Packed]:
+    try:
+        return packed.pack(masks, clip.size)
+    except DataError as error:
+        raise DataError(f"clip {clip.id}, {what}: {error}") from None
+
+
+def _role_scores(pred: Sequence[Packed] | None, true: Sequence[Packed]) -> dict[str, Any]:
+    """Without a prediction: 0 on every frame, also where there is nothing to find."""
+    present = np.array([mask.any for mask in true])
+    zero = np.zeros(len(true))
+    j = zero if pred is None else metrics.region_similarity(pred, true)
+    f = zero if pred is None else metrics.contour_accuracy(pred, true)
     return {
         "J": _mean(j),
         "F": _mean(f),
@@ -86,7 +215,7 @@ def _role_scores(pred: Bool[np.ndarray, "t h w"], true: Bool[np.ndarray, "t h w"
         "present": int(present.sum()),
         "J_present": _mean(j[present]),
         "F_present": _mean(f[present]),
-        "emitted": bool(pred.any()),
+        "emitted": pred is not None and any(mask.any for mask in pred),
     }
 
 
@@ -94,30 +223,36 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _match(clip: Clip, predictions: Sequence[Prediction]) -> dict[str, Prediction]:
+def _match(
+    clip: Clip, found: Sequence[Prediction], roles: Sequence[Role] | None, missing: Missing
+) -> dict[str, Prediction]:
     """Predictions by expression id, checked against the clip."""
-    expected, given = [e.id for e in clip.expressions], [p.expression_id for p in predictions]
-    foreign = sorted({p.clip_id for p in predictions} - {clip.id})
+    expected, given = [e.id for e in clip.expressions], [p.expression_id for p in found]
+    foreign = sorted({p.clip_id for p in found} - {clip.id})
     if foreign:
         raise DataError(f"clip {clip.id}: predictions for other clips {foreign}")
-    if sorted(given) != sorted(expected):
-        missing, unknown = sorted(set(expected) - set(given)), sorted(set(given) - set(expected))
+    absent, unknown = sorted(set(expected) - set(given)), sorted(set(given) - set(expected))
+    doubled = sorted({i for i in given if given.count(i) > 1})
+    if unknown or doubled or (absent and missing == "error"):
         raise DataError(
-            f"clip {clip.id}: {len(given)} predictions for {len(expected)} expressions; missing {missing}, "
-            f"unknown {unknown}, doubled {sorted({i for i in given if given.count(i) > 1})}"
+            f"clip {clip.id}: {len(given)} predictions for {len(expected)} expressions; missing {absent}, "
+            f"unknown {unknown}, doubled {doubled}"
         )
-    roles = set(predictions[0].masks) if predictions else set()
-    for prediction in predictions:
+    due = set(roles or (found[0].masks if found else ()))
+    for prediction in found:
         where = f"clip {clip.id}, expression {prediction.expression_id}"
-        if set(prediction.masks) != roles or Role.ACTOR not in roles:
-            has, others = sorted(map(str, prediction.masks)), sorted(map(str, roles))
-            raise DataError(f"{where}: roles {has}, other predictions of the clip {others}; the actor is always due")
+        if set(prediction.masks) != due or Role.ACTOR not in due:
+            has, others = sorted(map(str, prediction.masks)), sorted(map(str, due))
+            raise DataError(f"{where}: roles {has}, other predictions have {others}; the actor is always due")
         for role, mask in prediction.masks.items():
-            if mask.shape != (len(clip), *clip.size) or mask.dtype != bool:
-                raise DataError(
-                    f"{where}: {role} mask {mask.dtype} {mask.shape}, clip has bool {(len(clip), *clip.size)}"
-                )
-    return {prediction.expression_id: prediction for prediction in predictions}
+            if isinstance(mask, np.ndarray):
+                if mask.shape != (len(clip), *clip.size) or mask.dtype != bool:
+                    raise DataError(
+                        f"{where}: {role} mask {mask.dtype} {mask.shape}, clip has bool {(len(clip), *clip.size)}"
+                    )
+            elif len(mask) != len(clip):
+                raise DataError(f"{where}: {len(mask)} {role} masks for {len(clip)} frames")
+    return {prediction.expression_id: prediction for prediction in found}
 
 
 def _inverses(expressions: Sequence[Expression]) -> dict[str, str]:
@@ -136,54 +271,3 @@ def _inverses(expressions: Sequence[Expression]) -> dict[str, str]:
         for (actor, target), ids in by_roles.items()
         for forward, backward in zip(ids, by_roles.get((target, actor), ()), strict=False)
     }
-
-
-@contextmanager
-def write_predictions(path: str | Path) -> Iterator[Callable[[Sequence[Prediction]], None]]:
-    """Yields `write(predictions of one clip)`; the file appears at the end, whole or not at all.
-
-    Layout of the InterRVOS release, streamed clip by clip: {video: {expression id: {"prediction_masks_act": [RLE per
-    frame], "prediction_masks_tar": [...]}}}. An empty mask is an RLE, an unsupported role has no key.
-    """
-    path, seen = Path(path), set()
-    partial = path.with_name(path.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", encoding="utf-8") as file:
-
-        def write(predictions: Sequence[Prediction]) -> None:
-            if not predictions:
-                return
-            (clip_id,) = {prediction.clip_id for prediction in predictions}
-            if clip_id in seen:
-                raise DataError(f"{path}: clip {clip_id} written twice")
-            entry = {
-                p.expression_id: {RELEASED[r]: [masks.encode(m) for m in p.masks[r]] for r in p.masks}
-                for p in predictions
-            }
-            file.write(f"{',' if seen else '{'}\n{json.dumps(clip_id)}: {json.dumps(entry)}")
-            seen.add(clip_id)
-
-        yield write
-        file.write("\n}\n" if seen else "{}\n")
-    partial.replace(path)
-
-
-def read_predictions(path: str | Path, clips: Iterable[Clip]) -> Iterator[list[Prediction]]:
-    """Predictions of each clip, in order, from a file in the released layout: what `score` takes.
-
-    A clip or expression that is not in the file gives no prediction, which `score` reports as missing. Keys other than
-    the two masks are left alone. Raises DataError when masks differ from the clip in frames or size.
-    """
-    stored = json.loads(Path(path).read_text(encoding="utf-8"))
-    for clip in clips:
-        predictions = []
-        for expression_id, entry in stored.get(clip.id, {}).items():
-            where = f"{path}: clip {clip.id}, expression {expression_id}"
-            found = {}
-            for role, key in RELEASED.items():
-                if key in entry:
-                    if len(entry[key]) != len(clip):
-                        raise DataError(f"{where}: {len(entry[key])} {key} for {len(clip)} frames")
-                    found[role] = np.stack([masks.decode(rle, clip.size) for rle in entry[key]])
-            predictions.append(Prediction(clip.id, expression_id, found))
-        yield predictions

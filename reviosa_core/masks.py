@@ -31,6 +31,11 @@ def decode(rle: RLE | None, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
     return coco.decode(rle).astype(bool)
 
 
+def decode_all(rles: Sequence[RLE | None], size: tuple[int, int]) -> Bool[np.ndarray, "t h w"]:
+    """A mask for each frame. Raises DataError as `decode`."""
+    return np.stack([decode(rle, size) for rle in rles])
+
+
 def union(clip: Clip, keys: Iterable[str] | None, indices: Sequence[int] | None = None) -> Bool[np.ndarray, "t h w"]:
     """Union of the masks `keys` of a clip over frame positions `indices` (default: all). No keys: all False."""
     indices = range(len(clip)) if indices is None else indices

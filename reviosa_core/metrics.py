@@ -10,6 +10,7 @@ The tables these functions read have one row per (video, expression, role), as `
     frames, present       frames of the clip; those where this role's ground truth is not empty
     J_present, F_present  mean over the present frames; NaN without any
     emitted               the predicted mask is not empty in some frame
+    missing               there was no prediction, and the row scores 0 (optional)
     J_cross               J of this role's prediction with the *other* role's ground truth; NaN without a target
     overlap               mean IoU of the predicted actor with the predicted target, 0 on frames where both are empty
     overlap_true          the same for the ground truth; both are NaN without a target, or without the target role
@@ -22,107 +23,45 @@ videos (None for fewer than two videos or no resamples). None as a whole: the sy
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
+from reviosa_core.packed import Masks, Packed, f_measure, iou, pack
 from reviosa_core.schema import DataError, Role
 
-TOLERANCE = 0.008  # of the image diagonal: how far apart two contours may be and still match (DAVIS)
+Values = Float[np.ndarray, " t"]
 
 
-def region_similarity(pred: Bool[np.ndarray, "t h w"], true: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
-    """J per frame: intersection over union, 1 where both masks are empty (DAVIS `db_eval_iou`)."""
-    _same_shape(pred, true)
-    return np.array([_iou(p, t, both_empty=1.0) for p, t in zip(pred, true, strict=True)])
+def region_similarity(pred: Masks, true: Masks) -> Values:
+    """J per frame: intersection over union, 1 where both masks are empty (DAVIS `db_eval_iou`).
+
+    Masks of t frames as an array [t h w], as COCO run lengths, or packed. Raises ValueError when numbers of frames or
+    sizes differ; DataError when a run length cannot be read.
+    """
+    return _by_frame(lambda p, t: iou(p, t, both_empty=1.0), pred, true)
 
 
-def contour_accuracy(pred: Bool[np.ndarray, "t h w"], true: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
-    """F per frame: the boundary F-measure of the DAVIS toolkit (`db_eval_boundary`), bit for bit.
+def contour_accuracy(pred: Masks, true: Masks) -> Values:
+    """F per frame: the boundary F-measure of the DAVIS toolkit (`db_eval_boundary`), bit for bit; input as for J.
 
     A mask that fills the frame has no boundary in that definition: against an empty mask it scores F = 1 (and J = 0).
     """
-    _same_shape(pred, true)
-    radius = math.ceil(TOLERANCE * np.linalg.norm(pred.shape[1:]))
-    return np.array([_f_measure(p, t, radius) for p, t in zip(pred, true, strict=True)])
+    return _by_frame(f_measure, pred, true)
 
 
-def overlap(a: Bool[np.ndarray, "t h w"], b: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
-    """IoU per frame, 0 where both masks are empty: two absent objects do not overlap."""
-    _same_shape(a, b)
-    return np.array([_iou(p, t, both_empty=0.0) for p, t in zip(a, b, strict=True)])
+def overlap(a: Masks, b: Masks) -> Values:
+    """IoU per frame, 0 where both masks are empty: two absent objects do not overlap. Input as for J."""
+    return _by_frame(lambda p, t: iou(p, t, both_empty=0.0), a, b)
 
 
-def _same_shape(a: np.ndarray, b: np.ndarray) -> None:
-    if a.shape != b.shape:
-        raise ValueError(f"masks of shape {a.shape} and {b.shape}")
-
-
-def _iou(a: np.ndarray, b: np.ndarray, both_empty: float) -> float:
-    intersection = np.count_nonzero(a & b)
-    union = np.count_nonzero(a) + np.count_nonzero(b) - intersection
-    return intersection / union if union else both_empty
-
-
-def _f_measure(pred: np.ndarray, true: np.ndarray, radius: int) -> float:
-    # Boundaries lie in the box around both masks or one pixel above or left of it, so nothing outside matters. One
-    # more pixel below and right keeps the crop's last row and column empty unless they are the frame's own.
-    box = _box(pred | true)
-    if box is None:
-        return 1.0
-    pred_edge, true_edge = _boundary(pred[box]), _boundary(true[box])
-    n_pred, n_true = np.count_nonzero(pred_edge), np.count_nonzero(true_edge)
-    if n_pred == 0 and n_true == 0:
-        return 1.0
-    if n_pred == 0 or n_true == 0:
-        return 0.0  # precision and recall are 1 and 0, or 0 and 1
-    precision = np.count_nonzero(pred_edge & _dilate(true_edge, radius)) / n_pred
-    recall = np.count_nonzero(true_edge & _dilate(pred_edge, radius)) / n_true
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
-        return None
-    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
-    return slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
-
-
-def _boundary(mask: np.ndarray) -> np.ndarray:
-    """One-pixel boundary map (`seg2bmap`): a pixel differs from its east, south or south-east neighbour.
-
-    The last row looks east only, the last column south only, and the last pixel is never boundary.
-    """
-    edge = np.zeros_like(mask)
-    edge[:, :-1] = mask[:, :-1] ^ mask[:, 1:]
-    edge[:-1] |= mask[:-1] ^ mask[1:]
-    edge[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
-    return edge
-
-
-def _dilate(edge: np.ndarray, radius: int) -> np.ndarray:
-    """Dilation with the disk x^2 + y^2 <= radius^2 (`skimage.morphology.disk`).
-
-    The disk is a stack of horizontal bars that widen towards its middle row: a few dozen boolean passes in integers,
-    where a Euclidean distance transform costs ten times more and compares floats.
-    """
-    height = len(edge)
-    out, bar, reach = edge.copy(), edge, 0
-    for y in range(radius, -1, -1):
-        for _ in range(math.isqrt(radius**2 - y**2) - reach):
-            wider = bar.copy()
-            wider[:, 1:] |= bar[:, :-1]
-            wider[:, :-1] |= bar[:, 1:]
-            bar, reach = wider, reach + 1
-        if y < height:
-            out[y:] |= bar[: height - y]
-            out[: height - y] |= bar[y:]
-    return out
+def _by_frame(score: Callable[[Packed, Packed], float], a: Masks, b: Masks) -> Values:
+    if len(a) != len(b):
+        raise ValueError(f"masks of {len(a)} and {len(b)} frames")
+    return np.array([score(p, t) for p, t in zip(pack(a), pack(b), strict=True)])
 
 
 SETTINGS = ("InterRVOS-Actor", "InterRVOS-Target", "RVOS")

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from reviosa_core import masks, metrics
+from reviosa_core import masks, metrics, packed
 from reviosa_core.data import intershapes, verbs
 from reviosa_core.schema import Clip, Expression, Prediction
 
@@ -105,8 +105,8 @@ def _frame(q: Question, t: int) -> list[float]:
         crowd = np.linalg.norm(others - here, axis=1).min(initial=1.0)
         looks = (list(intershapes.COLORS).index(shape["color"]), intershapes.KINDS.index(shape["kind"]))
         features += [*here, shape["radius"], shape["angle"], crowd, np.abs(here - 0.5).max(), *looks]
-    n = len(features) // 2
-    return features + [a - b for a, b in zip(features[:n], features[n:], strict=True)]
+    low, high = np.array(features, float).reshape(2, -1)
+    return [*low, *high, *(low - high)]
 
 
 SENTENCES: dict[str, Callable[[Question], bool]] = {
@@ -319,7 +319,8 @@ def right_pair(clips: Sequence[Clip], side: Side, predictions: Iterable[Sequence
             named = {*note["actor"], *(note["target"] or ())}
             own = next((i for i, pair in enumerate(pairs) if named == set(pair)), None)
             if own is not None:
-                guess = np.logical_or.reduce(list(prediction.masks.values()))
+                by_role = [packed.pack(m, clip.size) for m in prediction.masks.values()]
+                guess = [packed.union(frame) for frame in zip(*by_role, strict=True)]
                 j = [metrics.overlap(guess, t).mean() for t in truth]
                 row = {"video": clip.id, "expression": prediction.expression_id}
                 rows.append(row | {"right": bool(j[own] > j[1 - own])})

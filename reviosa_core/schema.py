@@ -116,7 +116,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Masks for one expression over every frame of its clip.
+    """Masks for one expression over every frame of its clip, as an array or as run lengths.
 
     Three states, never mixed: a role the system does not support is not a key of `masks`; a role predicted empty is
     all False; a prediction that is missing altogether is an error for whoever scores it.
@@ -124,7 +124,7 @@ class Prediction:
 
     clip_id: str
     expression_id: str
-    masks: Mapping[Role, Bool[np.ndarray, "t h w"]]
+    masks: Mapping[Role, Bool[np.ndarray, "t h w"] | Sequence[RLE]]
     answer: str = ""  # what the language model wrote, where there is one
 
 

@@ -120,6 +120,18 @@ def subsets(scores: Mapping[str, Scores]) -> str:
     return markdown(rows)
 
 
+def scores(summary: Scores, direction: Scores) -> str:
+    """The three settings and the direction metrics of one system."""
+    settings = [
+        {"": name} | {key: number(s[key]) for key in ("J", "F")} | {"J&F": with_interval(s), "n": str(s["n"])}
+        for name in SETTINGS
+        if (s := summary[name])
+    ]
+    settings += [{"": n, "J": "–", "F": "–", "J&F": "role not supported", "n": "0"} for n in SETTINGS if not summary[n]]
+    rows = [{"": n, "%": with_interval(v, "value"), "n": str(v["n"])} for n, v in direction.items() if v]
+    return markdown(settings) + ("\n\n" + markdown(rows) if rows else "")
+
+
 def controls(results: Mapping[str, Scores]) -> str:
     """What changed inputs do to one system."""
     rows = []

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from reviosa_core import cli, masks
+from reviosa_core import cli, masks, predictions
 from reviosa_core.data.interrvos import read
 from reviosa_core.data.video import open_video
 from reviosa_core.schema import Clip, Expression, Prediction, Role
@@ -122,6 +122,63 @@ def test_intershapes(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
     assert "not InterShapes" in refused(*make, "test")
     monkeypatch.chdir(tmp_path)
     assert "no params.yaml" in refused(*make, "shift")
+
+
+@pytest.fixture
+def scored(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A small split, and predictions of a system that knows nothing."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(root)
+    made = ("data", "intershapes", tmp_path / "made", "--clips", 3, "--split", "test", "--profile", "smoke")
+    assert reviosa(*made).exit_code == 0
+    with predictions.writer(tmp_path / "halves.json") as write:
+        for clip in read(tmp_path / "made" / "test"):
+            write(Halves().segment(clip, clip.expressions))
+    return tmp_path / "made" / "test", tmp_path / "halves.json"
+
+
+def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
+    data, found = scored
+    common = ("evaluate", "--data", data, "--workers", 1, "--bootstrap", 20, "--predictions")
+    a, b, table = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "rows.csv"
+    result = reviosa(*common, found, "--out", a, "--rows", table)
+    assert result.exit_code == 0, result.output
+    assert "InterRVOS-Target" in result.output and "role confusion" in result.output
+    scores = json.loads(a.read_text())
+    for setting in ("InterRVOS-Actor", "InterRVOS-Target", "RVOS"):
+        assert {"J", "F", "J&F", "n", "interval"} <= scores[setting].keys()
+    assert scores["missing"] == 0 and scores["direction"]["detection recall"]["value"] == 100
+
+    content = json.loads(found.read_text())
+    first = next(iter(content))
+    found.write_text(json.dumps({k: v for k, v in content.items() if k != first}))
+    assert f"no prediction for {len(content[first])} of" in refused_after_progress(*common, found)
+    result = reviosa(*common, found, "--out", b, "--allow-missing", "zero")
+    assert result.exit_code == 0 and f"{len(content[first])} of" in result.output and "scored 0" in result.output
+
+    result = reviosa("compare", a, b, "--bootstrap", 20)
+    gain = scores["RVOS"]["J&F"] - json.loads(b.read_text())["RVOS"]["J&F"]
+    assert result.exit_code == 0 and f"{gain:.1f}" in result.output and gain > 0
+    assert reviosa("compare", table, a).exit_code == 0
+    (tmp_path / "c.json").write_text("{}")
+    assert "c.json: holds no rows" in refused("compare", a, tmp_path / "c.json")
+
+
+def test_evaluate_refuses(scored: tuple[Path, Path], tmp_path: Path):
+    data, found = scored
+    assert "no such file" in refused("evaluate", "--data", data, "--predictions", tmp_path / "none.json")
+    assert "holds both roles" in refused("evaluate", "--data", data, "--predictions", found, "--targets", tmp_path)
+    assert "--rows" in refused("evaluate", "--data", data, "--predictions", found, "--rows", "r.txt")
+    found.write_text("{")
+    assert f"{found}: the file ends early" in refused_after_progress("evaluate", "--data", data, "--predictions", found)
+
+
+def refused_after_progress(*words: object) -> str:
+    """The error line, below the progress bar's."""
+    result = reviosa(*words)
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.exit_code == 2 and last.startswith("error: "), result.output
+    return last
 
 
 def test_help_is_quick_and_teaches():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from reviosa_core import masks, metrics
-from reviosa_core.evaluate import evaluate, read_predictions, score, write_predictions
+from reviosa_core import predictions as files
+from reviosa_core.evaluate import Source, evaluate, evaluate_source, score
 from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role
 
 T, H, W = 3, 7, 11
@@ -155,40 +158,110 @@ def test_nothing_to_evaluate():
         evaluate(Oracle(), [make_clip(expressions=())], progress=False)
 
 
-def test_released_layout_round_trip(tmp_path):
-    clips, path = [make_clip("v0"), make_clip("v1")], tmp_path / "deeper" / "predictions.json"
-    rows = evaluate(Oracle(), clips, progress=False, save=path)
-    stored = json.loads(path.read_text())
-    assert list(stored) == ["v0", "v1"] and list(stored["v0"]) == ["0", "1", "2", "3", "10"]
-    entry = stored["v0"]["10"]
-    assert set(entry) == {"prediction_masks_act", "prediction_masks_tar"}
-    assert [rle["size"] for rle in entry["prediction_masks_tar"]] == [[H, W]] * T  # empty, but never null
-    again = [row for clip, p in zip(clips, read_predictions(path, clips), strict=True) for row in score(clip, p)]
-    pd.testing.assert_frame_equal(pd.DataFrame(again), rows)
+def test_run_lengths_score_as_arrays_do():
+    clip = make_clip()
+    spoilt = Oracle(change=lambda p: with_actor(p, np.roll(p.masks[Role.ACTOR], 1, axis=2)))
+    found = spoilt.segment(clip, clip.expressions)
+    stored = [
+        Prediction(p.clip_id, p.expression_id, {r: [masks.encode(m) for m in own] for r, own in p.masks.items()})
+        for p in found
+    ]
+    pd.testing.assert_frame_equal(pd.DataFrame(score(clip, stored)), pd.DataFrame(score(clip, found)))
+    stored[0].masks[Role.ACTOR][1]["size"] = [H, W + 1]  # type: ignore[index]
+    with pytest.raises(DataError, match=r"v0, expression 0, actor: mask size \(7, 12\) .* frame size \(7, 11\)"):
+        score(clip, stored)
 
 
-def test_reading_reports_what_is_missing(tmp_path):
-    path = tmp_path / "predictions.json"
-    evaluate(Oracle(), [make_clip("v0")], progress=False, save=path)
-    absent = make_clip("v1")
-    with pytest.raises(DataError, match="v1: 0 predictions for 5 expressions"):
-        score(absent, next(read_predictions(path, [absent])))
-    stored = json.loads(path.read_text())
-    del stored["v0"]["0"]["prediction_masks_tar"][0]
-    path.write_text(json.dumps(stored))
-    with pytest.raises(DataError, match="expression 0: 2 prediction_masks_tar for 3 frames"):
-        list(read_predictions(path, [make_clip("v0")]))
+def test_zero_for_what_is_missing():
+    """Everything 0, also on frames where nothing is to be found and silence would score 1."""
+    clip = make_clip()
+    found = Oracle().segment(clip, clip.expressions)
+    rows = pd.DataFrame(score(clip, found[1:], missing="zero")).set_index(["expression", "role"])
+    gone = rows.loc["0"]
+    assert gone["missing"].all() and not rows.loc["1"]["missing"].any()
+    assert (gone[["J", "F", "J_cross", "overlap", "J_inverse"]] == 0).all().all() and not gone["emitted"].any()
+    assert (rows.loc["1"]["J_inverse"] == 0).all() and (rows.loc["1"]["J"] == 1).all()
+    whole = pd.DataFrame(score(clip, [], roles=(Role.ACTOR, Role.TARGET), missing="zero"))
+    assert len(whole) == 10 and whole["missing"].all()
+    assert metrics.summarise(whole, 0, 0)["RVOS"]["J&F"] == 0  # type: ignore[index]
 
 
-def test_an_unfinished_file_is_not_there(tmp_path):
-    path, predictions = tmp_path / "predictions.json", Oracle().segment(make_clip(), EXPRESSIONS)
-    with pytest.raises(KeyboardInterrupt), write_predictions(path) as write:
-        write(predictions)
-        raise KeyboardInterrupt
-    assert not path.exists()
-    with pytest.raises(DataError, match="v0 written twice"), write_predictions(path) as write:
-        write(predictions)
-        write(predictions)
-    with write_predictions(path) as write:
-        pass
-    assert json.loads(path.read_text()) == {}
+# --- from files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored(tmp_path) -> tuple[Path, list[Clip], pd.DataFrame]:
+    """A file of spoilt predictions for three clips, not in the clips' order, and their rows."""
+    clips, path = [make_clip(f"v{i}") for i in range(3)], tmp_path / "deeper" / "predictions.json"
+    spoilt = Oracle(change=lambda p: with_actor(p, np.roll(p.masks[Role.ACTOR], int(p.clip_id[1]), axis=2)))
+    rows = evaluate(spoilt, [clips[2], clips[0], clips[1]], progress=False, save=path)
+    return path, clips, rows.sort_values(["video", "expression", "role"], ignore_index=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_scores_as_its_system_did(stored, workers):
+    path, clips, rows = stored
+    found, absent = evaluate_source(Source(file=path), clips, workers=workers, progress=False)
+    pd.testing.assert_frame_equal(found, rows)
+    assert absent == [] and found["J"].nunique() > 2
+
+
+def test_missing_is_listed_or_zero(stored):
+    path, clips, rows = stored
+    content = json.loads(path.read_text())
+    del content["v1"], content["v2"]["3"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"no prediction for 6 of 15 expressions: v1/0, v1/1, .*v2/3; --allow-missing"):
+        evaluate_source(Source(file=path), clips, workers=1, progress=False)
+    found, absent = evaluate_source(Source(file=path), clips, missing="zero", workers=1, progress=False)
+    assert absent == [("v1", e.id) for e in EXPRESSIONS] + [("v2", "3")]
+    assert len(found) == len(rows) and found["missing"].sum() == 12
+    kept = ~found["missing"]
+    assert (found.loc[kept, "J"] == rows.loc[kept, "J"]).all() and (found.loc[~kept, ["J", "F"]] == 0).all().all()
+
+
+def test_the_three_states_are_kept_apart(tmp_path):
+    """No target key: not supported. Target masks of zeros: an empty answer. No expression: missing."""
+    clip, path = make_clip(), tmp_path / "p.json"
+
+    def rows(change) -> pd.DataFrame:
+        evaluate(Oracle(change=change), [clip], progress=False, save=path)
+        return evaluate_source(Source(file=path), [clip], workers=1, progress=False)[0]
+
+    unsupported = rows(lambda p: Prediction(p.clip_id, p.expression_id, {Role.ACTOR: p.masks[Role.ACTOR]}))
+    assert metrics.summarise(unsupported, 0, 0)["InterRVOS-Target"] is None
+    nothing = np.zeros((T, H, W), dtype=bool)
+    empty = rows(lambda p: Prediction(p.clip_id, p.expression_id, {**p.masks, Role.TARGET: nothing}))
+    target = metrics.summarise(empty, 0, 0)["InterRVOS-Target"]
+    assert target is not None and target["n"] == 4 and 0 < target["J"] < 50  # b is absent from one frame: 1 there
+
+
+def test_unknown_names_and_other_roles(stored):
+    path, clips, _ = stored
+    content = json.loads(path.read_text())
+    with pytest.raises(DataError, match=r"unknown video 'v2'; the data has 2 others"):
+        evaluate_source(Source(file=path), clips[:2], workers=1, progress=False)
+    path.write_text(json.dumps(content | {"v1": {**content["v1"], "77": content["v1"]["0"]}}))
+    with pytest.raises(DataError, match=r"video v1 has no expressions \['77'\]"):
+        evaluate_source(Source(file=path), clips, workers=1, progress=False)
+    del content["v1"]["0"]["prediction_masks_tar"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"v1, expression 0: roles \['actor'\], other predictions have"):
+        evaluate_source(Source(file=path), clips, workers=2, progress=False)
+
+
+def test_trees_of_pngs_score_as_the_file(stored, tmp_path):
+    path, clips, rows = stored
+    trees = {Role.ACTOR: tmp_path / "act", Role.TARGET: tmp_path / "tar"}
+    for video, found in files.read(path):
+        for p in found:
+            for role, rles in p.masks.items():
+                folder = trees[role] / video / p.expression_id
+                folder.mkdir(parents=True)
+                for t, rle in enumerate(rles):
+                    Image.fromarray(masks.decode(rle, (H, W)).astype(np.uint8)).save(folder / f"{t:05d}.png")
+    found, _ = evaluate_source(Source(trees=trees), clips, workers=1, progress=False)
+    pd.testing.assert_frame_equal(found, rows)
+    (trees[Role.TARGET] / "v1" / "0" / "00001.png").unlink()
+    with pytest.raises(DataError, match=r"tar/v1/0: 2 PNGs for 3 frames; 1 missing \['00001'\]"):
+        evaluate_source(Source(trees=trees), clips, workers=1, progress=False)

@@ -15,6 +15,9 @@ LAYERS = {
     "data.*": 1,
     "losses": 1,
     "metrics": 1,
+    "packed": 1,
+    "protocols": 1,
+    "predictions": 1,
     "model.*": 2,
     "checkpoint": 3,
     "train": 3,
@@ -31,6 +34,9 @@ LAYERS = {
 # Importer -> what it may import from its own layer.
 SIBLINGS = {
     "masks": ("schema",),
+    "metrics": ("packed",),
+    "protocols": ("metrics", "packed"),
+    "predictions": ("data.interrvos",),  # its JSON rule
     "config": ("schema",),
     "data.intershapes": ("data.interrvos", "data.verbs"),  # the writer of the format, and the motions
     "data.*": ("data.video",),  # frames
@@ -38,7 +44,7 @@ SIBLINGS = {
     "model.segmenter": ("model.pixels",),
     "model.reviosa": ("model.*",),  # wires them
     "pretrain": ("train",),  # the loop
-    "cli": ("plots",),
+    "cli": ("plots", "tables"),
 }
 OWNERS = {"mlflow": "tracking", "ruamel": "config", "yaml": "config"}  # package -> the one module that imports it
 CORE, ABOVE = "reviosa_core", ("baselines", "annotation", "benchmarks", "tests")

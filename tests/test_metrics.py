@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from reviosa_core import masks, metrics
+from reviosa_core import masks, metrics, packed
 from reviosa_core.evaluate import score
 from reviosa_core.metrics import contour_accuracy, region_similarity
 from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role
@@ -87,12 +87,18 @@ def test_radius_is_that_of_the_frame():
 
 def test_disk_is_round():
     # Radius 2 at 150 x 200 (0.008 * 250 = 2): offsets (2, 0) match, (2, 1) do not.
-    for dx, expected in ((0, 1.0), (1, 0.0)):
-        edge, other = np.zeros((2, 150, 200), dtype=bool)
-        edge[70, 90] = True
-        other[72, 90 + dx] = True
-        assert (metrics._dilate(edge, 2) & other).sum() == expected
-    assert metrics._dilate(edge, 8).sum() == sum(y * y + x * x <= 64 for y in range(-8, 9) for x in range(-8, 9))
+    def near(size: tuple[int, int]) -> set[tuple[int, int]]:
+        """Offsets from a boundary of four pixels (0..1, 0..1) that are near it."""
+        mask = np.zeros(size, dtype=bool)
+        mask[71, 91] = True
+        first, words = packed.Packed(mask)._near
+        rows = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
+        return {(int(y) - 70, int(x) + first - 90) for x, y in np.argwhere(rows)}
+
+    for size, r in (((150, 200), 2), ((480, 854), 8)):
+        assert packed.tolerance(size) == r
+        disk = {(y, x) for y in range(-r, r + 1) for x in range(-r, r + 1) if y * y + x * x <= r * r}
+        assert near(size) == {(y + i, x + j) for y, x in disk for i in (0, 1) for j in (0, 1)}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +146,10 @@ def objects() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", objects())
 def test_borders(name):
     pred = objects()[name]
-    assert (metrics._boundary(pred) == plain_boundary(pred)).all()
+    first, words, count = packed.Packed(pred)._edge
+    found = np.zeros((H, W), dtype=bool)
+    found[:, first : first + len(words)] = np.unpackbits(words.view(np.uint8), 1, H, "little").T
+    assert (found == plain_boundary(pred)).all() and found.sum() == count
     assert region_similarity(pred[None], pred[None]) == contour_accuracy(pred[None], pred[None]) == 1
     for true in objects().values():
         assert contour_accuracy(pred[None], true[None])[0] == plain_f(pred, true)
@@ -165,16 +174,32 @@ def mask_pairs(draw) -> tuple[np.ndarray, np.ndarray]:
     return pair[0], pair[1]
 
 
-@settings(max_examples=300, deadline=None)
-@given(mask_pairs())
-@example((np.zeros((1, 1), dtype=bool), np.ones((1, 1), dtype=bool)))
-def test_equals_plain_implementation(pair):
+def as_rle(mask: np.ndarray, kind: str) -> dict:
+    """A COCO run length as it comes from files: compressed text or bytes, or plain counts."""
+    rle = masks.encode(mask)
+    if kind == "bytes":
+        return {**rle, "counts": rle["counts"].encode()}
+    if kind == "list":
+        flat = np.concatenate([[False], mask.ravel(order="F"), [not mask[-1, -1]]])
+        turns = np.flatnonzero(np.diff(flat))
+        return {**rle, "counts": np.diff(np.concatenate([[0], turns])).tolist()}
+    return rle
+
+
+@settings(max_examples=1500, deadline=None)
+@given(mask_pairs(), st.sampled_from(["str", "bytes", "list"]))
+@example((np.zeros((1, 1), dtype=bool), np.ones((1, 1), dtype=bool)), "str")
+def test_equals_plain_implementation(pair, kind):
     pred, true = pair
     f, j = contour_accuracy(pred[None], true[None])[0], region_similarity(pred[None], true[None])[0]
     assert f == plain_f(pred, true)
     assert f == contour_accuracy(true[None], pred[None])[0]
     union = (pred | true).sum()
     assert j == ((pred & true).sum() / union if union else 1.0)
+    stored = [as_rle(pred, kind)], [as_rle(true, kind)]
+    assert (contour_accuracy(*stored)[0], region_similarity(*stored)[0]) == (f, j)
+    both = packed.union([packed.Packed(pred), packed.Packed(true)])
+    assert both.area == union and packed.iou(both, packed.Packed(pred | true), 1.0) == 1
 
 
 def test_frames_are_independent():

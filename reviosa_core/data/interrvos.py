@@ -125,7 +125,7 @@ def _masks(rles: dict[str, Any], key: str, frames: int, size: tuple[int, int], w
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+        content = json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}") from None
     if not isinstance(content, dict):
@@ -133,8 +133,8 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; json would keep the last of two equal keys without a word."""
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object (`object_pairs_hook`); json would keep the last of two equal keys without a word. ValueError."""
     content = dict(pairs)
     if len(content) != len(pairs):
         keys = [key for key, _ in pairs]

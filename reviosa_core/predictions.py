@@ -1,0 +1,206 @@
+"""Predictions on disk: the released InterRVOS JSON, and trees of PNGs. Read a video at a time, written whole or not.
+
+Released layout: {video: {expression id: {"prediction_masks_act": [RLE per frame], "prediction_masks_tar": [...]}}}. An
+empty mask is an RLE; a role the system does not support has no key. Trees: <video>/<expression id>/<frame>.png, any
+pixel above 0 is foreground, one tree a role.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from json.decoder import JSONDecodeError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from reviosa_core import masks
+from reviosa_core.data.interrvos import unique_keys
+from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
+
+KEYS = {Role.ACTOR: "prediction_masks_act", Role.TARGET: "prediction_masks_tar"}
+CHUNK = 1 << 20  # characters
+
+
+@contextmanager
+def writer(path: str | Path) -> Iterator[Callable[[Sequence[Prediction]], None]]:
+    """Yields `write(predictions of one clip)`; the file, in the released layout, appears at the end."""
+    path, seen = Path(path), set()
+    partial = path.with_name(path.name + ".partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("w", encoding="utf-8") as file:
+
+        def write(predictions: Sequence[Prediction]) -> None:
+            if not predictions:
+                return
+            (clip_id,) = {prediction.clip_id for prediction in predictions}
+            if clip_id in seen:
+                raise DataError(f"{path}: clip {clip_id} written twice")
+            entry = {p.expression_id: {KEYS[r]: [_rle(m) for m in p.masks[r]] for r in p.masks} for p in predictions}
+            file.write(f"{',' if seen else '{'}\n{json.dumps(clip_id)}: {json.dumps(entry)}")
+            seen.add(clip_id)
+
+        yield write
+        file.write("\n}\n" if seen else "{}\n")
+    partial.replace(path)
+
+
+def _rle(mask: np.ndarray | RLE) -> RLE:
+    return masks.encode(mask) if isinstance(mask, np.ndarray) else mask
+
+
+def read(path: str | Path, progress: Callable[[int], Any] | None = None) -> Iterator[tuple[str, list[Prediction]]]:
+    """(video, its predictions) in the order of a file in the released layout; masks stay run lengths.
+
+    Holds one video at a time. Keys other than the masks are left alone. `progress` is told how many characters were
+    read. Raises DataError, naming file and id, on unreadable JSON, doubled keys, entries that are not lists of RLEs.
+    """
+    path = Path(path)
+    for video, entry in items(path, progress):
+        if not isinstance(entry, dict):
+            raise DataError(f"{path}: video {video}: an object of expressions is needed, got {type(entry).__name__}")
+        yield video, [_prediction(path, video, id, own) for id, own in entry.items()]
+
+
+def _prediction(path: Path, video: str, expression: str, entry: Any) -> Prediction:
+    where = f"{path}: video {video}, expression {expression}"
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: an object with masks is needed, got {type(entry).__name__}")
+    found = {role: entry[key] for role, key in KEYS.items() if key in entry}
+    if not found:
+        raise DataError(f"{where}: none of the keys {list(KEYS.values())}, only {sorted(entry)}")
+    for role, rles in found.items():
+        if not isinstance(rles, list):
+            raise DataError(f"{where}: {KEYS[role]} is {type(rles).__name__}, not a list with an RLE per frame")
+        for i, rle in enumerate(rles):
+            if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
+                raise DataError(f"{where}: {KEYS[role]}, frame {i}: not an RLE with size and counts")
+    return Prediction(video, expression, found)
+
+
+def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Iterator[tuple[str, list[Prediction]]]:
+    """(video, its predictions) of PNG trees, for the clips that have a folder in the first tree.
+
+    An expression folder that is missing in every tree gives no prediction. Raises DataError when a folder has other
+    frames than the clip, names an unknown expression, or lacks a role that another tree has.
+    """
+    trees = {role: Path(tree) for role, tree in trees.items()}
+    for tree in trees.values():
+        if not tree.is_dir():
+            raise DataError(f"{tree}: no such folder")
+    for clip in clips:
+        known = {e.id for e in clip.expressions}
+        folders = {role: tree / clip.id for role, tree in trees.items()}
+        there = {r: {p.name for p in f.iterdir() if p.is_dir()} if f.is_dir() else set() for r, f in folders.items()}
+        named = set().union(*there.values())
+        if not named:
+            continue
+        for role, names in there.items():
+            if names != named:
+                lacking = sorted(named - names)
+                raise DataError(
+                    f"{folders[role]}: no folder for {len(lacking)} expressions that others have: {lacking}"
+                )
+        if named - known:
+            raise DataError(f"{next(iter(folders.values()))}: unknown expressions {sorted(named - known)}")
+        yield (
+            clip.id,
+            [
+                Prediction(clip.id, id, {role: _frames(folder / id, clip) for role, folder in folders.items()})
+                for id in sorted(named)
+            ],
+        )
+
+
+def _frames(folder: Path, clip: Clip) -> list[RLE]:
+    found, due = {path.stem for path in folder.glob("*.png")}, set(clip.frame_names)
+    if found != due:
+        missing, extra = sorted(due - found), sorted(found - due)
+        raise DataError(
+            f"{folder}: {len(found)} PNGs for {len(due)} frames; {len(missing)} missing {missing[:3]}, "
+            f"{len(extra)} unknown {extra[:3]}"
+        )
+    rles = []
+    for name in clip.frame_names:
+        path = folder / f"{name}.png"
+        try:
+            with Image.open(path) as image:
+                mask = np.asarray(image)
+        except OSError as error:
+            raise DataError(f"{path}: {error}") from None
+        if mask.shape[:2] != clip.size:
+            raise DataError(f"{path}: {mask.shape[:2]} pixels, the frame has {clip.size}")
+        rles.append(masks.encode(mask.any(axis=2) if mask.ndim == 3 else mask > 0))
+    return rles
+
+
+def items(path: Path, progress: Callable[[int], Any] | None = None) -> Iterator[tuple[str, Any]]:
+    """Key and value of a JSON object's members, one at a time, however large the file. DataError on bad JSON."""
+    decoder, seen = json.JSONDecoder(object_pairs_hook=unique_keys), set()
+    try:
+        with path.open(encoding="utf-8") as file:
+            text, at, ended = "", 0, False
+
+            def more() -> None:
+                nonlocal text, at, ended
+                chunk = file.read(max(CHUNK, len(text) - at))  # doubles: a large value is not tried at every chunk
+                ended = not chunk
+                text, at = text[at:] + chunk, 0
+                if progress:
+                    progress(len(chunk))
+
+            def symbol() -> str:
+                nonlocal at
+                while True:
+                    while at < len(text) and text[at] in " \t\r\n":
+                        at += 1
+                    if at < len(text):
+                        at += 1
+                        return text[at - 1]
+                    more()
+                    if ended:
+                        raise DataError(f"{path}: the file ends early")
+
+            def value() -> Any:
+                nonlocal at
+                while True:
+                    try:
+                        found, stop = decoder.raw_decode(text, at)
+                        if stop < len(text) or ended:  # at the very end a number could go on
+                            at = stop
+                            return found
+                    except JSONDecodeError:
+                        if ended:
+                            raise
+                    more()
+
+            if symbol() != "{":
+                raise DataError(f"{path}: a JSON object is needed")
+            after = symbol()
+            while after != "}":
+                if after != '"':
+                    raise DataError(f"{path}: a name is needed after {len(seen)} members, got {after!r}")
+                at -= 1
+                key = value()
+                if key in seen:
+                    raise DataError(f"{path}: {key!r} occurs twice")
+                seen.add(key)
+                if symbol() != ":":
+                    raise DataError(f"{path}: no colon after {key!r}")
+                symbol()
+                at -= 1
+                yield key, value()
+                after = symbol()
+                if after == ",":
+                    after = symbol()
+                    if after == "}":
+                        raise DataError(f"{path}: a name is needed after {key!r}, got '}}'")
+                elif after != "}":
+                    raise DataError(f"{path}: no comma after {key!r}")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: {error}") from None
