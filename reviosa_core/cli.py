@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
-    from reviosa_core.schema import Clip, Prediction, Role, System
+    from reviosa_core.schema import Clip, Prediction, System
 
 SHEET = 8  # frames on the contact sheet
 
@@ -85,6 +84,7 @@ def evaluate(
     targets: Annotated[Path | None, typer.Option(help="A second tree, of targets.")] = None,
     out: Annotated[Path | None, typer.Option(help="Scores, and every row, as JSON.")] = None,
     rows: Annotated[Path | None, typer.Option(help="One row per video, expression and role: .csv or .parquet.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="A folder for overlays of the worst and best answers.")] = None,
     allow_missing: Annotated[
         Literal["zero"] | None, typer.Option(help="zero: a missing prediction scores 0. By default it is an error.")
     ] = None,
@@ -125,6 +125,14 @@ def evaluate(
     if rows is not None:
         rows.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(rows, index=False) if rows.suffix == ".csv" else table.to_parquet(rows, index=False)
+    if pictures is not None:
+        from reviosa_core import plots
+
+        with _one_line():
+            figures = plots.gallery({clip.id: clip for clip in clips}, table, dict(source.read(clips)))
+        for name, figure in figures.items():
+            plots.save(figure, pictures / f"{name.replace(' ', '-')}.png")
+        typer.echo(f"written: {pictures}")
     if out is not None:
         about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
         found = {**summary, "direction": direction, "detection by caption type": types, **about}
@@ -246,7 +254,9 @@ def _write(out: Path, clip: Clip, prediction: Prediction, fps: float, origin: Ma
         for name, mask in zip(clip.frame_names, masks, strict=True):
             Image.fromarray(mask.astype(np.uint8) * 255).save(out / "masks" / role / f"{name}.png")
     frames = np.stack([clip.frames[i] for i in range(len(clip))])
-    painted = (_paint(frame, {r: m[i] for r, m in prediction.masks.items()}) for i, frame in enumerate(frames))
+    painted = (
+        plots.paint(frame, {r: m[i] for r, m in prediction.masks.items()}, 0.5) for i, frame in enumerate(frames)
+    )
     write_mp4(out / "overlay.mp4", painted, fps)
     sheet = plots.overlay(frames, {"prediction": prediction.masks}, origin["text"], columns=SHEET)
     plots.save(sheet, out / "sheet.png")
@@ -260,19 +270,6 @@ def _write(out: Path, clip: Clip, prediction: Prediction, fps: float, origin: Ma
         "masks": {str(role): [encode(mask) for mask in masks] for role, masks in prediction.masks.items()},
     }
     (out / "prediction.json").write_text(json.dumps(about, indent=1) + "\n")
-
-
-def _paint(frame: np.ndarray, by_role: Mapping[Role, np.ndarray]) -> np.ndarray:
-    """A frame with each role's mask in its colour."""
-    import numpy as np
-    from matplotlib.colors import to_rgb
-
-    from reviosa_core import plots
-
-    painted = frame.astype(np.float32)
-    for role, mask in by_role.items():
-        painted[mask] = 0.5 * painted[mask] + 0.5 * 255 * np.array(to_rgb(plots.COLOR[role]))
-    return painted.round().astype(np.uint8)
 
 
 @contextmanager

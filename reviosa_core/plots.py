@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from reviosa_core import masks, metrics
-from reviosa_core.schema import Clip, Role
+from reviosa_core.schema import Clip, Prediction, Role
 
 # Okabe and Ito's palette, told apart under the common colour blindnesses.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -69,6 +69,16 @@ def save(figure: Figure, path: str | Path, dpi: int = 110, limit: int = 200_000)
         dpi = int(0.85 * dpi)
 
 
+def paint(
+    frame: UInt8[np.ndarray, "h w 3"], by_role: Mapping[Role, Bool[np.ndarray, "h w"]], opacity: float = 0.4
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A frame with each role's mask in its colour; where both are, their mixture."""
+    painted = frame.astype(np.float32)
+    for role, mask in by_role.items():
+        painted[mask] += opacity * (255 * np.array(to_rgb(COLOR[role])) - painted[mask])
+    return painted.round().astype(np.uint8)
+
+
 def overlay(
     frames: UInt8[np.ndarray, "t h w 3"],
     rows: Mapping[str, Mapping[Role, Bool[np.ndarray, "t h w"]]],
@@ -84,15 +94,40 @@ def overlay(
         figure, axes = _strips(frames, list(rows), shown, title)
         for line, by_role in zip(axes, rows.values(), strict=True):
             for axis, index in zip(line, shown, strict=True):
-                picture = frames[index] / 255
-                for role, mask in by_role.items():
-                    picture[mask[index]] = 0.6 * picture[mask[index]] + 0.4 * np.array(to_rgb(COLOR[role]))
-                axis.imshow(picture)
+                axis.imshow(paint(frames[index], {role: mask[index] for role, mask in by_role.items()}))
                 for role, mask in by_role.items():
                     _contour(axis, mask[index], COLOR[role])
         roles = [role for role in Role if any(role in by_role for by_role in rows.values())]
         _role_legend(figure, roles)
     return figure
+
+
+def gallery(
+    clips: Mapping[str, Clip], rows: pd.DataFrame, predictions: Mapping[str, Sequence[Prediction]], count: int = 4
+) -> dict[str, Figure]:
+    """Overlays of truth and prediction for the worst and the best expressions by J&F: {"worst 1": figure, ...}.
+
+    `rows` are those of `evaluate.score`, `predictions` those of each clip; an expression counts with the mean of its
+    roles.
+    """
+    quality = rows.assign(score=(rows["J"] + rows["F"]) / 2).groupby(["video", "expression"])["score"].mean()
+    ordered = quality.sort_values(kind="stable")
+    count = min(count, len(ordered) // 2) or 1
+    named = [(f"worst {i + 1}", i) for i in range(count)] + [
+        (f"best {i + 1}", len(ordered) - 1 - i) for i in range(count)
+    ]
+    figures = {}
+    for name, place in named:
+        video, id = ordered.index[place]
+        clip = clips[video]
+        expression = next(e for e in clip.expressions if e.id == id)
+        truth = {Role.ACTOR: masks.union(clip, expression.actor), Role.TARGET: masks.union(clip, expression.target)}
+        given = next((p.masks for p in predictions.get(video, ()) if p.expression_id == id), {})
+        guess = {r: m if isinstance(m, np.ndarray) else masks.decode_all(m, clip.size) for r, m in given.items()}
+        frames = np.stack([clip.frames[i] for i in range(len(clip))])
+        title = f"{video}/{id}: {expression.text} (J&F {100 * ordered.iloc[place]:.1f})"
+        figures[name] = overlay(frames, {"truth": truth, "prediction": guess}, title)
+    return figures
 
 
 def attention_maps(

@@ -141,12 +141,14 @@ def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
     data, found = scored
     common = ("evaluate", "--data", data, "--workers", 1, "--bootstrap", 20, "--predictions")
     a, b, table = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "rows.csv"
-    result = reviosa(*common, found, "--out", a, "--rows", table)
+    result = reviosa(*common, found, "--out", a, "--rows", table, "--pictures", tmp_path / "pictures")
     assert result.exit_code == 0, result.output
     assert "InterRVOS-Target" in result.output and "role confusion" in result.output
     scores = json.loads(a.read_text())
     for setting in ("InterRVOS-Actor", "InterRVOS-Target", "RVOS"):
         assert {"J", "F", "J&F", "n", "interval"} <= scores[setting].keys()
+    assert sorted(p.stem for p in (tmp_path / "pictures").iterdir())[0] == "best-1"
+    assert len(list((tmp_path / "pictures").iterdir())) == 8
     assert scores["missing"] == 0 and scores["direction"]["detection recall"]["value"] == 100
 
     content = json.loads(found.read_text())

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reviosa_core import plots
-from reviosa_core.schema import Clip, Expression, Role
+from reviosa_core import masks, plots
+from reviosa_core.schema import Clip, Expression, Prediction, Role
 
 T, H, W, P, Q, L = 3, 21, 33, 5, 7, 11
 FRAMES = np.random.default_rng(0).integers(0, 256, (T, H, W, 3), dtype=np.uint8)
@@ -42,6 +42,32 @@ def test_overlay(tmp_path):
     with Image.open(path) as image:
         assert image.mode == "P" and image.size[0] > 300
     assert len(plots.overlay(FRAMES, rows, columns=9).axes) == 9  # no frame twice
+
+
+def test_paint_mixes_colours():
+    frame = np.full((2, 3, 3), 100, np.uint8)
+    here = np.zeros((2, 3), dtype=bool)
+    here[0, 0] = True
+    painted = plots.paint(frame, {Role.ACTOR: here}, opacity=1.0)
+    assert painted[0, 0].tolist() == [0x00, 0x72, 0xB2] and (painted[~here] == 100).all() and (frame == 100).all()
+    assert plots.paint(frame, {Role.ACTOR: here}, 0.5)[0, 0].tolist() == [50, 107, 139]
+
+
+def test_gallery_shows_worst_and_best():
+    stored = {role: [masks.encode(m) for m in own] for role, own in boxes().items()}
+    expressions = tuple(Expression(str(i), f"text {i}", "single", ("a",)) for i in range(5))
+    clip = Clip("v", FRAMES, ("0", "1", "2"), (H, W), expressions, {"a": stored[Role.ACTOR]})
+    rows = pd.DataFrame(
+        [{"video": "v", "expression": str(i), "J": v, "F": v} for i, v in enumerate([0.5, 0, 1, 0.7, 0.2])]
+    )
+    found = plots.gallery({"v": clip}, rows, {"v": [Prediction("v", "1", {Role.ACTOR: stored[Role.ACTOR]})]}, count=2)
+    titles = {name: figure.get_suptitle() for name, figure in found.items()}
+    assert titles == {
+        "worst 1": "v/1: text 1 (J&F 0.0)",
+        "worst 2": "v/4: text 4 (J&F 20.0)",
+        "best 1": "v/2: text 2 (J&F 100.0)",
+        "best 2": "v/3: text 3 (J&F 70.0)",
+    }
 
 
 def test_save_keeps_under_the_limit(tmp_path):
