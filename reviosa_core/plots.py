@@ -107,10 +107,11 @@ def gallery(
 ) -> dict[str, Figure]:
     """Overlays of truth and prediction for the worst and the best expressions by J&F: {"worst 1": figure, ...}.
 
-    `rows` are those of `evaluate.score`, `predictions` those of each clip; an expression counts with the mean of its
-    roles.
+    `rows` are those of `evaluate.score`, `predictions` those of each clip; an expression counts with the mean of the
+    roles that are due.
     """
-    quality = rows.assign(score=(rows["J"] + rows["F"]) / 2).groupby(["video", "expression"])["score"].mean()
+    due = rows[(rows["role"] == Role.ACTOR) | rows["is_interaction"]]
+    quality = due.assign(score=(due["J"] + due["F"]) / 2).groupby(["video", "expression"])["score"].mean()
     ordered = quality.sort_values(kind="stable")
     count = min(count, len(ordered) // 2) or 1
     named = [(f"worst {i + 1}", i) for i in range(count)] + [
@@ -118,7 +119,7 @@ def gallery(
     ]
     figures = {}
     for name, place in named:
-        video, id = ordered.index[place]
+        video, id = ordered.index.to_list()[place]
         clip = clips[video]
         expression = next(e for e in clip.expressions if e.id == id)
         truth = {Role.ACTOR: masks.union(clip, expression.actor), Role.TARGET: masks.union(clip, expression.target)}

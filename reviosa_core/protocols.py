@@ -89,7 +89,7 @@ def davis_merged(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any
     if len(objects) != DAVIS_SETS or len(set(map(frozenset, objects.values()))) != 1:
         raise DataError(f"{DAVIS_SETS} sets over the same objects are due, got {sizes}")
     table = rows.groupby(["video", "object"], as_index=False)[["J", "F"]].mean()  # equal sets: one mean of means
-    both = metrics.mean(table.assign(score=(table["J"] + table["F"]) / 2), "score", bootstrap, seed)
+    both = metrics.mean(table.assign(score=table[["J", "F"]].mean(axis=1)), "score", bootstrap, seed)
     own = {name: 100 * float(table[name].mean()) for name in ("J", "F")}
     return own | {"J&F": both["value"], "n": both["n"], "interval": both["interval"]}
 
@@ -104,9 +104,10 @@ def sentences(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     its only mask (without the column all are alike). mAP is COCO's, each sentence an image with one object. Raises
     DataError for a row without any pixel.
     """
-    if (rows["union"] <= 0).any():
-        bad = rows[rows["union"] <= 0].iloc[0]
-        raise DataError(f"{(rows['union'] <= 0).sum()} rows without pixels, first: {bad['video']}/{bad['expression']}")
+    blank = rows.loc[rows["union"] <= 0]
+    if len(blank):
+        first = blank.iloc[0]
+        raise DataError(f"{len(blank)} rows without pixels, first: {first['video']}/{first['expression']}")
     iou = (rows["intersection"] / rows["union"]).to_numpy()
     confidence = rows["score"].to_numpy() if "score" in rows else np.ones(len(rows))
     named = {f"P@{t}": iou > t for t in (0.5, 0.6, 0.7, 0.8, 0.9)} | {"mean IoU": iou}

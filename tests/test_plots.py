@@ -57,8 +57,13 @@ def test_gallery_shows_worst_and_best():
     stored = {role: [masks.encode(m) for m in own] for role, own in boxes().items()}
     expressions = tuple(Expression(str(i), f"text {i}", "single", ("a",)) for i in range(5))
     clip = Clip("v", FRAMES, ("0", "1", "2"), (H, W), expressions, {"a": stored[Role.ACTOR]})
+    scores = {("0", "actor"): 0.5, ("1", "actor"): 0, ("2", "actor"): 1, ("3", "actor"): 0.7, ("4", "actor"): 0.2}
+    scores |= {(str(i), "target"): 1.0 for i in range(5)}  # not due: an empty answer to a single object
     rows = pd.DataFrame(
-        [{"video": "v", "expression": str(i), "J": v, "F": v} for i, v in enumerate([0.5, 0, 1, 0.7, 0.2])]
+        [
+            {"video": "v", "expression": e, "role": r, "is_interaction": False, "J": v, "F": v}
+            for (e, r), v in scores.items()
+        ]
     )
     found = plots.gallery({"v": clip}, rows, {"v": [Prediction("v", "1", {Role.ACTOR: stored[Role.ACTOR]})]}, count=2)
     titles = {name: figure.get_suptitle() for name, figure in found.items()}
