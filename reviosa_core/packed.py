@@ -1,20 +1,21 @@
 """Masks at one bit a pixel, and J and F on them: the DAVIS toolkit's numbers, bit for bit, from a tenth of the work.
 
-A mask is kept as its bounding columns, 64 pixels of a column to a word, so that shifting, intersecting and counting
-touch an eighth of a byte a pixel. Boundary and its dilation are made once a mask, however often it is compared.
+A mask is kept as its bounding columns, 64 pixels of a column to a word, made from run lengths without a byte a pixel in
+between. Each column ends in at least as many spare rows as contours may be apart: what is shifted over a column's end
+falls there, so that shifts need not look at columns. Boundary and its dilation are made once a mask, however often it
+is compared.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
-from jaxtyping import Bool, UInt64
-from pycocotools import mask as coco
+from jaxtyping import Bool, Int64, UInt64
 
-from reviosa_core.masks import decode
+from reviosa_core.masks import runs
 from reviosa_core.schema import RLE
 
 TOLERANCE = 0.008  # of the image diagonal: how far apart two contours may be and still match (DAVIS)
@@ -36,24 +37,48 @@ class Packed:
 
     @classmethod
     def of(cls, mask: np.ndarray | RLE | None, size: tuple[int, int]) -> Packed:
-        """From an array, a run length (see `masks.decode`, whose errors it raises), or None: absent."""
+        """From an array, a run length (see `masks.runs`, whose errors it raises), or None: absent."""
         if isinstance(mask, np.ndarray):
             return cls(mask)
-        array = decode(mask, size)
-        if mask is None or not isinstance(mask["counts"], str | bytes):
-            return cls(array)
-        # pycocotools knows the bounding columns without looking at pixels.
-        left, _, width, _ = coco.toBbox(mask)
         self = cls.__new__(cls)
-        self.size, self.first = array.shape, int(left) if width else 0
-        self._pack(array[:, self.first : self.first + int(width)])
+        self.size = tuple(size)
+        starts, stops = (np.empty(0, np.int64),) * 2 if mask is None else runs(mask, size)
+        self._fill(starts, stops)
         return self
 
     def _pack(self, box: Bool[np.ndarray, "h c"]) -> None:
         bits = np.packbits(box.T, axis=1, bitorder="little")
-        padded = np.zeros((len(bits), 8 * -(-self.size[0] // 64)), np.uint8)
+        padded = np.zeros((len(bits), 8 * _words(self.size)), np.uint8)
         padded[:, : bits.shape[1]] = bits
         self.words: Words = padded.view("<u8")
+
+    def _fill(self, starts: Int64[np.ndarray, " r"], stops: Int64[np.ndarray, " r"]) -> None:
+        """Set runs of pixels, counted down the columns: mark where they begin and end, then fill in between."""
+        height, words = self.size[0], _words(self.size)
+        if not len(starts):
+            self.first, self.words = 0, np.zeros((0, words), np.uint64)
+            return
+        column, top = np.divmod(starts, height)
+        last, bottom = np.divmod(stops - 1, height)
+        if (column != last).any():  # runs over the end of a column become one a column
+            pieces = last - column + 1
+            own = np.repeat(np.arange(len(starts)), pieces)
+            place = np.arange(len(own)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+            top = np.where(place == 0, top[own], 0)
+            bottom = np.where(place == pieces[own] - 1, bottom[own], height - 1)
+            column = column[own] + place
+        self.first = int(column[0])
+        base = (column - self.first) * (64 * words)
+        marks = np.stack([base + top, base + bottom + 1], axis=1).ravel()
+        word, bit = marks >> 6, np.uint64(1) << (marks & 63).astype(np.uint64)
+        begin = np.flatnonzero(np.concatenate([[True], word[1:] != word[:-1]]))
+        flat = np.zeros((int(column[-1]) - self.first + 1) * words, np.uint64)
+        flat[word[begin]] = np.bitwise_xor.reduceat(bit, begin)
+        for shift in (1, 2, 4, 8, 16, 32):  # each bit becomes the parity of those up to it
+            flat ^= flat << np.uint64(shift)
+        odd = np.bitwise_xor.accumulate(flat >> np.uint64(63))
+        flat[1:] ^= np.uint64(0) - odd[:-1]  # a run goes on in the next word
+        self.words = flat.reshape(-1, words)
 
     @cached_property
     def area(self) -> int:
@@ -77,10 +102,9 @@ class Packed:
         stop = min(self.first + len(self.words) + 1, width)
         here = np.zeros((stop - start + 1, self.words.shape[1]), np.uint64)  # one more: what lies east of the last
         here[self.first - start :][: len(self.words)] = self.words
-        south = _up(here, 1)
-        east = here[:-1] ^ here[1:]
+        south = _up(here.ravel(), 1).reshape(here.shape)
         below = (here[:-1] ^ south[:-1]) | (here[:-1] ^ south[1:])
-        edge = (east | (below & _rows(height - 1, here.shape[1]))) & _rows(height, here.shape[1])
+        edge = (here[:-1] ^ here[1:]) | (below & _rows(height - 1, here.shape[1]))
         if stop == width:
             edge[-1] = (here[-2] ^ south[-2]) & _rows(height - 1, here.shape[1])
         return start, edge, int(np.bitwise_count(edge).sum())
@@ -88,22 +112,26 @@ class Packed:
     @cached_property
     def _near(self) -> tuple[int, Words]:
         """Everything within the tolerance of the boundary: dilation with the disk x^2 + y^2 <= r^2
-        (`skimage.morphology.disk`). Columns may begin before the frame; bits beyond its rows mean nothing."""
+        (`skimage.morphology.disk`). Columns may begin before the frame; spare rows mean nothing."""
         first, edge, _ = self._edge
-        radius = tolerance(self.size)
-        out = np.zeros((len(edge) + 2 * radius, edge.shape[1]), np.uint64)
-        bar, reach = edge.copy(), 0
+        radius, words = tolerance(self.size), edge.shape[1]
+        out = np.zeros((len(edge) + 2 * radius) * words, np.uint64)
+        bar, reach = edge.ravel(), 0
         for x in range(radius, -1, -1):
             half = math.isqrt(radius**2 - x**2)
-            while reach < half:  # at most double it: what left the frame is not missed then
+            while reach < half:  # at most double it: what left the first or last column is not missed then
                 step = min(half - reach, max(1, 2 * reach))
-                bar, reach = bar | _up(bar, step) | _down(bar, step), reach + step
-            out[radius - x :][: len(edge)] |= bar
+                wider = _up(bar, step)
+                wider |= _down(bar, step)
+                wider |= bar
+                bar, reach = wider, reach + step
+            out[(radius - x) * words :][: len(bar)] |= bar
             if x:
-                out[radius + x :][: len(edge)] |= bar
-        return first - radius, out
+                out[(radius + x) * words :][: len(bar)] |= bar
+        return first - radius, out.reshape(-1, words)
 
 
+@cache
 def tolerance(size: tuple[int, int]) -> int:
     """Radius in pixels within which contours match."""
     return math.ceil(TOLERANCE * float(np.linalg.norm(size)))
@@ -175,29 +203,27 @@ def _common(first_a: int, a: Words, first_b: int, b: Words) -> int:
     return int(np.bitwise_count(a[start - first_a : stop - first_a] & b[start - first_b : stop - first_b]).sum())
 
 
+def _words(size: tuple[int, int]) -> int:
+    """Words a column, spare rows included."""
+    return -(-(size[0] + tolerance(size)) // 64)
+
+
+@cache
 def _rows(count: int, words: int) -> UInt64[np.ndarray, " k"]:
     """A column with its first `count` rows set."""
     bits = np.clip(count - 64 * np.arange(words), 0, 64)
     return np.array([(1 << int(n)) - 1 for n in bits], np.uint64)
 
 
-def _up(words: Words, n: int) -> Words:
-    """Row y gets row y + n."""
-    out = np.zeros_like(words)
-    skip, n = divmod(n, 64)
-    kept = words[:, skip:]
-    out[:, : kept.shape[1]] = kept >> np.uint64(n)
-    if n:
-        out[:, : kept.shape[1] - 1] |= kept[:, 1:] << np.uint64(64 - n)
+def _up(words: UInt64[np.ndarray, " n"], rows: int) -> UInt64[np.ndarray, " n"]:
+    """Row y gets row y + rows, fewer than 64; the first rows of a column go to the spare ones of the column before."""
+    out = words >> np.uint64(rows)
+    out[:-1] |= words[1:] << np.uint64(64 - rows)
     return out
 
 
-def _down(words: Words, n: int) -> Words:
-    """Row y gets row y - n."""
-    out = np.zeros_like(words)
-    skip, n = divmod(n, 64)
-    kept = words[:, : words.shape[1] - skip]
-    out[:, skip:] = kept << np.uint64(n)
-    if n:
-        out[:, skip + 1 :] |= kept[:, :-1] >> np.uint64(64 - n)
+def _down(words: UInt64[np.ndarray, " n"], rows: int) -> UInt64[np.ndarray, " n"]:
+    """Row y gets row y - rows, fewer than 64."""
+    out = words << np.uint64(rows)
+    out[1:] |= words[:-1] >> np.uint64(64 - rows)
     return out

@@ -74,3 +74,28 @@ def test_area_resize_keeps_the_covered_share(size):
 def test_area_resize_of_whole_cells_is_the_mean():
     mask = np.random.default_rng(2).random((6, 10)) < 0.5
     assert masks.area_resize(mask, (3, 2)) == pytest.approx(mask.reshape(3, 2, 2, 5).mean(axis=(1, 3)), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([5, 3, 68], "cover 76 pixels, the frame has 77"),
+        ([90, -13], "cover 77 pixels"),
+        ("5", "cover 5 pixels"),
+        ("R", "not COCO's alphabet, or cut off"),
+        ("\u00fc", "cannot be read"),
+        ("!!", "not COCO's alphabet"),
+        ("", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_runs_refuse_what_is_no_mask(counts, message):
+    with pytest.raises(DataError, match=message):
+        masks.runs({"size": [7, 11], "counts": counts}, (7, 11))
+
+
+def test_runs_leave_empty_ones_out():
+    starts, stops = masks.runs({"size": [7, 11], "counts": [0, 5, 0, 3, 60, 0, 9]}, (7, 11))
+    assert starts.tolist() == [0, 5] and stops.tolist() == [5, 8]
+    starts, stops = masks.runs({"size": [7, 11], "counts": [77]}, (7, 11))
+    assert len(starts) == len(stops) == 0
