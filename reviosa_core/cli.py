@@ -84,6 +84,9 @@ def evaluate(
     targets: Annotated[Path | None, typer.Option(help="A second tree, of targets.")] = None,
     out: Annotated[Path | None, typer.Option(help="Scores, and every row, as JSON.")] = None,
     rows: Annotated[Path | None, typer.Option(help="One row per video, expression and role: .csv or .parquet.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="JSON {video: [[expression, its inverse], ...]}; by default found by objects.")
+    ] = None,
     pictures: Annotated[Path | None, typer.Option(help="A folder for overlays of the worst and best answers.")] = None,
     allow_missing: Annotated[
         Literal["zero"] | None, typer.Option(help="zero: a missing prediction scores 0. By default it is an error.")
@@ -115,7 +118,8 @@ def evaluate(
     source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
     with _one_line():
         clips = interrvos.read(data)
-        table, absent = evaluate_source(source, clips, missing=allow_missing or "error", workers=workers)
+        named = None if pairs is None else json.loads(pairs.read_text(encoding="utf-8"))
+        table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
         summary = metrics.summarise(table, bootstrap, seed)
         direction = metrics.direction(table, bootstrap, seed)
         types = metrics.detection_by_caption_type(table, bootstrap, seed)

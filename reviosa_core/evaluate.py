@@ -22,6 +22,7 @@ from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, S
 
 OTHER = {Role.ACTOR: Role.TARGET, Role.TARGET: Role.ACTOR}
 Missing = Literal["error", "zero"]
+Pairs = Mapping[str, Sequence[tuple[str, str]]]  # video -> expressions that are each other's inverse
 
 
 def evaluate(
@@ -64,16 +65,22 @@ def evaluate_source(
     clips: Sequence[Clip],
     *,
     missing: Missing = "error",
+    pairs: Pairs | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Score predictions from files: rows as in `metrics`, and the (video, expression) that had none.
+
+    `pairs` names, by video, which expressions are each other's inverse; by default they are found (see `score`).
 
     The source is read twice: first to see whether everything is there, then to score, with a few videos in memory.
     Raises DataError that lists what is missing (`missing` "zero": it scores 0 instead), for unknown videos or
     expressions, and as `score` does.
     """
     by_id = {clip.id: clip for clip in clips}
+    inverses = None if pairs is None else {id: _named_inverses(clip, pairs.get(id, ())) for id, clip in by_id.items()}
+    if pairs is not None and (unknown := sorted(set(pairs) - set(by_id))):
+        raise DataError(f"pairs: unknown videos {unknown[:5]}; the data has {len(by_id)} others")
     size = source.file.stat().st_size if source.file and source.file.is_file() else None
     given: dict[str, set[str]] = {}
     roles: set[Role] = set()
@@ -104,7 +111,7 @@ def evaluate_source(
     ):
         waiting: deque[Future] = deque()
         for video, found in _with_absent(source.read(clips), by_id, given):
-            task = (by_id[video], found, order, missing)
+            task = (by_id[video], found, order, missing, inverses and inverses[video])
             if pool is None:
                 rows += score(*task)
             else:
@@ -128,9 +135,15 @@ def _with_absent(
 
 
 def score(
-    clip: Clip, found: Sequence[Prediction], roles: Sequence[Role] | None = None, missing: Missing = "error"
+    clip: Clip,
+    found: Sequence[Prediction],
+    roles: Sequence[Role] | None = None,
+    missing: Missing = "error",
+    inverse: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """One row per expression of the clip and role of the system (columns: see `metrics`).
+
+    `inverse` gives the expression with swapped roles, where there is one; by default the one about the same objects.
 
     A target row is made for every expression once the system supports the role (`roles`; by default those of its
     predictions): without an interaction its truth is empty, and the row counts for interaction detection only. A
@@ -140,7 +153,7 @@ def score(
     """
     by_id = _match(clip, found, roles, missing)
     roles = roles or tuple(found[0].masks if found else ())
-    inverse = _inverses(clip.expressions)
+    inverse = _inverses(clip.expressions) if inverse is None else inverse
 
     @cache
     def single(key: str) -> Sequence[Packed]:
@@ -271,3 +284,17 @@ def _inverses(expressions: Sequence[Expression]) -> dict[str, str]:
         for (actor, target), ids in by_roles.items()
         for forward, backward in zip(ids, by_roles.get((target, actor), ()), strict=False)
     }
+
+
+def _named_inverses(clip: Clip, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Both ways of the pairs that a file names. DataError when one is no pair of interactions with swapped roles."""
+    by_id, inverse = {e.id: e for e in clip.expressions}, {}
+    for a, b in pairs:
+        where = f"pairs: clip {clip.id}, {a} and {b}"
+        if a not in by_id or b not in by_id or {a, b} & inverse.keys():
+            raise DataError(f"{where}: unknown, or paired twice; the clip has expressions {sorted(by_id)}")
+        first, second = by_id[a], by_id[b]
+        if first.target is None or second.target is None or set(first.actor) != set(second.target):
+            raise DataError(f"{where}: {first.text!r} and {second.text!r} do not have each other's actor as target")
+        inverse |= {a: b, b: a}
+    return inverse

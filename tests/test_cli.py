@@ -162,6 +162,11 @@ def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
     gain = scores["RVOS"]["J&F"] - json.loads(b.read_text())["RVOS"]["J&F"]
     assert result.exit_code == 0 and f"{gain:.1f}" in result.output and gain > 0
     assert reviosa("compare", table, a).exit_code == 0
+    parquet, pairs = tmp_path / "rows.parquet", tmp_path / "pairs.json"
+    pairs.write_text(json.dumps({}))
+    result = reviosa(*common, found, "--rows", parquet, "--allow-missing", "zero", "--pairs", pairs)
+    assert result.exit_code == 0 and "strict pair accuracy | –" in result.output, result.output
+    assert reviosa("compare", parquet, b).exit_code == 0
     (tmp_path / "c.json").write_text("{}")
     assert "c.json: holds no rows" in refused("compare", a, tmp_path / "c.json")
 

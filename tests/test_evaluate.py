@@ -220,6 +220,24 @@ def test_missing_is_listed_or_zero(stored):
     assert (found.loc[kept, "J"] == rows.loc[kept, "J"]).all() and (found.loc[~kept, ["J", "F"]] == 0).all().all()
 
 
+def test_pairs_from_a_file(stored):
+    path, clips, _ = stored
+    source = Source(file=path)
+    named = evaluate_source(source, clips, pairs={"v0": [("1", "2")]}, workers=2, progress=False)[0]
+    given = named[named["role"] == "actor"].set_index(["video", "expression"])["inverse"]
+    assert given["v0", "1"] == "2" and given["v0", "2"] == "1" and given.drop(index=["1", "2"], level=1).isna().all()
+    assert given["v1"].isna().all(), "no pair is guessed where pairs are named"
+    for bad, message in [
+        ({"v0": [("0", "2")]}, "'a pushes b' and 'the small a nudges b' do not have each other's actor"),
+        ({"v0": [("0", "10")]}, "do not have each other's actor"),
+        ({"v0": [("0", "77")]}, "unknown, or paired twice"),
+        ({"v0": [("0", "1"), ("1", "2")]}, "unknown, or paired twice"),
+        ({"v9": []}, r"unknown videos \['v9'\]"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            evaluate_source(source, clips, pairs=bad, workers=1, progress=False)
+
+
 def test_the_three_states_are_kept_apart(tmp_path):
     """No target key: not supported. Target masks of zeros: an empty answer. No expression: missing."""
     clip, path = make_clip(), tmp_path / "p.json"
