@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from reviosa_core import metrics, packed, predictions
-from reviosa_core.packed import Packed
+from reviosa_core import bitmasks, metrics, predictions
+from reviosa_core.bitmasks import BitMask
 from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, System
 
 OTHER = {Role.ACTOR: Role.TARGET, Role.TARGET: Role.ACTOR}
@@ -156,17 +156,17 @@ def score(
     inverse = _inverses(clip.expressions) if inverse is None else inverse
 
     @cache
-    def single(key: str) -> Sequence[Packed]:
+    def single(key: str) -> Sequence[BitMask]:
         return _pack(clip.masks[key], clip, f"mask {key}")
 
     @cache
-    def true(keys: tuple[str, ...]) -> Sequence[Packed]:
+    def true(keys: tuple[str, ...]) -> Sequence[BitMask]:
         if not keys:
-            return [Packed.of(None, clip.size)] * len(clip)
-        return [packed.union(parts) for parts in zip(*map(single, keys), strict=True)]
+            return [BitMask.of(None, clip.size)] * len(clip)
+        return [bitmasks.union(parts) for parts in zip(*map(single, keys), strict=True)]
 
     @cache
-    def pred(id: str, role: Role) -> Sequence[Packed]:
+    def pred(id: str, role: Role) -> Sequence[BitMask]:
         return _pack(by_id[id].masks[role], clip, f"expression {id}, {role}")
 
     rows = []
@@ -208,14 +208,14 @@ def score(
     return rows
 
 
-def _pack(masks: Any, clip: Clip, what: str) -> Sequence[Packed]:
+def _pack(masks: Any, clip: Clip, what: str) -> Sequence[BitMask]:
     try:
-        return packed.pack(masks, clip.size)
+        return bitmasks.pack(masks, clip.size)
     except DataError as error:
         raise DataError(f"clip {clip.id}, {what}: {error}") from None
 
 
-def _role_scores(pred: Sequence[Packed] | None, true: Sequence[Packed]) -> dict[str, Any]:
+def _role_scores(pred: Sequence[BitMask] | None, true: Sequence[BitMask]) -> dict[str, Any]:
     """Without a prediction: 0 on every frame, also where there is nothing to find."""
     present = np.array([mask.any for mask in true])
     zero = np.zeros(len(true))

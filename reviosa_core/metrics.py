@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from reviosa_core.packed import Masks, Packed, f_measure, iou, pack
+from reviosa_core.bitmasks import BitMask, Masks, f_measure, iou, pack
 from reviosa_core.schema import DataError, Role
 
 Values = Float[np.ndarray, " t"]
@@ -58,7 +58,7 @@ def overlap(a: Masks, b: Masks) -> Values:
     return _by_frame(lambda p, t: iou(p, t, both_empty=0.0), a, b)
 
 
-def _by_frame(score: Callable[[Packed, Packed], float], a: Masks, b: Masks) -> Values:
+def _by_frame(score: Callable[[BitMask, BitMask], float], a: Masks, b: Masks) -> Values:
     if len(a) != len(b):
         raise ValueError(f"masks of {len(a)} and {len(b)} frames")
     return np.array([score(p, t) for p, t in zip(pack(a), pack(b), strict=True)])

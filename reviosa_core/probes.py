@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from reviosa_core import masks, metrics, packed
+from reviosa_core import bitmasks, masks, metrics
 from reviosa_core.data import intershapes, verbs
 from reviosa_core.schema import Clip, Expression, Prediction
 
@@ -319,8 +319,8 @@ def right_pair(clips: Sequence[Clip], side: Side, predictions: Iterable[Sequence
             named = {*note["actor"], *(note["target"] or ())}
             own = next((i for i, pair in enumerate(pairs) if named == set(pair)), None)
             if own is not None:
-                by_role = [packed.pack(m, clip.size) for m in prediction.masks.values()]
-                guess = [packed.union(frame) for frame in zip(*by_role, strict=True)]
+                by_role = [bitmasks.pack(m, clip.size) for m in prediction.masks.values()]
+                guess = [bitmasks.union(frame) for frame in zip(*by_role, strict=True)]
                 j = [metrics.overlap(guess, t).mean() for t in truth]
                 row = {"video": clip.id, "expression": prediction.expression_id}
                 rows.append(row | {"right": bool(j[own] > j[1 - own])})

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from reviosa_core import metrics, packed
+from reviosa_core import bitmasks, metrics
 from reviosa_core.schema import DataError, Role
 
 # --- MeViS, Ref-YouTube-VOS -------------------------------------------------------------------------------------------
@@ -67,10 +67,10 @@ def davis_match(
     objects = [label for label in np.unique(true[kept]) if label > 0]
     guesses = [label for label in np.unique(pred[kept]) if label > 0]
     guesses += [-1] * (len(objects) - len(guesses))  # no such label: empty
-    truth = [packed.pack((true == label) & kept) for label in objects]
+    truth = [bitmasks.pack((true == label) & kept) for label in objects]
     j, f = np.zeros((2, len(objects), len(guesses)))
     for column, guess in enumerate(guesses):
-        masks = packed.pack((pred == guess) & kept)
+        masks = bitmasks.pack((pred == guess) & kept)
         for row, own in enumerate(truth):
             j[row, column] = metrics.region_similarity(masks, own).mean()
             f[row, column] = metrics.contour_accuracy(masks, own).mean()
@@ -133,14 +133,14 @@ def _average_precision(hit: Bool[np.ndarray, " n"], confidence: Float[np.ndarray
 REVOS_GROUPS = {0: "referring", 1: "reasoning"}
 
 
-def robustness(pred: packed.Masks, true: packed.Masks, foreground: packed.Masks) -> float:
+def robustness(pred: bitmasks.Masks, true: bitmasks.Masks, foreground: bitmasks.Masks) -> float:
     """R = max(1 - false-positive pixels / foreground pixels, 0), over all frames, in [0, 1].
 
     `foreground` is the union of all annotated objects. Masks are binary here; VISA's script takes PNG values as they
     are, so that with 0/255 files its A and R mean nothing. Raises ValueError without any foreground.
     """
-    guess, truth, base = (packed.pack(masks) for masks in (pred, true, foreground))
-    false = sum(packed.union([g, t]).area - t.area for g, t in zip(guess, truth, strict=True))
+    guess, truth, base = (bitmasks.pack(masks) for masks in (pred, true, foreground))
+    false = sum(bitmasks.union([g, t]).area - t.area for g, t in zip(guess, truth, strict=True))
     total = sum(mask.area for mask in base)
     if total == 0:
         raise ValueError("no foreground pixel in any frame")

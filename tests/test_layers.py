@@ -15,7 +15,7 @@ LAYERS = {
     "data.*": 1,
     "losses": 1,
     "metrics": 1,
-    "packed": 1,
+    "bitmasks": 1,
     "protocols": 1,
     "predictions": 1,
     "model.*": 2,
@@ -34,8 +34,8 @@ LAYERS = {
 # Importer -> what it may import from its own layer.
 SIBLINGS = {
     "masks": ("schema",),
-    "metrics": ("packed",),
-    "protocols": ("metrics", "packed"),
+    "metrics": ("bitmasks",),
+    "protocols": ("metrics", "bitmasks"),
     "predictions": ("data.interrvos",),  # its JSON rule
     "config": ("schema",),
     "data.intershapes": ("data.interrvos", "data.verbs"),  # the writer of the format, and the motions

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from reviosa_core import masks, metrics, packed
+from reviosa_core import bitmasks, masks, metrics
 from reviosa_core.evaluate import score
 from reviosa_core.metrics import contour_accuracy, region_similarity
 from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role
@@ -91,12 +91,12 @@ def test_disk_is_round():
         """Offsets from a boundary of four pixels (0..1, 0..1) that are near it."""
         mask = np.zeros(size, dtype=bool)
         mask[71, 91] = True
-        first, words = packed.Packed(mask)._near
+        first, words = bitmasks.BitMask(mask)._near
         rows = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
         return {(int(y) - 70, int(x) + first - 90) for x, y in np.argwhere(rows)}
 
     for size, r in (((150, 200), 2), ((480, 854), 8)):
-        assert packed.tolerance(size) == r
+        assert bitmasks.tolerance(size) == r
         disk = {(y, x) for y in range(-r, r + 1) for x in range(-r, r + 1) if y * y + x * x <= r * r}
         assert near(size) == {(y + i, x + j) for y, x in disk for i in (0, 1) for j in (0, 1)}
 
@@ -146,7 +146,7 @@ def objects() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", objects())
 def test_borders(name):
     pred = objects()[name]
-    first, words, count = packed.Packed(pred)._edge
+    first, words, count = bitmasks.BitMask(pred)._edge
     found = np.zeros((H, W), dtype=bool)
     found[:, first : first + len(words)] = np.unpackbits(words.view(np.uint8), 1, H, "little").T
     assert (found == plain_boundary(pred)).all() and found.sum() == count
@@ -198,8 +198,8 @@ def test_equals_plain_implementation(pair, kind):
     assert j == ((pred & true).sum() / union if union else 1.0)
     stored = [as_rle(pred, kind)], [as_rle(true, kind)]
     assert (contour_accuracy(*stored)[0], region_similarity(*stored)[0]) == (f, j)
-    both = packed.union([packed.Packed(pred), packed.Packed(true)])
-    assert both.area == union and packed.iou(both, packed.Packed(pred | true), 1.0) == 1
+    both = bitmasks.union([bitmasks.BitMask(pred), bitmasks.BitMask(true)])
+    assert both.area == union and bitmasks.iou(both, bitmasks.BitMask(pred | true), 1.0) == 1
 
 
 def test_frames_are_independent():

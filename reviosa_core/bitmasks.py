@@ -1,4 +1,4 @@
-"""Masks at one bit a pixel, and J and F on them: the DAVIS toolkit's numbers, bit for bit, from a tenth of the work.
+"""Masks at one bit a pixel, and J and F on them: the DAVIS toolkit's numbers, bit for bit, from a fraction of the work.
 
 A mask is kept as its bounding columns, 64 pixels of a column to a word, made from run lengths without a byte a pixel in
 between. Each column ends in at least as many spare rows as contours may be apart: what is shifted over a column's end
@@ -20,10 +20,10 @@ from reviosa_core.schema import RLE
 
 TOLERANCE = 0.008  # of the image diagonal: how far apart two contours may be and still match (DAVIS)
 
-Words = UInt64[np.ndarray, "_ k"]  # columns from `Packed.first` on; bit i of word k is row 64 k + i
+Words = UInt64[np.ndarray, "_ k"]  # columns from `BitMask.first` on; bit i of word k is row 64 k + i
 
 
-class Packed:
+class BitMask:
     """One mask of (h, w) pixels. Raises ValueError when it is not two-dimensional."""
 
     def __init__(self, mask: Bool[np.ndarray, "h w"]) -> None:
@@ -36,7 +36,7 @@ class Packed:
         self._pack(mask[:, self.first : last + 1])
 
     @classmethod
-    def of(cls, mask: np.ndarray | RLE | None, size: tuple[int, int]) -> Packed:
+    def of(cls, mask: np.ndarray | RLE | None, size: tuple[int, int]) -> BitMask:
         """From an array, a run length (see `masks.runs`, whose errors it raises), or None: absent."""
         if isinstance(mask, np.ndarray):
             return cls(mask)
@@ -137,30 +137,30 @@ def tolerance(size: tuple[int, int]) -> int:
     return math.ceil(TOLERANCE * float(np.linalg.norm(size)))
 
 
-Masks = Bool[np.ndarray, "t h w"] | Sequence[RLE | None] | Sequence[Packed]
+Masks = Bool[np.ndarray, "t h w"] | Sequence[RLE | None] | Sequence[BitMask]
 
 
-def pack(masks: Masks, size: tuple[int, int] | None = None) -> Sequence[Packed]:
+def pack(masks: Masks, size: tuple[int, int] | None = None) -> Sequence[BitMask]:
     """A packed mask for each frame, from an array or run lengths (packed ones are left as they are).
 
     `size` (h, w) is needed where all are None. Raises DataError when an RLE has another size or cannot be read.
     """
-    if len(masks) and all(isinstance(mask, Packed) for mask in masks):
+    if len(masks) and all(isinstance(mask, BitMask) for mask in masks):
         return masks  # type: ignore[return-value]
     sizes = (tuple(mask["size"]) for mask in masks if isinstance(mask, Mapping))
     size = size or next(sizes, None)
     if size is None and not isinstance(masks, np.ndarray) and len(masks):
         raise ValueError(f"{len(masks)} absent masks, and no size given")
-    return [Packed.of(mask, size or (0, 0)) for mask in masks]  # type: ignore[arg-type]
+    return [BitMask.of(mask, size or (0, 0)) for mask in masks]  # type: ignore[arg-type]
 
 
-def union(masks: Sequence[Packed]) -> Packed:
+def union(masks: Sequence[BitMask]) -> BitMask:
     """All of them in one. Raises ValueError without any, or when sizes differ."""
     if len(masks) == 1:
         return masks[0]
     (size,) = {mask.size for mask in masks}
     there = [mask for mask in masks if mask.any] or [masks[0]]
-    out = Packed.__new__(Packed)
+    out = BitMask.__new__(BitMask)
     out.size, out.first = size, min(mask.first for mask in there)
     stop = max(mask.first + len(mask.words) for mask in there)
     out.words = np.zeros((stop - out.first, masks[0].words.shape[1]), np.uint64)
@@ -169,7 +169,7 @@ def union(masks: Sequence[Packed]) -> Packed:
     return out
 
 
-def iou(a: Packed, b: Packed, both_empty: float) -> float:
+def iou(a: BitMask, b: BitMask, both_empty: float) -> float:
     """Intersection over union. Raises ValueError when sizes differ."""
     _same_size(a, b)
     both = _common(a.first, a.words, b.first, b.words)
@@ -177,7 +177,7 @@ def iou(a: Packed, b: Packed, both_empty: float) -> float:
     return both / whole if whole else both_empty
 
 
-def f_measure(pred: Packed, true: Packed) -> float:
+def f_measure(pred: BitMask, true: BitMask) -> float:
     """Boundary F-measure (DAVIS `db_eval_boundary`). Raises ValueError when sizes differ."""
     _same_size(pred, true)
     n_pred, n_true = pred._edge[2], true._edge[2]
@@ -190,7 +190,7 @@ def f_measure(pred: Packed, true: Packed) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _same_size(a: Packed, b: Packed) -> None:
+def _same_size(a: BitMask, b: BitMask) -> None:
     if a.size != b.size:
         raise ValueError(f"masks of shape {a.size} and {b.size}")
 
