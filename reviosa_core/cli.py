@@ -21,6 +21,8 @@ SHEET = 8  # frames on the contact sheet
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 data_app = typer.Typer(no_args_is_help=True)
 app.add_typer(data_app, name="data", help="Make data sets in the InterRVOS-127K format.")
+weights_app = typer.Typer(no_args_is_help=True)
+app.add_typer(weights_app, name="weights", help="What checkpoint files are.")
 
 
 @app.callback()
@@ -228,6 +230,27 @@ def intershapes(
     data = data.model_copy(update={name: value for name, value in asked.items() if value is not None})
     write_split(data, split, out, settings.seed if seed is None else seed)
     typer.echo(f"written: {out / split}")
+
+
+@weights_app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A folder with safetensors, or a SAM2 .pt file.")],
+) -> None:
+    """Say what a checkpoint is and what is in it, without loading its tensors or running anything from it.
+
+    Knows InternVL-2.5 as released and in transformers' layout, Meta's SAM2 and SAM2.1, and this project's own.
+
+    Example: [bold]reviosa weights inspect runs/tiny/full[/]
+    """
+    from reviosa_core import tables
+    from reviosa_core.checkpoint import describe
+
+    with _one_line():
+        found = describe(path)
+    parts = [row | {key: f"{row[key]:,}" for key in ("tensors", "parameters")} for row in found.pop("parts")]
+    for key, value in found.items():
+        typer.echo(f"{key}: {f'{value:,}' if isinstance(value, int) else value}")
+    typer.echo(tables.markdown(parts))
 
 
 def _load(checkpoint: Path, device: str | None) -> System:

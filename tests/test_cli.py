@@ -188,6 +188,13 @@ def refused_after_progress(*words: object) -> str:
     return last
 
 
+def test_weights_inspect(root: Path, tmp_path: Path):
+    result = reviosa("weights", "inspect", root / "backbones" / "tiny" / "internvl")
+    assert result.exit_code == 0, result.output
+    assert "kind: internvl, transformers" in result.output and "through LoRA" in result.output
+    assert "no model.safetensors" in refused("weights", "inspect", tmp_path)
+
+
 def test_help_is_quick_and_teaches():
     loaded = "import sys, reviosa_core.cli; print([m for m in ('torch', 'numpy', 'mlflow', 'av') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True)

@@ -1,0 +1,385 @@
+"""Released InternVL folders, made here by their description, read as an independent plain forward reads them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from hydra.utils import instantiate
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from reviosa_core import checkpoint
+from reviosa_core.model import segmenter
+from reviosa_core.schema import DataError
+
+# Every size is its own: hidden 24 of 3 heads, 6 x 6 patches, 3 x 3 visual tokens a frame; language 40 of 5 heads, 1 kv.
+DV, HV, LV, FV, IMAGE, PATCH = 24, 3, 2, 44, 24, 4
+DT, HT, KV, LT, FT = 40, 5, 1, 2, 52
+WORDS = ["a", "b", "c", "d", "e", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"]
+VOCABULARY = 17  # more rows than tokens, as released
+CONFIG = {
+    "model_type": "internvl_chat",
+    "template": "internvl2_5",
+    "ps_version": "v2",
+    "select_layer": -1,
+    "downsample_ratio": 0.5,
+    "vision_config": {
+        "hidden_size": DV,
+        "num_hidden_layers": LV,
+        "num_attention_heads": HV,
+        "intermediate_size": FV,
+        "image_size": IMAGE,
+        "patch_size": PATCH,
+        "qkv_bias": True,
+        "qk_normalization": False,
+        "norm_type": "layer_norm",
+        "layer_norm_eps": 1e-6,
+        "hidden_act": "gelu",
+    },
+    "llm_config": {
+        "architectures": ["Qwen2ForCausalLM"],
+        "vocab_size": VOCABULARY,
+        "hidden_size": DT,
+        "num_hidden_layers": LT,
+        "num_attention_heads": HT,
+        "num_key_value_heads": KV,
+        "intermediate_size": FT,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+    },
+}
+
+
+def released_tensors() -> dict[str, Tensor]:
+    """All tensors of a released folder, random, biases and scales too."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "vision_model.embeddings.class_embedding": (1, 1, DV),
+        "vision_model.embeddings.position_embedding": (1, 1 + (IMAGE // PATCH) ** 2, DV),
+        "vision_model.embeddings.patch_embedding.weight": (DV, 3, PATCH, PATCH),
+        "vision_model.embeddings.patch_embedding.bias": (DV,),
+        "mlp1.0.weight": (4 * DV,),
+        "mlp1.0.bias": (4 * DV,),
+        "mlp1.1.weight": (DT, 4 * DV),
+        "mlp1.1.bias": (DT,),
+        "mlp1.3.weight": (DT, DT),
+        "mlp1.3.bias": (DT,),
+        "language_model.model.embed_tokens.weight": (VOCABULARY, DT),
+        "language_model.model.norm.weight": (DT,),
+        "language_model.lm_head.weight": (VOCABULARY, DT),
+    }
+    for i in range(LV):
+        own = {"norm1.weight": (DV,), "norm1.bias": (DV,), "norm2.weight": (DV,), "norm2.bias": (DV,)}
+        own |= {"ls1": (DV,), "ls2": (DV,), "attn.qkv.weight": (3 * DV, DV), "attn.qkv.bias": (3 * DV,)}
+        own |= {"attn.proj.weight": (DV, DV), "attn.proj.bias": (DV,), "mlp.fc1.weight": (FV, DV)}
+        own |= {"mlp.fc1.bias": (FV,), "mlp.fc2.weight": (DV, FV), "mlp.fc2.bias": (DV,)}
+        shapes |= {f"vision_model.encoder.layers.{i}.{name}": shape for name, shape in own.items()}
+    head = DT // HT
+    for i in range(LT):
+        own = {"input_layernorm.weight": (DT,), "post_attention_layernorm.weight": (DT,)}
+        for name, rows in (("q", HT * head), ("k", KV * head), ("v", KV * head)):
+            own |= {f"self_attn.{name}_proj.weight": (rows, DT), f"self_attn.{name}_proj.bias": (rows,)}
+        own |= {"self_attn.o_proj.weight": (DT, HT * head), "mlp.gate_proj.weight": (FT, DT)}
+        own |= {"mlp.up_proj.weight": (FT, DT), "mlp.down_proj.weight": (DT, FT)}
+        shapes |= {f"language_model.model.layers.{i}.{name}": shape for name, shape in own.items()}
+    torch.manual_seed(0)
+    return {name: 0.3 * torch.randn(shape) + (1.0 if "norm" in name else 0.0) for name, shape in shapes.items()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """As InternVL2_5 is released: config, one file of tensors, a slow Qwen2 tokenizer's files."""
+    out = tmp_path / "released"
+    out.mkdir()
+    (out / "config.json").write_text(json.dumps(CONFIG))
+    save_file(released_tensors(), out / "model.safetensors")
+    (out / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(WORDS[:5])}))
+    (out / "merges.txt").write_text("#version: 0.2\n")
+    added = {str(i): {"content": w, "special": True} for i, w in enumerate(WORDS) if i >= 5}
+    about = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added, "unk_token": None}
+    (out / "tokenizer_config.json").write_text(json.dumps(about | {"eos_token": "<|im_end|>"}))
+    return out
+
+
+# -- a plain forward, written from the description -------------------------------------------------------------------
+
+
+def plain_see(t: dict[str, Tensor], pixels: Tensor) -> Tensor:
+    """Visual tokens [n, tokens, d] of pixels [n 3 s s]."""
+    x = F.conv2d(pixels, t["vision_model.embeddings.patch_embedding.weight"], stride=PATCH)
+    x = (x + t["vision_model.embeddings.patch_embedding.bias"][None, :, None, None]).flatten(2).transpose(1, 2)
+    x = torch.cat([t["vision_model.embeddings.class_embedding"].expand(len(x), 1, DV), x], 1)
+    x = x + t["vision_model.embeddings.position_embedding"]
+    for i in range(LV):
+        own = {k.removeprefix(f"vision_model.encoder.layers.{i}."): v for k, v in t.items()}
+        y = F.layer_norm(x, (DV,), own["norm1.weight"], own["norm1.bias"], 1e-6)
+        qkv = y @ own["attn.qkv.weight"].T + own["attn.qkv.bias"]
+        q, k, v = (part.unflatten(-1, (HV, -1)).transpose(1, 2) for part in qkv.split(DV, -1))
+        y = (q @ k.transpose(-1, -2) / math.sqrt(DV // HV)).softmax(-1) @ v
+        y = y.transpose(1, 2).flatten(2) @ own["attn.proj.weight"].T + own["attn.proj.bias"]
+        x = x + own["ls1"] * y
+        y = F.layer_norm(x, (DV,), own["norm2.weight"], own["norm2.bias"], 1e-6)
+        y = F.gelu(y @ own["mlp.fc1.weight"].T + own["mlp.fc1.bias"]) @ own["mlp.fc2.weight"].T + own["mlp.fc2.bias"]
+        x = x + own["ls2"] * y
+    side = IMAGE // PATCH
+    grid = x[:, 1:].unflatten(1, (side, side))
+    # Pixel shuffle v2: a token is its 2 x 2 patches, row by row.
+    corners = [grid[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    x = torch.cat(corners, -1).flatten(1, 2)
+    x = F.layer_norm(x, (4 * DV,), t["mlp1.0.weight"], t["mlp1.0.bias"])
+    x = F.gelu(x @ t["mlp1.1.weight"].T + t["mlp1.1.bias"])
+    return x @ t["mlp1.3.weight"].T + t["mlp1.3.bias"]
+
+
+def plain_read(t: dict[str, Tensor], x: Tensor, theta: float = 1e6) -> Tensor:
+    """Qwen2: logits [n v] for embeddings [n d]."""
+    n, head = len(x), DT // HT
+    angle = torch.arange(n)[:, None] * theta ** (-torch.arange(0, head, 2) / head)
+    cos, sin = angle.cos().repeat(1, 2)[None], angle.sin().repeat(1, 2)[None]
+
+    def norm(y: Tensor, weight: Tensor) -> Tensor:
+        return weight * y * (y.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+
+    def turn(y: Tensor) -> Tensor:
+        first, second = y.chunk(2, -1)
+        return y * cos + torch.cat([-second, first], -1) * sin
+
+    for i in range(LT):
+        own = {k.removeprefix(f"language_model.model.layers.{i}."): v for k, v in t.items()}
+        y = norm(x, own["input_layernorm.weight"])
+        q, k, v = (
+            (y @ own[f"self_attn.{p}_proj.weight"].T + own[f"self_attn.{p}_proj.bias"]).unflatten(-1, (-1, head))
+            for p in "qkv"
+        )
+        q, k, v = (part.transpose(0, 1) for part in (q, k, v))
+        scores = turn(q) @ turn(k).repeat_interleave(HT // KV, 0).transpose(-1, -2) / math.sqrt(head)
+        scores = scores.masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf)
+        y = (scores.softmax(-1) @ v.repeat_interleave(HT // KV, 0)).transpose(0, 1).flatten(1)
+        x = x + y @ own["self_attn.o_proj.weight"].T
+        y = norm(x, own["post_attention_layernorm.weight"])
+        y = F.silu(y @ own["mlp.gate_proj.weight"].T) * (y @ own["mlp.up_proj.weight"].T)
+        x = x + y @ own["mlp.down_proj.weight"].T
+    return norm(x, t["language_model.model.norm.weight"]) @ t["language_model.lm_head.weight"].T
+
+
+def outputs(model, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    seen = model.model.get_image_features(pixels).pooler_output
+    embedded = model.get_input_embeddings()(ids)
+    hidden = model.model.language_model(inputs_embeds=embedded[None]).last_hidden_state[0]
+    return seen, model.lm_head(hidden)
+
+
+@torch.no_grad()
+def test_a_released_folder_reads_as_the_plain_forward(folder: Path):
+    model, tokenizer, template = checkpoint.load_internvl(folder)
+    tensors, pixels, ids = released_tensors(), torch.randn(2, 3, IMAGE, IMAGE), torch.tensor([3, 1, 4, 1, 0, 2, 4])
+    seen, logits = outputs(model, pixels, ids)
+    torch.testing.assert_close(seen, plain_see(tensors, pixels), atol=2e-5, rtol=1e-5)
+    embedded = tensors["language_model.model.embed_tokens.weight"][ids]
+    torch.testing.assert_close(logits, plain_read(tensors, embedded), atol=2e-5, rtol=1e-5)
+    assert template == "qwen_chat" and tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>") == 10
+    assert model.config.image_token_id == 10 and not any(p.is_meta for p in model.parameters())
+    assert model.lm_head.weight.data_ptr() != model.get_input_embeddings().weight.data_ptr()
+
+
+@torch.no_grad()
+def test_the_comparison_sees_each_single_mistake():
+    """What would pass unseen if the plain forward or the sizes were too tame."""
+    tensors, pixels, ids = released_tensors(), torch.randn(2, 3, IMAGE, IMAGE), torch.tensor([3, 1, 4, 1, 0, 2, 4])
+    embedded = tensors["language_model.model.embed_tokens.weight"][ids]
+    right = plain_see(tensors, pixels), plain_read(tensors, embedded)
+    layer = "vision_model.encoder.layers.1."
+    qkv = tensors[layer + "attn.qkv.weight"]
+    for changed in (
+        {layer + "attn.qkv.weight": torch.cat([qkv[DV : 2 * DV], qkv[:DV], qkv[2 * DV :]])},
+        {layer + "attn.qkv.bias": torch.zeros(3 * DV)},
+        {layer + "ls1": tensors[layer + "ls2"]},
+        {"vision_model.embeddings.position_embedding": torch.zeros(1, 37, DV)},
+    ):
+        assert (plain_see({**tensors, **changed}, pixels) - right[0]).abs().max() > 1e-3, changed.keys()
+    assert (plain_read(tensors, embedded, theta=1e4) - right[1]).abs().max() > 1e-3
+    bias = {"language_model.model.layers.0.self_attn.k_proj.bias": torch.zeros(KV * DT // HT)}
+    assert (plain_read({**tensors, **bias}, embedded) - right[1]).abs().max() > 1e-3
+    head = {"language_model.lm_head.weight": tensors["language_model.model.embed_tokens.weight"]}
+    assert (plain_read({**tensors, **head}, embedded) - right[1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_released_sharded_and_native_are_one_model(folder: Path, tmp_path: Path):
+    model, tokenizer, _ = checkpoint.load_internvl(folder)
+    tensors = load_file(folder / "model.safetensors")
+    names = sorted(tensors)
+    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for file, own in parts.items():
+        save_file({n: tensors[n] for n in own}, folder / file)
+    (folder / "model.safetensors").unlink()
+    where = {n: file for file, own in parts.items() for n in own}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    sharded, *_ = checkpoint.load_internvl(folder)
+    model.save_pretrained(tmp_path / "native")
+    tokenizer.save_pretrained(tmp_path / "native")
+    assert checkpoint.identify(tmp_path / "native") == "internvl, transformers"
+    native, *_ = checkpoint.load_internvl(tmp_path / "native")
+    for other in (sharded, native):
+        assert other.state_dict().keys() == model.state_dict().keys()
+        assert all(torch.equal(v, model.state_dict()[k]) for k, v in other.state_dict().items())
+        pixels, ids = torch.ones(1, 3, IMAGE, IMAGE), torch.tensor([1, 2, 3])
+        for a, b in zip(outputs(other, pixels, ids), outputs(model, pixels, ids), strict=True):
+            assert torch.equal(a, b)
+    half, *_ = checkpoint.load_internvl(tmp_path / "native", dtype=torch.bfloat16)
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+
+
+def rewrite(folder: Path, **changes: Tensor | None) -> None:
+    tensors = load_file(folder / "model.safetensors") | {k: v for k, v in changes.items() if v is not None}
+    save_file({k: v for k, v in tensors.items() if changes.get(k, v) is not None}, folder / "model.safetensors")
+
+
+def test_every_tensor_is_accounted_for(folder: Path):
+    rewrite(folder, **{"mlp1.4.weight": torch.zeros(3)})
+    with pytest.raises(DataError, match=r"tensor mlp1\.4\.weight has no place"):
+        checkpoint.load_internvl(folder)
+    rewrite(folder, **{"mlp1.4.weight": None, "mlp1.3.bias": None})
+    with pytest.raises(DataError, match=r"1 of \d+ tensors missing, first model\.multi_modal.*linear_2\.bias"):
+        checkpoint.load_internvl(folder)
+    rewrite(folder, **{"mlp1.3.bias": torch.zeros(DT + 1)})
+    with pytest.raises(DataError, match=r"mlp1\.3\.bias is \(41,\), .*linear_2\.bias of the model is \(40,\)"):
+        checkpoint.load_internvl(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ps_version": "v1"}, "ps_version is 'v1'; only 'v2'"),
+        ({"select_layer": -4}, "select_layer is -4"),
+        ({"template": "other"}, "template 'other'"),
+        ({"llm_config": {**CONFIG["llm_config"], "architectures": ["InternLM2ForCausalLM"]}}, "InternLM2ForCausalLM"),
+        ({"llm_config": {k: v for k, v in CONFIG["llm_config"].items() if k != "rope_theta"}}, "no key 'rope_theta'"),
+        ({"vision_config": {**CONFIG["vision_config"], "qkv_bias": False}}, r"attn\.qkv\.bias has no place"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(folder: Path, change: dict, message: str):
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **change}))
+    with pytest.raises(DataError, match=message):
+        checkpoint.load_internvl(folder)
+
+
+def test_broken_folders(folder: Path, tmp_path: Path):
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
+        checkpoint.identify(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"no model\.safetensors and no"):
+        checkpoint.identify(tmp_path)
+    index = folder / "model.safetensors.index.json"
+    for weight_map, message in [
+        ({"mlp1.0.bias": "model-7.safetensors"}, r"1 of 1 shards missing, first model-7\.safetensors"),
+        ({"mlp1.0.bias": "../model.safetensors"}, "not a plain file name"),
+        (
+            {"mlp1.9.bias": "model.safetensors"},
+            r"1 tensors of the index are not in it, first mlp1\.9",
+        ),
+    ]:
+        index.write_text(json.dumps({"weight_map": weight_map}))
+        with pytest.raises(DataError, match=message):
+            checkpoint.identify(folder)
+    index.unlink()
+    (folder / "merges.txt").unlink()
+    with pytest.raises(DataError, match=r"no tokenizer\.json, and no merges\.txt"):
+        checkpoint.load_internvl(folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"released/model\.safetensors: "):
+        checkpoint.identify(folder)
+
+
+def test_describe_counts_without_reading(folder: Path, tmp_path: Path):
+    found = checkpoint.describe(folder)
+    tensors = released_tensors()
+    assert (found["kind"], found["template"], found["dtypes"]) == ("internvl, as released", "qwen_chat", ["float32"])
+    assert found["parameters"] == sum(t.numel() for t in tensors.values()) and found["tensors"] == len(tensors)
+    by_part = {row["part"]: row["parameters"] for row in found["parts"]}
+    assert by_part["token embeddings and head"] == 2 * VOCABULARY * DT
+    assert by_part["visual projector"] == sum(t.numel() for n, t in tensors.items() if n.startswith("mlp1."))
+    model, tokenizer, _ = checkpoint.load_internvl(folder)
+    model.save_pretrained(tmp_path / "native")
+    native = {row["part"]: row["parameters"] for row in checkpoint.describe(tmp_path / "native")["parts"]}
+    assert native == by_part
+
+
+# -- SAM2 --------------------------------------------------------------------------------------------------------------
+
+
+class Known(checkpoint.Weights):
+    """Names and shapes without a file."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        self.path = Path("sam2.pt")
+        self._pickled = state
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.1"])
+@pytest.mark.parametrize(("size", "count"), [("t", 468), ("s", 516), ("b+", 612), ("l", 900)])
+def test_sam2s_size_and_version_are_told_by_its_tensors(version: str, size: str, count: int):
+    from importlib.resources import files
+
+    from omegaconf import OmegaConf
+
+    name = "sam2.1" if version == "2.1" else "sam2"
+    packaged = OmegaConf.load(Path(str(files("sam2"))) / "configs" / name / f"{name}_hiera_{size}.yaml")["model"]
+    state = instantiate(packaged).state_dict()
+    assert len(state) == count + (3 if version == "2.1" else 0)
+    assert checkpoint.sam2_config(Known(state)) == packaged
+
+
+def test_sam2_round_trip_with_a_given_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At the tests' own size, in Meta's layout; the configuration is not packaged, so the builder stands in for it."""
+    sam = segmenter.build(tiny.SIZES.segmenter)
+    path = tmp_path / "sam2.pt"
+    torch.save({"model": sam.state_dict()}, path)
+    assert checkpoint.identify(path) == "sam2"
+    found = checkpoint.describe(path)
+    assert found["version"] == "2.1" and found["parameters"] == sum(t.numel() for t in sam.state_dict().values())
+    assert {row["part"] for row in found["parts"]} == {
+        "SAM2 image encoder", "SAM2 mask decoder", "SAM2 memory and prompts"
+    }  # fmt: skip
+    with pytest.raises(DataError, match=r"no packaged SAM2 has width 8, 5 blocks"):
+        checkpoint.load_sam2(path)
+    monkeypatch.setattr(checkpoint, "sam2_config", lambda weights, config: None)
+    monkeypatch.setattr(checkpoint, "instantiate", lambda config: segmenter.build(tiny.SIZES.segmenter))
+    loaded = checkpoint.load_sam2(path)
+    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in sam.state_dict().items())
+    state = dict(sam.state_dict())
+    state["extra"] = state.pop("no_mem_embed")
+    torch.save({"model": state}, path)
+    with pytest.raises(DataError, match=r"1 unknown tensors \['extra'\], 1 missing \['no_mem_embed'\]"):
+        checkpoint.load_sam2(path)
+
+
+def test_a_yaml_can_only_name_sam2(tmp_path: Path):
+    path = tmp_path / "evil.yaml"
+    path.write_text("model:\n  _target_: os.system\n  command: touch evil\n")
+    with pytest.raises(DataError, match=r"names 'os\.system', which is no part of sam2"):
+        checkpoint.sam2_config(Known({"x": torch.zeros(1)}), path)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code from a checkpoint",)
+
+
+def test_pickles_do_not_run_code(tmp_path: Path, capsys: pytest.CaptureFixture):
+    torch.save({"model": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(DataError, match=r"evil\.pt: not weights that can be loaded safely"):
+        checkpoint.identify(tmp_path / "evil.pt")
+    assert "code from" not in capsys.readouterr().out
+    (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(DataError, match=r"cut\.pt"):
+        checkpoint.identify(tmp_path / "cut.pt")
+    torch.save({"model": {"x": 1}}, tmp_path / "numbers.pt")
+    with pytest.raises(DataError, match="no state dict"):
+        checkpoint.identify(tmp_path / "numbers.pt")
