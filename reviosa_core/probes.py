@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from reviosa_core import bitmasks, masks, metrics
@@ -80,14 +81,22 @@ def _rule(rule: Callable[[Question], bool]) -> Guess:
 
 
 def _learned(see: Callable[[Question], list[float]]) -> Guess:
-    """Boosted trees on features: what could be had from them, not what somebody thought of."""
+    """What could be had from features, not what somebody thought of."""
 
     def guess(train: Sequence[Question], test: Sequence[Question], seed: int) -> np.ndarray:
-        trees = HistGradientBoostingClassifier(max_iter=100, random_state=seed)
-        trees.fit([see(q) for q in train], [q.low_is_actor for q in train])
-        return trees.predict([see(q) for q in test])
+        return _fitted([see(q) for q in train], [q.low_is_actor for q in train], [see(q) for q in test], seed)
 
     return guess
+
+
+def _fitted(
+    known: Sequence[Sequence[float]], answers: Sequence[bool], asked: Sequence[Sequence[float]], seed: int
+) -> Bool[np.ndarray, " n"]:
+    """Answers of boosted trees, both answers weighing alike; always yes where there is too little to learn from."""
+    if not asked or len(set(answers)) < 2:
+        return np.ones(len(asked), dtype=bool)
+    trees = HistGradientBoostingClassifier(max_iter=100, random_state=seed, class_weight="balanced")
+    return trees.fit(known, answers).predict(asked)
 
 
 def _words(q: Question) -> list[float]:
@@ -181,7 +190,7 @@ def _nearest_pairs(side: Side) -> tuple[pd.DataFrame, float]:
             gaps = [np.linalg.norm(start[i] - start[j]) - radii[i] - radii[j] for i, j in pairs]
             rows.append({"video": video, "right": set(pairs[int(np.argmin(gaps))]) == {event["a"], event["b"]}})
             chances.append(100 / len(pairs))
-    return pd.DataFrame(rows), float(np.mean(chances))
+    return pd.DataFrame(rows, columns=["video", "right"]), float(np.mean(chances)) if chances else float("nan")
 
 
 def _partner_there(train: tuple[Sequence[Clip], Side], test: tuple[Sequence[Clip], Side], seed: int) -> pd.DataFrame:
@@ -199,12 +208,11 @@ def _partner_there(train: tuple[Sequence[Clip], Side], test: tuple[Sequence[Clip
     known, asked = sentences(*train), sentences(*test)
     vocabulary = intershapes.vocabulary()
     see = lambda text: [float(word in text.split()) for word in vocabulary]  # noqa: E731
-    trees = HistGradientBoostingClassifier(max_iter=100, random_state=seed, class_weight="balanced")
-    trees.fit([see(text) for _, text, _ in known], [due for *_, due in known])
-    due = np.array([due for *_, due in asked])
-    right = trees.predict([see(text) for _, text, _ in asked]) == due
+    due = np.array([due for *_, due in asked], dtype=bool)
+    guess = _fitted([see(t) for _, t, _ in known], [due for *_, due in known], [see(t) for _, t, _ in asked], seed)
+    right = guess == due
     # Both answers weigh alike: doubling the rarer one's rows would say the same with a wrong n.
-    weight = np.where(due, 0.5 / due.mean(), 0.5 / (1 - due.mean()))
+    weight = len(due) / 2 / np.maximum(np.where(due, due.sum(), (~due).sum()), 1)
     return pd.DataFrame({"video": [video for video, *_ in asked], "right": right * weight})
 
 

@@ -150,9 +150,11 @@ def blind(table: pd.DataFrame) -> str:
     """What predictors get that do not read or do not watch."""
     rows = []
     for row in table.to_dict("records"):
-        shown = with_interval({"accuracy": row["accuracy"], "interval": row["interval"]}, "accuracy")
+        row = {key: None if value is None or value is pd.NA or value != value else value for key, value in row.items()}
         named = {key: row[key] for key in ("question", "predictor", "sentences")}
-        rows.append(named | {"accuracy": shown, "chance": number(row["chance"]), "n": row["n"]})
+        rows.append(
+            named | {"accuracy": with_interval(row, "accuracy"), "chance": number(row["chance"]), "n": row["n"]}
+        )
     return markdown(rows)
 
 
