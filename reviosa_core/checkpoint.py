@@ -1,4 +1,4 @@
-"""Real weights: InternVL-2.5 as it was released, transformers' own InternVL folders, Meta's SAM2 files.
+"""Real weights: InternVL-2.5 and ReVIOSa (or Sa2VA) as released, transformers' own InternVL folders, Meta's SAM2 files.
 
 What a file is, is told by its content. No remote code runs, no pickle is loaded but with `weights_only`, tensors are
 checked by name and shape before anything is allocated, and none is left over: an unknown or a missing name is an error.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -21,6 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from safetensors import SafetensorError, safe_open
 from sam2.modeling.sam2_base import SAM2Base
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import (
     InternVLConfig,
@@ -30,11 +31,14 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from reviosa_core.model import mllm
-from reviosa_core.schema import DataError
+from reviosa_core.model import mllm, prompts
+from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.model.segmenter import Segmenter
+from reviosa_core.schema import DataError, Role
 
-Kind = Literal["internvl, as released", "internvl, transformers", "sam2", "reviosa workbook"]
+Kind = Literal["internvl, as released", "internvl, transformers", "reviosa, as released", "sam2", "reviosa workbook"]
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+GROUNDING, PROJECTOR = "grounding_encoder.", "text_hidden_fcs."  # of Sa2VA and ReVIOSa
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
 
@@ -58,6 +62,8 @@ class Weights(Mapping[str, Tensor]):
         if not self.path.exists():
             raise DataError(f"{self.path}: no such file or folder")
         self._pickled: dict[str, Tensor] = {}
+        self._whole: Weights | None = None  # what this is a part of, and the names there
+        self._names: dict[str, str] = {}
         if self.path.suffix in (".pt", ".pth", ".bin"):
             self._pickled = _unpickle(self.path)
 
@@ -101,11 +107,21 @@ class Weights(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         if self._pickled:
             return self._pickled[name]
+        if self._whole is not None:
+            return self._whole[self._names[name]]
         file = next((file for file, names in self._by_file.items() if name in names), None)
         if file is None:
             raise KeyError(name)
         with _open(file) as shard:
             return shard.get_tensor(name)
+
+    def part(self, rename: Callable[[str], str | None]) -> Weights:
+        """The tensors that `rename` gives a name, under that name; nothing is read."""
+        own = Weights.__new__(Weights)
+        own.path, own._pickled, own._whole = self.path, {}, self
+        own._names = {new: old for old in self.headers if (new := rename(old)) is not None}
+        own.headers = {new: self.headers[old] for new, old in own._names.items()}
+        return own
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.headers)
@@ -152,9 +168,7 @@ def identify(path: str | Path) -> Kind:
         return "reviosa workbook"
     names = Weights(path).headers
     if any(name.startswith(("mlp1.", "vision_model.")) for name in names):
-        if any(name.startswith("grounding_encoder.") for name in names):
-            raise DataError(f"{path}: a Sa2VA or ReVIOSa export (grounding_encoder); these cannot be loaded yet")
-        return "internvl, as released"
+        return "reviosa, as released" if any(n.startswith(GROUNDING) for n in names) else "internvl, as released"
     if any("vision_tower." in name for name in names):
         return "internvl, transformers"
     if any(name.startswith("image_encoder.trunk.") for name in names):
@@ -167,10 +181,10 @@ PARTS = [  # what a tensor belongs to, in every layout; whether the paper trains
     ("visual projector", r".*(mlp1|multi_modal_projector)\..*", "frozen"),
     ("token embeddings and head", r".*(embed_tokens|lm_head)\..*", "trained"),
     ("language model", r".*language_model\..*", "through LoRA"),
+    ("role-token projector", r"(projector|text_hidden_fcs)\..*", "trained"),
     ("SAM2 image encoder", r"(.*\.)?image_encoder\..*", "frozen"),
     ("SAM2 mask decoder, original beside the tuned one", r"segmenter\.sam\.sam_mask_decoder\..*", "frozen"),
     ("SAM2 mask decoder", r"(.*\.)?(sam_mask_)?decoder\..*", "trained"),
-    ("role-token projector", r"projector\..*", "trained"),
     ("SAM2 memory and prompts", r".*", "frozen"),
 ]
 
@@ -193,7 +207,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         "parameters": sum(count for _, count in parts.values()),
         "dtypes": sorted({str(header.dtype).removeprefix("torch.") for header in headers.values()}),
     }
-    if kind == "internvl, as released":
+    if kind.endswith("as released"):
         found["template"] = template_of(read_json(path / "config.json"))
     if kind == "reviosa workbook":
         about = read_json(path / "reviosa.json")
@@ -310,9 +324,11 @@ def load_internvl(
     Raises DataError naming file, key and both shapes for anything that does not fit.
     """
     folder, kind = Path(folder), identify(folder)
-    if kind == "internvl, as released":
+    weights = Weights(folder)
+    if kind in ("internvl, as released", "reviosa, as released"):
         raw = read_json(folder / "config.json")
         config, template = native_config(raw, str(folder / "config.json")), template_of(raw)
+        weights = weights.part(lambda name: None if name.startswith((GROUNDING, PROJECTOR)) else name)
     elif kind == "internvl, transformers":
         config = InternVLConfig.from_pretrained(folder, local_files_only=True)
         config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
@@ -331,7 +347,7 @@ def load_internvl(
     config.image_token_id = image_token
     with torch.device("meta"):
         model = InternVLForConditionalGeneration(config)
-    _fill(model, Weights(folder), kind, dtype)
+    _fill(model, weights, kind, dtype)
     return model.eval(), tokenizer, template
 
 
@@ -340,7 +356,7 @@ def _fill(model: InternVLForConditionalGeneration, weights: Weights, kind: Kind,
     expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     plan: dict[str, list[str]] = {}
     for name, header in weights.headers.items():
-        names = native_names(name) if kind == "internvl, as released" else [_hub_name(name)]
+        names = [_hub_name(name)] if kind == "internvl, transformers" else native_names(name)
         unknown = [n for n in names if n not in expected]
         if not names or unknown:
             raise DataError(f"{weights.path}: tensor {name} has no place in the model")
@@ -414,19 +430,88 @@ def sam2_config(weights: Weights, config: str | Path | None = None) -> Any:
     return model
 
 
-def load_sam2(path: str | Path, config: str | Path | None = None) -> SAM2Base:
+def load_sam2(path: str | Path | Weights, config: str | Path | None = None) -> SAM2Base:
     """Meta's SAM2 or SAM2.1 of any size, in evaluation mode.
 
     Raises DataError naming missing and unknown tensors, or both shapes.
     """
-    weights = Weights(path)
+    weights = path if isinstance(path, Weights) else Weights(path)
     sam: SAM2Base = instantiate(sam2_config(weights, config))
     expected = {name: tuple(t.shape) for name, t in sam.state_dict().items()}
     unknown, absent = sorted(weights.headers.keys() - expected.keys()), sorted(expected.keys() - weights.headers.keys())
     if unknown or absent:
-        raise DataError(f"{path}: {len(unknown)} unknown tensors {unknown[:3]}, {len(absent)} missing {absent[:3]}")
+        raise DataError(
+            f"{weights.path}: {len(unknown)} unknown tensors {unknown[:3]}, {len(absent)} missing {absent[:3]}"
+        )
     for name, shape in expected.items():
         if weights.headers[name].shape != shape:
-            raise DataError(f"{path}: {name} is {weights.headers[name].shape}, the configuration asks for {shape}")
+            raise DataError(
+                f"{weights.path}: {name} is {weights.headers[name].shape}, the configuration asks for {shape}"
+            )
     sam.load_state_dict(dict(weights))
     return sam.eval()
+
+
+# -- ReVIOSa and Sa2VA ---------------------------------------------------------------------------------------------
+
+RELEASED_TOKENS = {Role.ACTOR: "[SEG]", Role.TARGET: "[SEG_OBJ]"}
+
+
+def load_reviosa(
+    folder: str | Path, sam2: str | Path | None = None, config: str | Path | None = None, frames: int = 5
+) -> ReVIOSa:
+    """A released ReVIOSa (or Sa2VA, which has the actor's token only) as this project's model, for inference.
+
+    Its mask decoder is the fine-tuned one, and it tracks with that decoder too unless `sam2`, the original file, is
+    given. `config` is the yaml of its SAM2 where that is not a packaged one; `frames` is how many the model reads.
+    Raises DataError as the loaders of its parts.
+    """
+    folder = Path(folder)
+    if (kind := identify(folder)) != "reviosa, as released":
+        raise DataError(f"{folder}: {kind}, not a released ReVIOSa or Sa2VA")
+    weights = Weights(folder)
+    internvl, tokenizer, template = load_internvl(folder)
+    tokenizer, roles = _our_tokens(tokenizer, folder)
+    tuned = load_sam2(weights.part(_sam2_name), config)
+    try:
+        language = mllm.Mllm(internvl, tokenizer, template)
+    except ValueError as error:  # e.g. phi3_chat's <|end|>, which Qwen's tokenizer writes as several tokens
+        raise DataError(f"{folder}: chat template {template}: {error}") from None
+    model = ReVIOSa(language, Segmenter(tuned), roles, frames=frames, prompted="all")
+    fcs = weights.part(lambda name: name.removeprefix(PROJECTOR) if name.startswith(PROJECTOR) else None)
+    expected = {name: tuple(t.shape) for name, t in model.projector.state_dict().items()}
+    given = {name: header.shape for name, header in fcs.headers.items()}
+    if given != expected:
+        raise DataError(f"{folder}: {PROJECTOR}* are {given}, the model's {expected}")
+    model.projector.load_state_dict({name: t.float() for name, t in fcs.items()})
+    if sam2 is not None:
+        original = load_sam2(sam2, config)
+        decoder = model.segmenter.decoder
+        model.segmenter = Segmenter(original)
+        model.segmenter.decoder = decoder
+    return model.eval()
+
+
+def _sam2_name(name: str) -> str | None:
+    """SAM2's own name of a tensor of a released export."""
+    prefix = GROUNDING + "sam2_model."
+    if not name.startswith(GROUNDING):
+        return None
+    return re.sub(r"(memory_encoder\.fuser\.layers\.\d+\.)g_weight$", r"\1gamma", name.removeprefix(prefix))
+
+
+def _our_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path) -> tuple[PreTrainedTokenizerFast, tuple[Role, ...]]:
+    """The tokenizer with the released tokens under our names, ids unchanged; and the roles it has tokens for."""
+    stored = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    ours = {released: prompts.TOKENS[role] for role, released in RELEASED_TOKENS.items()}
+    found = set()
+    for token in stored["added_tokens"]:
+        if token["content"] in ours:
+            found.add(token["content"])
+            token["content"] = ours[token["content"]]
+    roles = tuple(role for role, released in RELEASED_TOKENS.items() if released in found)
+    if Role.ACTOR not in roles:
+        raise DataError(f"{folder}: the tokenizer has no token {RELEASED_TOKENS[Role.ACTOR]!r}")
+    renamed = Tokenizer.from_str(json.dumps(stored))
+    kept = {name: getattr(tokenizer, name) for name in ("pad_token", "eos_token", "unk_token")}
+    return PreTrainedTokenizerFast(tokenizer_object=renamed, **{k: v for k, v in kept.items() if v}), roles

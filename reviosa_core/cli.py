@@ -34,7 +34,9 @@ def _main() -> None:
 def predict(
     video: Annotated[Path, typer.Option(help="A video file, or a folder of .jpg/.png frames.")],
     text: Annotated[str, typer.Option(help="Who does what, or to whom: 'the man leading the horse'.")],
-    checkpoint: Annotated[Path, typer.Option(help="A trained model's folder, as stage train leaves it.")],
+    checkpoint: Annotated[
+        Path, typer.Option(help="A trained model's folder, as stage train leaves it, or ReVIOSa's as released.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Where to write; by default runs/predict/<name of the video>.")
     ] = None,
@@ -257,10 +259,13 @@ def _load(checkpoint: Path, device: str | None) -> System:
     import torch
     from safetensors import SafetensorError
 
+    from reviosa_core.checkpoint import load_reviosa
     from reviosa_core.model.reviosa import ReVIOSa
 
+    released = (checkpoint / "config.json").is_file() and not (checkpoint / "reviosa.json").is_file()
     try:
-        return ReVIOSa.from_pretrained(checkpoint).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = load_reviosa(checkpoint) if released else ReVIOSa.from_pretrained(checkpoint)
+        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         _fail(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}")
 

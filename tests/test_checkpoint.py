@@ -11,18 +11,22 @@ import tiny
 import torch
 from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
+from tokenizers import pre_tokenizers
 from torch import Tensor
 from torch.nn import functional as F
 
 from reviosa_core import checkpoint
+from reviosa_core.data import intershapes
 from reviosa_core.model import segmenter
-from reviosa_core.schema import DataError
+from reviosa_core.schema import DataError, Role
 
 # Every size is its own: hidden 24 of 3 heads, 6 x 6 patches, 3 x 3 visual tokens a frame; language 40 of 5 heads, 1 kv.
 DV, HV, LV, FV, IMAGE, PATCH = 24, 3, 2, 44, 24, 4
 DT, HT, KV, LT, FT = 40, 5, 1, 2, 52
-WORDS = ["a", "b", "c", "d", "e", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"]
-VOCABULARY = 17  # more rows than tokens, as released
+BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())  # a byte-level vocabulary without a single merge
+SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "[SEG]", "[SEG_OBJ]"]
+CONTEXT = len(BYTES) + SPECIALS.index("<IMG_CONTEXT>")
+VOCABULARY = 271  # more rows than tokens, as released
 CONFIG = {
     "model_type": "internvl_chat",
     "template": "internvl2_5",
@@ -99,9 +103,9 @@ def folder(tmp_path: Path) -> Path:
     out.mkdir()
     (out / "config.json").write_text(json.dumps(CONFIG))
     save_file(released_tensors(), out / "model.safetensors")
-    (out / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(WORDS[:5])}))
+    (out / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(BYTES)}))
     (out / "merges.txt").write_text("#version: 0.2\n")
-    added = {str(i): {"content": w, "special": True} for i, w in enumerate(WORDS) if i >= 5}
+    added = {str(len(BYTES) + i): {"content": w, "special": True} for i, w in enumerate(SPECIALS)}
     about = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added, "unk_token": None}
     (out / "tokenizer_config.json").write_text(json.dumps(about | {"eos_token": "<|im_end|>"}))
     return out
@@ -183,8 +187,8 @@ def test_a_released_folder_reads_as_the_plain_forward(folder: Path):
     torch.testing.assert_close(seen, plain_see(tensors, pixels), atol=2e-5, rtol=1e-5)
     embedded = tensors["language_model.model.embed_tokens.weight"][ids]
     torch.testing.assert_close(logits, plain_read(tensors, embedded), atol=2e-5, rtol=1e-5)
-    assert template == "qwen_chat" and tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>") == 10
-    assert model.config.image_token_id == 10 and not any(p.is_meta for p in model.parameters())
+    assert template == "qwen_chat" and tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>") == CONTEXT
+    assert model.config.image_token_id == CONTEXT and not any(p.is_meta for p in model.parameters())
     assert model.lm_head.weight.data_ptr() != model.get_input_embeddings().weight.data_ptr()
 
 
@@ -383,3 +387,87 @@ def test_pickles_do_not_run_code(tmp_path: Path, capsys: pytest.CaptureFixture):
     torch.save({"model": {"x": 1}}, tmp_path / "numbers.pt")
     with pytest.raises(DataError, match="no state dict"):
         checkpoint.identify(tmp_path / "numbers.pt")
+
+
+# -- released ReVIOSa --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def released(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, torch.nn.Module, dict[str, Tensor]]:
+    """The folder with a SAM2 of the tests' size and the role-token MLP, named as in the released exports."""
+    monkeypatch.setattr(checkpoint, "sam2_config", lambda weights, config: None)
+    monkeypatch.setattr(checkpoint, "instantiate", lambda config: segmenter.build(tiny.SIZES.segmenter))
+    sam = segmenter.build(tiny.SIZES.segmenter)
+    own = {
+        "grounding_encoder.sam2_model." + (name.replace("gamma", "g_weight") if "fuser" in name else name): tensor
+        for name, tensor in sam.state_dict().items()
+    }
+    dim = tiny.SIZES.segmenter.dim
+    shapes = {"0.weight": (DT, DT), "0.bias": (DT,), "2.weight": (dim, DT), "2.bias": (dim,)}
+    mlp = {f"text_hidden_fcs.{name}": torch.randn(shape) for name, shape in shapes.items()}
+    rewrite(folder, **own, **mlp)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "template": "qwen_chat"}))
+    return folder, sam, mlp
+
+
+@torch.no_grad()
+def test_a_released_reviosa_is_ours(released, tmp_path: Path):
+    folder, sam, mlp = released
+    assert checkpoint.identify(folder) == "reviosa, as released"
+    model = checkpoint.load_reviosa(folder, frames=2)
+    assert model.roles == (Role.ACTOR, Role.TARGET) and model.mllm.template.name == "qwen_chat"
+    first = len(BYTES) + SPECIALS.index("[SEG]")
+    assert model.mllm.role_ids == {Role.ACTOR: first, Role.TARGET: first + 1}
+    assert model.mllm.tokenizer.decode([first, first + 1]) == "[SEG_ACT][SEG_TAR]"
+    assert model.mllm.tokenizer.decode(model.mllm.encode("Please segment a b.")) == "Please segment a b."
+    for name, tensor in sam.state_dict().items():
+        assert torch.equal(model.segmenter.sam.state_dict()[name], tensor), name
+    for name, tensor in mlp.items():
+        assert torch.equal(model.projector.state_dict()[name.removeprefix("text_hidden_fcs.")], tensor)
+    pixels, ids = torch.randn(1, 3, IMAGE, IMAGE), torch.tensor([3, 1, 4])
+    seen, logits = outputs(model.mllm.internvl, pixels, ids)
+    tensors = released_tensors()
+    torch.testing.assert_close(seen, plain_see(tensors, pixels), atol=2e-5, rtol=1e-5)
+    embedded = tensors["language_model.model.embed_tokens.weight"][ids]
+    torch.testing.assert_close(logits, plain_read(tensors, embedded), atol=2e-5, rtol=1e-5)
+
+    original = segmenter.build(tiny.SIZES.segmenter)
+    torch.save({"model": original.state_dict()}, tmp_path / "sam2.pt")
+    both = checkpoint.load_reviosa(folder, sam2=tmp_path / "sam2.pt")
+    key = "transformer.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(both.segmenter.decoder.state_dict()[key], sam.sam_mask_decoder.state_dict()[key])
+    assert torch.equal(
+        both.segmenter.sam.sam_mask_decoder.state_dict()[key], original.sam_mask_decoder.state_dict()[key]
+    )
+
+
+def test_a_released_reviosa_segments_a_clip(released):
+    """Random weights say nothing sensible; the path from released files to masks is whole."""
+    folder, *_ = released
+    model = checkpoint.load_reviosa(folder, frames=2)
+    scene = intershapes.make_scene(tiny.data(64, 4), (0, 0, 1))
+    clip = intershapes.to_clip(scene, "one")
+    found = model.segment(clip, clip.expressions[:2])
+    assert [p.expression_id for p in found] == ["0", "1"]
+    assert all(p.masks[role].shape == (4, 64, 64) for p in found for role in Role)
+
+
+def test_what_a_released_reviosa_must_have(released):
+    folder, *_ = released
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "template": "phi3_chat"}))
+    with pytest.raises(DataError, match=r"chat template phi3_chat: tokenizer has no token '<\|end\|>'"):
+        checkpoint.load_reviosa(folder)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "template": "qwen_chat"}))
+    rewrite(folder, **{"text_hidden_fcs.2.bias": torch.zeros(3)})
+    with pytest.raises(DataError, match=r"text_hidden_fcs\.\* are .*'2\.bias': \(3,\)"):
+        checkpoint.load_reviosa(folder)
+    rewrite(folder, **{"grounding_encoder.sam2_model.extra": torch.zeros(3)})
+    with pytest.raises(DataError, match=r"1 unknown tensors \['extra'\]"):
+        checkpoint.load_reviosa(folder)
+    about = json.loads((folder / "tokenizer_config.json").read_text())
+    about["added_tokens_decoder"] = {
+        k: v for k, v in about["added_tokens_decoder"].items() if "SEG" not in v["content"]
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=r"no token '\[SEG\]'"):
+        checkpoint.load_reviosa(folder)
