@@ -314,14 +314,22 @@ def controlled(clips: Sequence[Clip], side: Side, control: str, seed: int) -> It
 def right_pair(clips: Sequence[Clip], side: Side, predictions: Iterable[Sequence[Prediction]]) -> pd.DataFrame:
     """In clips with two pairs: is the predicted pair, roles aside, nearer to the described one than to the other?
 
-    One row per sentence about a pair: video, expression, right. An empty prediction is wrong.
+    One row per sentence about a pair: video, expression, right. An empty prediction is wrong. Clips in which no
+    sentence mentions some object of the two pairs are left out: their masks are not loaded.
     """
     rows = []
     for clip, found in zip(clips, predictions, strict=True):
         pairs = [(event["a"], event["b"]) for event in side[clip.id]["interactions"]]
         if len(pairs) != 2:
             continue
-        truth = [masks.union(clip, map(str, pair)) for pair in pairs]
+        keys: dict[int, str] = {}  # object number -> its mask, as far as sentences mention it
+        for e in clip.expressions:
+            note = side[clip.id]["expressions"][e.id]
+            for objects, named in ((note["actor"], e.actor), (note["target"] or (), e.target or ())):
+                keys |= dict(zip(objects, named, strict=True))
+        if any(k not in keys for pair in pairs for k in pair):
+            continue
+        truth = [masks.union(clip, [keys[k] for k in pair]) for pair in pairs]
         for prediction in found:
             note = side[clip.id]["expressions"][prediction.expression_id]
             named = {*note["actor"], *(note["target"] or ())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -149,8 +149,19 @@ def test_no_by(test):
     assert texts and all("being" in t and " by " not in t for t in texts)
 
 
-def test_right_pair_knows_its_pair(test):
+@pytest.mark.parametrize("prefix", ["", "7"])
+def test_right_pair_knows_its_pair(test, prefix):
+    """Whatever the masks are called: on disk their keys are numbers of the whole folder."""
     clips, side = test
+    named = lambda keys: keys and tuple(prefix + k for k in keys)  # noqa: E731
+    clips = [
+        replace(
+            c,
+            masks={prefix + k: rles for k, rles in c.masks.items()},
+            expressions=tuple(replace(e, actor=named(e.actor), target=named(e.target)) for e in c.expressions),
+        )
+        for c in clips[:200]
+    ]
     two = [c for c in clips if len(side[c.id]["interactions"]) == 2][:10]
     empty = {c.id: np.zeros((len(c), *c.size), dtype=bool) for c in two}
 
@@ -158,9 +169,9 @@ def test_right_pair_knows_its_pair(test):
         pairs = [{e["a"], e["b"]} for e in side[clip.id]["interactions"]]
         found = []
         for e in clip.expressions:
-            named = {int(k) for k in (*e.actor, *(e.target or ()))}
-            shown = next((pairs[1 - i] if other else pair for i, pair in enumerate(pairs) if pair == named), named)
-            keys = sorted(map(str, shown))
+            about = {int(k[len(prefix) :]) for k in (*e.actor, *(e.target or ()))}
+            shown = next((pairs[1 - i] if other else pair for i, pair in enumerate(pairs) if pair == about), about)
+            keys = sorted(prefix + str(k) for k in shown)
             found.append(
                 Prediction(
                     clip.id, e.id, {Role.ACTOR: masks.union(clip, keys[:1]), Role.TARGET: masks.union(clip, keys[1:])}
