@@ -47,9 +47,10 @@ class Run:
 
     id: str
 
-    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Metrics at a step. MLflow allows no `&` in names: `J&F` is stored as `JF`."""
-        mlflow.log_metrics({name.replace("&", ""): float(value) for name, value in metrics.items()}, step=step)
+    def log(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
+        """Metrics at a step; None is undefined, and left out. MLflow allows no `&` in names: `J&F` is stored as `JF`."""
+        defined = {name.replace("&", ""): float(value) for name, value in metrics.items() if value is not None}
+        mlflow.log_metrics(defined, step=step)
 
     def figure(self, figure: Figure, name: str) -> None:
         """A matplotlib figure as artifact `name` (with its extension)."""
