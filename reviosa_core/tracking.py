@@ -48,7 +48,7 @@ class Run:
     id: str
 
     def log(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
-        """Metrics at a step; None is undefined, and left out. MLflow allows no `&` in names: `J&F` is stored as `JF`."""
+        """Metrics at a step; None (undefined) is left out. MLflow allows no `&` in names: `J&F` is stored as `JF`."""
         defined = {name.replace("&", ""): float(value) for name, value in metrics.items() if value is not None}
         mlflow.log_metrics(defined, step=step)
 
