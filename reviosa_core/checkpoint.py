@@ -31,6 +31,7 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
+from reviosa_core.data.interrvos import read_json
 from reviosa_core.model import mllm, prompts
 from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.model.segmenter import Segmenter
@@ -79,7 +80,9 @@ class Weights(Mapping[str, Tensor]):
                     raise DataError(f"{file}: {len(absent)} tensors of the index are not in it, first {absent[0]}")
                 for name in sorted(names):
                     part = shard.get_slice(name)
-                    found[name] = Header(tuple(part.get_shape()), DTYPES.get(part.get_dtype(), torch.uint8))
+                    if part.get_dtype() not in DTYPES:
+                        raise DataError(f"{file}: {name} is of type {part.get_dtype()}, not one of {list(DTYPES)}")
+                    found[name] = Header(tuple(part.get_shape()), DTYPES[part.get_dtype()])
         return found
 
     @cached_property
@@ -148,17 +151,6 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
         raise DataError(f"{path}: no state dict, neither at the top nor under 'model'")
     return state
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a checkpoint folder. DataError naming the file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: a JSON object is needed, got {type(content).__name__}")
-    return content
 
 
 def identify(path: str | Path) -> Kind:

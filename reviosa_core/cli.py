@@ -122,7 +122,7 @@ def evaluate(
     source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
     with _one_line():
         clips = interrvos.read(data)
-        named = None if pairs is None else json.loads(pairs.read_text(encoding="utf-8"))
+        named = None if pairs is None else interrvos.read_json(pairs)
         table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
         summary = metrics.summarise(table, bootstrap, seed)
         direction = metrics.direction(table, bootstrap, seed)
@@ -137,7 +137,7 @@ def evaluate(
         from reviosa_core import plots
 
         with _one_line():
-            figures = plots.gallery({clip.id: clip for clip in clips}, table, dict(source.read(clips)))
+            figures = plots.gallery({clip.id: clip for clip in clips}, table, source.read(clips))
         for name, figure in figures.items():
             plots.save(figure, pictures / f"{name.replace(' ', '-')}.png")
         typer.echo(f"written: {pictures}")
@@ -183,12 +183,14 @@ def _rows(path: Path) -> pd.DataFrame:
     """The rows that `evaluate` wrote."""
     import pandas as pd
 
+    from reviosa_core.data.interrvos import read_json
+
     ids = {"video": str, "expression": str, "inverse": str}
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype=ids)
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = read_json(path)
     if "rows" not in stored:
         raise ValueError(f"{path}: holds no rows; compare what `reviosa evaluate` wrote, or tables of rows (.csv)")
     return pd.DataFrame(**stored["rows"])

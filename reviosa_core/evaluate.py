@@ -286,6 +286,11 @@ def _inverses(expressions: Sequence[Expression]) -> dict[str, str]:
     }
 
 
+def _answers(one: Expression, other: Expression) -> bool:
+    """Whether the actor of one is the target of the other."""
+    return other.target is not None and {*one.actor} == {*other.target}
+
+
 def _named_inverses(clip: Clip, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Both ways of the pairs that a file names. DataError when one is no pair of interactions with swapped roles."""
     by_id, inverse = {e.id: e for e in clip.expressions}, {}
@@ -294,7 +299,7 @@ def _named_inverses(clip: Clip, pairs: Sequence[tuple[str, str]]) -> dict[str, s
         if a not in by_id or b not in by_id or {a, b} & inverse.keys():
             raise DataError(f"{where}: unknown, or paired twice; the clip has expressions {sorted(by_id)}")
         first, second = by_id[a], by_id[b]
-        if first.target is None or second.target is None or set(first.actor) != set(second.target):
+        if not (_answers(first, second) and _answers(second, first)):
             raise DataError(f"{where}: {first.text!r} and {second.text!r} do not have each other's actor as target")
         inverse |= {a: b, b: a}
     return inverse

@@ -103,12 +103,15 @@ def overlay(
 
 
 def gallery(
-    clips: Mapping[str, Clip], rows: pd.DataFrame, predictions: Mapping[str, Sequence[Prediction]], count: int = 4
+    clips: Mapping[str, Clip],
+    rows: pd.DataFrame,
+    predictions: Iterable[tuple[str, Sequence[Prediction]]],
+    count: int = 4,
 ) -> dict[str, Figure]:
     """Overlays of truth and prediction for the worst and the best expressions by J&F: {"worst 1": figure, ...}.
 
-    `rows` are those of `evaluate.score`, `predictions` those of each clip; an expression counts with the mean of the
-    roles that are due.
+    `rows` are those of `evaluate.score`, `predictions` those of each clip, by id, of which only the shown are kept; an
+    expression counts with the mean of the roles that are due.
     """
     due = rows[(rows["role"] == Role.ACTOR) | rows["is_interaction"]]
     quality = due.assign(score=(due["J"] + due["F"]) / 2).groupby(["video", "expression"])["score"].mean()
@@ -117,13 +120,16 @@ def gallery(
     named = [(f"worst {i + 1}", i) for i in range(count)] + [
         (f"best {i + 1}", len(ordered) - 1 - i) for i in range(count)
     ]
+    where = ordered.index.to_list()
+    shown = {where[place] for _, place in named}
+    kept = {(v, p.expression_id): p.masks for v, given in predictions for p in given if (v, p.expression_id) in shown}
     figures = {}
     for name, place in named:
-        video, id = ordered.index.to_list()[place]
+        video, id = where[place]
         clip = clips[video]
         expression = next(e for e in clip.expressions if e.id == id)
         truth = {Role.ACTOR: masks.union(clip, expression.actor), Role.TARGET: masks.union(clip, expression.target)}
-        given = next((p.masks for p in predictions.get(video, ()) if p.expression_id == id), {})
+        given = kept.get((video, id), {})
         guess = {r: m if isinstance(m, np.ndarray) else masks.decode_all(m, clip.size) for r, m in given.items()}
         frames = np.stack([clip.frames[i] for i in range(len(clip))])
         title = f"{video}/{id}: {expression.text} (J&F {100 * ordered.iloc[place]:.1f})"

@@ -169,6 +169,9 @@ def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
     assert reviosa("compare", parquet, b).exit_code == 0
     (tmp_path / "c.json").write_text("{}")
     assert "c.json: holds no rows" in refused("compare", a, tmp_path / "c.json")
+    (tmp_path / "c.json").write_text("[[")
+    assert "c.json: Expecting" in refused("compare", a, tmp_path / "c.json")
+    assert "c.json: Expecting" in refused(*common, found, "--pairs", tmp_path / "c.json")
 
 
 def test_evaluate_refuses(scored: tuple[Path, Path], tmp_path: Path):

@@ -230,6 +230,7 @@ def test_pairs_from_a_file(stored):
     for bad, message in [
         ({"v0": [("0", "2")]}, "'a pushes b' and 'the small a nudges b' do not have each other's actor"),
         ({"v0": [("0", "10")]}, "do not have each other's actor"),
+        ({"v0": [("1", "3")]}, "do not have each other's actor"),  # b on a, and a with c on b: one way only
         ({"v0": [("0", "77")]}, "unknown, or paired twice"),
         ({"v0": [("0", "1"), ("1", "2")]}, "unknown, or paired twice"),
         ({"v9": []}, r"unknown videos \['v9'\]"),

@@ -90,12 +90,13 @@ def test_disk_is_round():
     def near(size: tuple[int, int]) -> set[tuple[int, int]]:
         """Offsets from a boundary of four pixels (0..1, 0..1) that are near it."""
         mask = np.zeros(size, dtype=bool)
-        mask[71, 91] = True
+        mask[y0 + 1, x0 + 1] = True
         first, words = bitmasks.BitMask(mask)._near
         rows = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
-        return {(int(y) - 70, int(x) + first - 90) for x, y in np.argwhere(rows)}
+        return {(int(y) - y0, int(x) + first - x0) for x, y in np.argwhere(rows)}
 
-    for size, r in (((150, 200), 2), ((480, 854), 8)):
+    y0, x0 = 80, 91
+    for size, r in (((150, 200), 2), ((480, 854), 8), ((5400, 7200), 72)):  # the last: more than a word of 64 rows
         assert bitmasks.tolerance(size) == r
         disk = {(y, x) for y in range(-r, r + 1) for x in range(-r, r + 1) if y * y + x * x <= r * r}
         assert near(size) == {(y + i, x + j) for y, x in disk for i in (0, 1) for j in (0, 1)}

@@ -65,7 +65,7 @@ def test_gallery_shows_worst_and_best():
             for (e, r), v in scores.items()
         ]
     )
-    found = plots.gallery({"v": clip}, rows, {"v": [Prediction("v", "1", {Role.ACTOR: stored[Role.ACTOR]})]}, count=2)
+    found = plots.gallery({"v": clip}, rows, [("v", [Prediction("v", "1", {Role.ACTOR: stored[Role.ACTOR]})])], count=2)
     titles = {name: figure.get_suptitle() for name, figure in found.items()}
     assert titles == {
         "worst 1": "v/1: text 1 (J&F 0.0)",

@@ -501,12 +501,12 @@ def test_one_clip_can_be_overfitted(backbones, tmp_path):
     """Both voices of one interaction: answers right, and each role's mask on the right object, though SAM2's frozen
     encoder knows nothing."""
     data = tiny.data(64, 3, objects=(2, 2), two_pairs=0, lookalikes=0, no_interaction=0)
-    scene = intershapes.to_clip(intershapes.make_scene(data, (0, 0, 1)), "one")
+    scene = intershapes.to_clip(intershapes.make_scene(data, (0, 0, 2)), "one")
     directed = {e.actor: e for e in scene.expressions if e.is_interaction}  # one in which each is the actor
     assert len(directed) == 2
     one = Clip(scene.id, scene.frames, scene.frame_names, scene.size, tuple(directed.values()), scene.masks)
     weights = config.LossWeights(ce=2, dice=2, aml=1, text=1, points=300)
-    rates = settings(steps=300, decoder_lr=5e-3, projector_lr=5e-3, loss=weights)
+    rates = settings(steps=500, decoder_lr=5e-3, projector_lr=5e-3, loss=weights)
     own, history = join(backbones), []
     train.fine_tune(
         own, [one], rates, frames=3, folder=tmp_path, seed=0, log=lambda metrics, _: history.append(metrics)

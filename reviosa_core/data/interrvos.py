@@ -42,7 +42,7 @@ class Frames:
 def read(root: Path | str) -> list[Clip]:
     """All clips of a folder, by video name. Frames stay on disk; mask keys are the annotation ids, as strings."""
     root = Path(root)
-    meta, rles = _load(root / EXPRESSIONS), _load(root / MASKS)
+    meta, rles = read_json(root / EXPRESSIONS), read_json(root / MASKS)
     where = str(root / EXPRESSIONS)
     videos = _get(meta, "videos", dict, where)
     return [_clip(root, name, video, rles) for name, video in sorted(videos.items())]
@@ -123,7 +123,8 @@ def _masks(rles: dict[str, Any], key: str, frames: int, size: tuple[int, int], w
     return masks
 
 
-def _load(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object without doubled keys. DataError naming the file."""
     try:
         content = json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
     except (OSError, ValueError) as error:
