@@ -44,10 +44,17 @@ class RowTap:
             )
         picked = picked.to(query.device)
         with torch.autocast(query.device.type, enabled=False):
-            q = query[batch, :, position][:, picked].float()
+            # Rows of one video share its keys: laid out by video, and padded, no key is copied for a row. index_select
+            # and index_copy, as their gradients come in a fixed order.
+            slot = _count_before(batch)
+            most, place = int(slot.max()) + 1, batch * (int(slot.max()) + 1) + slot
+            flat = query[:, picked].transpose(1, 2).flatten(0, 1)  # [b*n h d]
+            asked = flat.index_select(0, batch * query.shape[2] + position).float()
+            padded = asked.new_zeros(len(query) * most, *asked.shape[1:]).index_copy(0, place, asked)
             group = picked // (query.shape[1] // key.shape[1])  # the key-value head each query head reads
-            k = key.index_select(0, batch)[:, group].float()
-            scores = torch.einsum("rhd,rhnd->rhn", q, k) * scale
+            by_video = padded.unflatten(0, (len(query), most)).transpose(1, 2)  # [b h r d]
+            scores = by_video @ key[:, group].float().transpose(-1, -2) * scale
+            scores = scores.transpose(1, 2).flatten(0, 1).index_select(0, place)
             if mask is None:
                 allowed = torch.arange(key.shape[2], device=query.device)[None] <= position[:, None]
                 scores = scores.masked_fill(~allowed[:, None], -torch.inf)
@@ -57,6 +64,11 @@ class RowTap:
                 scores = scores + mask[batch, 0, position][:, None].float()
             # A checkpointed layer runs again in backward: the loss already holds the first result.
             self.rows.setdefault(layer, scores.softmax(-1))
+
+
+def _count_before(values: Int[Tensor, "r"]) -> Int[Tensor, "r"]:
+    """How often each value came before."""
+    return ((values[:, None] == values[None]).tril(-1)).sum(1)
 
 
 def tapped_attention(
