@@ -184,6 +184,7 @@ class Params(Strict):
     profile: str
     reports: str
     experiments: dict[str, Experiment]
+    seeds: tuple[int, ...]
     difficulties: dict[str, Difficulty]
     transfer: Transfer
     profiles: dict[str, Profile]

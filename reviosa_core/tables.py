@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -61,6 +61,34 @@ def gains(differences: Mapping[str, Scores | None]) -> str:
             {"": ROW.get(name, name), "difference": with_interval(d, "value"), "expressions": d["n"] if d else "–"}
             for name, d in differences.items()
         ]
+    )
+
+
+def seeds(
+    levels: Mapping[str, Sequence[Mapping[str, Scores | None]]],
+    confusion: Mapping[str, Sequence[Scores | None]],
+    gains: Mapping[str, Mapping[str, Scores | None]],
+) -> str:
+    """Every row's mean over seeds, with the lowest and the highest; then what it gains over the first row."""
+
+    def over(scores: Sequence[Scores | None], key: str) -> str:
+        values = [score[key] for score in scores if score and score[key] is not None]
+        return f"{sum(values) / len(values):.1f} ({min(values):.1f}–{max(values):.1f})" if values else "–"
+
+    runs = len(next(iter(levels.values())))
+    first = [
+        {"": ROW.get(name, name)}
+        | {f"J&F ({s})": over([run[s] for run in found], "J&F") for s in SETTINGS}
+        | {"roles confused where only motion tells, %": over(confusion[name], "value")}
+        for name, found in levels.items()
+    ]
+    second = [
+        {"": ROW.get(name, name)} | {s: with_interval(found[s], "value") for s in SETTINGS}
+        for name, found in gains.items()
+    ]
+    return (
+        f"Mean of {runs} seeds (lowest–highest):\n\n{markdown(first)}\n\n"
+        f"Paired difference of the means to (i), J&F in points, with 95 % intervals over videos:\n\n{markdown(second)}"
     )
 
 

@@ -18,8 +18,8 @@ def code(path: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def test_all_eight_are_here():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(1, 9)]
+def test_all_nine_are_here():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(1, 10)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -40,7 +40,8 @@ def test_thin_and_stripped(path: Path):
 
 
 def test_every_stage_passes_the_parameters_its_notebook_has(root: Path):
-    stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
+    files = (root / "dvc.yaml", root / "seeds" / "dvc.yaml")
+    stages = {name: stage for file in files for name, stage in YAML(typ="safe").load(file)["stages"].items()}
     for name, stage in stages.items():
         command = " ".join(stage["cmd"]) if isinstance(stage["cmd"], list) else stage["cmd"]
         notebook = re.search(r"notebooks/(\w+\.ipynb)", command)

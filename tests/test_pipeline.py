@@ -92,6 +92,17 @@ def test_a_changed_parameter_reruns_what_depends_on_it(copy: Path):
         params.write_text(before)
 
 
+def test_other_seeds(copy: Path):
+    dvc(copy, "repro", "seeds/dvc.yaml")
+    found = json.loads((copy / "reports" / "metrics" / "seeds.json").read_text())
+    assert found["seeds"] == [0, 1, 2] and {e: len(runs) for e, runs in found["levels"].items()} == dict.fromkeys(
+        ("baseline", "aml", "tokens", "full"), 3
+    )
+    assert found["levels"]["full"][0]["RVOS"]["J&F"] == pytest.approx(results(copy)["full.json"]["RVOS"]["J&F"])
+    assert "Mean of 3 seeds" in (copy / "reports" / "tables" / "seeds.md").read_text()
+    assert "Running stage" not in dvc(copy, "repro", "seeds/dvc.yaml")
+
+
 def test_the_same_seed_gives_the_same_numbers(copy: Path):
     before = results(copy)
     dvc(copy, "repro", "--force")
