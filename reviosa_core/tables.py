@@ -237,11 +237,15 @@ def report(
         "**Scale.** The paper trains InternVL-2.5 (1B, 4B) and SAM2 on InterRVOS-127K: real videos, 127K expressions. This "
         f"run trains the same architecture at a few million parameters on {settings.data.splits.train} procedural clips "
         "(InterShapes) for minutes, and tests it on procedural clips. The columns stand side by side to compare *shapes*: "
-        "which row beats which. The levels are not comparable.",
+        "which row beats which. The levels are not comparable. What the clips are, and what can be had on them without "
+        "reading or watching: [InterShapes](intershapes.md).",
         "## Actor, target and RVOS (paper: Table 2)",
         "J&F in percent, with 95 % bootstrap intervals over videos. A dash: the system has no target role.",
         comparison(project.profile, scores, published),
         "## Role tokens and attention mask loss (paper: Table 4)",
+        "One fine-tuning run a row: `make seeds` trains more of them and writes `tables/seeds.md`. Where the cross-entropy "
+        "of a row stayed flat (training curves, below), its token has not learned to point, and the size of a difference "
+        "to it means nothing.",
         project.report("tables", "ablation.md").read_text().strip(),
         "![Ablation](figures/ablation.png)",
         "## Who does what to whom",
@@ -273,6 +277,7 @@ def report(
         "![Training curves](figures/training_curves.png)",
         "## What ran, and how long",
         markdown([{"notebook": name, "minutes": number(value)} for name, value in minutes.items()]),
-        "Times of the last execution of each notebook; a stage that DVC skipped keeps its earlier one.",
+        "Times of the last execution of each notebook: a stage that DVC skipped keeps its earlier one, and one that was "
+        "interrupted counts from where it went on.",
     ]
     return "\n\n".join(lines) + "\n"
