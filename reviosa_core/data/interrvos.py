@@ -7,6 +7,7 @@ names file, video and expression: nothing is skipped, cut or repaired.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -178,7 +179,7 @@ def write(root: Path, clips: Iterable[Clip]) -> None:
         folder.mkdir(parents=True)
         for i, name in enumerate(clip.frame_names):
             _check_name(name, f"clip {clip.id!r}, frame {name!r}")
-            Image.fromarray(clip.frames[i]).save(folder / f"{name}.jpg", quality=95, subsampling=0)
+            _save_frame(clip, i, folder / f"{name}.jpg")
         videos[clip.id] = {
             "vid_id": len(videos),
             "frames": list(clip.frame_names),
@@ -186,6 +187,16 @@ def write(root: Path, clips: Iterable[Clip]) -> None:
         }
     (root / MASKS).write_text(json.dumps(rles))
     (root / EXPRESSIONS).write_text(json.dumps({"videos": videos}, indent=1))
+
+
+def _save_frame(clip: Clip, index: int, path: Path) -> None:
+    """A JPEG on disk is copied as it is, with nothing lost; anything else becomes one."""
+    frame = clip.frames[index]  # also of a JPEG: it must decode
+    paths = getattr(clip.frames, "paths", None)
+    if paths and paths[index].suffix.lower() in (".jpg", ".jpeg"):
+        shutil.copyfile(paths[index], path)
+    else:
+        Image.fromarray(frame).save(path, quality=95, subsampling=0)
 
 
 def _raw(expression: Expression, objects: dict[str, int], first: int) -> dict[str, Any]:
