@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from reviosa_core.schema import Clip, Prediction, System
 
 SHEET = 8  # frames on the contact sheet
+SHEET_BYTES = 4_000_000
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 data_app = typer.Typer(no_args_is_help=True)
-app.add_typer(data_app, name="data", help="Make data sets in the InterRVOS-127K format.")
+app.add_typer(data_app, name="data", help="Make data sets in the InterRVOS-127K format, and look at them.")
 weights_app = typer.Typer(no_args_is_help=True)
 app.add_typer(weights_app, name="weights", help="What checkpoint files are.")
 
@@ -234,6 +236,81 @@ def intershapes(
     data = data.model_copy(update={name: value for name, value in asked.items() if value is not None})
     write_split(data, split, out, settings.seed if seed is None else seed)
     typer.echo(f"written: {out / split}")
+
+
+@data_app.command("import")
+def import_(
+    table: Annotated[Path, typer.Argument(help="A .csv with a header, or .jsonl: one expression a row.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write; an earlier import there is replaced.")],
+) -> None:
+    """Build the InterRVOS-127K format from your own videos, sentences and masks, listed in a table.
+
+    Columns: video (a file, or a folder of frames), expression, caption_type (single, multi, unidirectional,
+    bidirectional), actor and target. These two name masks: a folder of PNGs called like the frames, folder#3 for one
+    object of palette PNGs, or masks.json or masks.json#key with COCO run lengths; ";" between several.
+
+    All problems of the table are listed at once, each with its row, and then nothing is written. docs/own-data.md has
+    an example to copy.
+
+    Example: [bold]reviosa data import clips.csv data/mine/train[/]
+    """
+    from reviosa_core.data import own
+    from reviosa_core.schema import DataError
+
+    try:
+        written = own.write(table, out, progress=sys.stderr.isatty())
+    except (DataError, OSError) as error:
+        _fail(str(error))  # as many lines as problems
+    typer.echo(f"written: {out}: {len(written)} clips, {sum(written.values())} expressions")
+
+
+@data_app.command()
+def show(
+    data: Annotated[Path, typer.Argument(help="A folder in the InterRVOS-127K format.")],
+    video: Annotated[str, typer.Argument(help="The name of one of its videos.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; by default <video>.png.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="How many of the video's frames to show.")] = 6,
+) -> None:
+    """Draw every expression of a video with its masks over the frames: actor blue, target orange.
+
+    Example: [bold]reviosa data show data/tiny/test intershapes_test_00000[/]
+    """
+    from reviosa_core import plots
+    from reviosa_core.data import interrvos
+
+    with _one_line():
+        clips = {clip.id: clip for clip in interrvos.read(data)}
+        if video not in clips:
+            _fail(f"{data}: no video {video!r}; it has {len(clips)}, as {', '.join(list(clips)[:3])}")
+        out = out or Path(f"{video}.png")
+        plots.save(plots.contact_sheet(clips[video], frames), out, dpi=180, limit=SHEET_BYTES)
+    typer.echo(f"written: {out}")
+
+
+@data_app.command()
+def stats(
+    data: Annotated[Path, typer.Argument(help="A folder in the InterRVOS-127K format.")],
+    fps: Annotated[float | None, typer.Option(help="Frames a second, as they are stored; for durations.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A figure, .png: the paper's Fig. A8 of this data.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="One row a video, .csv.")] = None,
+) -> None:
+    """Count what is in a dataset: videos, objects, expressions, interactions, words.
+
+    Example: [bold]reviosa data stats data/tiny/test --out statistics.png[/]
+    """
+    from reviosa_core import plots, tables
+    from reviosa_core.data import interrvos, statistics
+
+    with _one_line():
+        found = statistics.collect(interrvos.read(data), fps)
+        typer.echo(tables.dataset(found))
+        if rows is not None:
+            rows.parent.mkdir(parents=True, exist_ok=True)
+            found.videos.to_csv(rows, index=False)
+        if out is not None:
+            plots.save(plots.dataset_statistics(found), out)
+    for path in filter(None, (rows, out)):
+        typer.echo(f"written: {path}")
 
 
 @weights_app.command()
