@@ -181,6 +181,48 @@ def compare(
     )
 
 
+@app.command()
+def submit(
+    to: Annotated[Literal["ref-youtube-vos", "mevis", "interrvos"], typer.Option(help="Whose layout.")],
+    data: Annotated[Path, typer.Option(help="The split that is answered, a folder in the InterRVOS-127K format.")],
+    predictions: Annotated[
+        Path, typer.Option(help="JSON in the released layout, or a tree <video>/<expression>/<frame>.png of actors.")
+    ],
+    out: Annotated[Path, typer.Option(help="The file to write: .zip, for interrvos .json.")],
+    targets: Annotated[Path | None, typer.Option(help="A second tree, of targets, for interrvos.")] = None,
+) -> None:
+    """Write what a benchmark's server or script takes, once it is known to be complete.
+
+    Every expression of the split must have a mask for every frame, and none may be there that the split does not have;
+    what is missing or unexpected is listed, and nothing is written. The same predictions give the same bytes.
+
+    ref-youtube-vos: a zip of Annotations/<video>/<expression>/<frame>.png. mevis: a zip with the video folders at its
+    top. Both hold the actor's masks, 0 and 255. interrvos: JSON with both roles, as the authors' scripts read it.
+
+    Example: [bold]reviosa submit --to mevis --data mevis/valid --predictions full.json --out submission.zip[/]
+    """
+    from reviosa_core import submissions
+    from reviosa_core.data import interrvos
+    from reviosa_core.evaluate import Source
+    from reviosa_core.schema import Role
+
+    suffix = ".json" if to == "interrvos" else ".zip"
+    if out.suffix != suffix:
+        _fail(f"--out {out}: {to} takes a {suffix} file")
+    if out.resolve() == predictions.resolve():
+        _fail(f"--out {out}: is what --predictions names")
+    if not predictions.exists():
+        _fail(f"--predictions {predictions}: no such file or folder")
+    if targets is not None and (to != "interrvos" or not predictions.is_dir()):
+        _fail(f"--targets {targets}: goes with a tree of actors, and with --to interrvos")
+    trees = {Role.ACTOR: predictions} | ({Role.TARGET: targets} if targets else {})
+    source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
+    with _one_line():
+        clips = interrvos.read(data)
+        count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
+    typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
+
+
 def _rows(path: Path) -> pd.DataFrame:
     """The rows that `evaluate` wrote."""
     import pandas as pd

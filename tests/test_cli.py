@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -189,6 +190,24 @@ def refused_after_progress(*words: object) -> str:
     last = result.stderr.strip().splitlines()[-1]
     assert result.exit_code == 2 and last.startswith("error: "), result.output
     return last
+
+
+def test_submit(scored: tuple[Path, Path], tmp_path: Path):
+    data, found = scored
+    clips = read(data)
+    due, out = sum(len(clip.expressions) for clip in clips), tmp_path / "s.zip"
+    result = reviosa("submit", "--to", "ref-youtube-vos", "--data", data, "--predictions", found, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert result.output == f"written: {out}: {due} expressions of {len(clips)} videos\n"
+    with zipfile.ZipFile(out) as archive:
+        assert len(archive.namelist()) == sum(len(clip) * len(clip.expressions) for clip in clips)
+
+    common = ("submit", "--data", data, "--predictions", found)
+    assert "takes a .json file" in refused(*common, "--to", "interrvos", "--out", out)
+    assert "--targets" in refused(*common, "--to", "mevis", "--out", out, "--targets", tmp_path)
+    assert "is what --predictions names" in refused(*common, "--to", "interrvos", "--out", found)
+    found.write_text("{}")
+    assert f"{due} of {due} expressions missing" in refused(*common, "--to", "mevis", "--out", out)
 
 
 @pytest.fixture
