@@ -355,6 +355,39 @@ def stats(
         typer.echo(f"written: {path}")
 
 
+@data_app.command()
+def vidor(
+    annotations: Annotated[Path, typer.Argument(help="A VidOR .json, or a folder with such files at any depth.")],
+    out: Annotated[Path, typer.Argument(help="Gets prompts/<clip>.json, and JPEGImages/<clip> with --videos.")],
+    videos: Annotated[Path | None, typer.Option(help="VidOR's folder of videos: decode the clips' frames too.")] = None,
+) -> None:
+    """Cut VidOR's long videos to clips as InterRVOS-127K did, with their relations, and boxes to track masks from.
+
+    Of each video the first 500 frames of its first and of its last 1,000 (the paper's appendix D.3). Clips that are
+    there already are skipped: called again, it goes on where it was stopped. Files with a problem are listed at the
+    end; the others are done by then.
+
+    Example: [bold]reviosa data vidor vidor-dataset/annotation/training clips --videos vidor-dataset/video[/]
+    """
+    from tqdm import tqdm
+
+    from reviosa_core.data import vidor
+    from reviosa_core.schema import DataError
+
+    files = sorted(annotations.rglob("*.json")) if annotations.is_dir() else [annotations]
+    if not files:
+        _fail(f"{annotations}: no .json files")
+    names, problems = [], []
+    for file in tqdm(files, unit="video", disable=not sys.stderr.isatty()):
+        try:
+            names += vidor.export(vidor.read(file), out, videos)
+        except (DataError, OSError) as error:
+            problems.append(str(error))
+    typer.echo(f"written: {out}: {len(names)} clips of {len(files) - len(problems)} videos")
+    if problems:
+        _fail("\n  ".join([f"{len(problems)} of {len(files)} files", *problems]))
+
+
 @weights_app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="A folder with safetensors, or a SAM2 .pt file.")],

@@ -42,6 +42,7 @@ SIBLINGS = {
     "config": ("schema",),
     "data.intershapes": ("data.interrvos", "data.verbs"),  # the writer of the format, and the motions
     "data.own": ("data.interrvos",),  # the writer of the format
+    "data.vidor": ("data.interrvos",),  # where frames lie in it
     "data.*": ("data.video",),  # frames
     "model.mllm": ("model.attention", "model.packing", "model.pixels", "model.prompts"),  # what a reader is made of
     "model.segmenter": ("model.pixels",),
