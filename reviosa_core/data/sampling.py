@@ -50,19 +50,18 @@ def pick(clip: Clip, expressions: int, rng: np.random.Generator) -> tuple[int, .
 def take(clip: Clip, indices: tuple[int, ...], expressions: tuple[int, ...] | None = None) -> Sample:
     """The sample with just these frames and expressions (default: all expressions)."""
     picked = tuple(clip.expressions[i] for i in (range(len(clip.expressions)) if expressions is None else expressions))
-    actor = [masks.union(clip, e.actor, indices) for e in picked]
-    target = [masks.union(clip, e.target, indices) for e in picked]
-    shape = (len(picked), len(indices), *clip.size)
-    return Sample(
-        clip_id=clip.id,
-        indices=indices,
-        frames=np.stack([clip.frames[i] for i in indices]),
-        expressions=picked,
-        masks={
-            Role.ACTOR: np.array(actor, dtype=bool).reshape(shape),
-            Role.TARGET: np.array(target, dtype=bool).reshape(shape),
-        },
-    )
+    found = {role: np.zeros((len(picked), len(indices), *clip.size), dtype=bool) for role in Role}
+    users: dict[str, list[np.ndarray]] = {}  # a mask that several expressions name is decoded once
+    for row, expression in enumerate(picked):
+        for role, keys in ((Role.ACTOR, expression.actor), (Role.TARGET, expression.target or ())):
+            for key in keys:
+                users.setdefault(key, []).append(found[role][row])
+    for key, rows in users.items():
+        mask = masks.union(clip, (key,), indices)
+        for own in rows:
+            own |= mask
+    frames = np.stack([clip.frames[i] for i in indices])
+    return Sample(clip.id, indices, frames, picked, found)
 
 
 class Draw(NamedTuple):
