@@ -297,11 +297,10 @@ def import_(
     Example: [bold]reviosa data import clips.csv data/mine/train[/]
     """
     from reviosa_core.data import own
-    from reviosa_core.schema import DataError
 
     try:
         written = own.write(table, out, progress=sys.stderr.isatty())
-    except (DataError, OSError) as error:
+    except (OSError, ValueError) as error:
         _fail(str(error))  # as many lines as problems
     typer.echo(f"written: {out}: {len(written)} clips, {sum(written.values())} expressions")
 

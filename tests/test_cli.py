@@ -240,7 +240,7 @@ def test_data_import_show_and_stats(table: Path, tmp_path: Path):
 
 def test_data_commands_refuse(table: Path, tmp_path: Path):
     assert "no such file" in refused("data", "import", tmp_path / "none.csv", tmp_path / "o").lower()
-    assert "import.json" in refused("data", "import", table, tmp_path / "clip")
+    assert "left alone" in refused("data", "import", table, tmp_path / "clip")
     table.write_text(table.read_text().replace("pushing a cart,", "pushing a cart,x").replace("a man,", ","))
     result = reviosa("data", "import", table, tmp_path / "o")
     assert result.exit_code == 2 and not (tmp_path / "o").exists()

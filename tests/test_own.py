@@ -219,6 +219,11 @@ def test_only_its_own_is_replaced(table, folder: Path):
     with pytest.raises(DataError):
         own.write(table(GOOD[0], "videos/none,a,single,masks/man,"), out, progress=False)
     assert len(interrvos.read(out)) == 1, "a table with problems leaves the earlier import alone"
-    with pytest.raises(FileExistsError, match="import.json"):
-        own.write(table(GOOD[0]), folder / "videos", progress=False)
+    for mine in (folder / "videos", folder / "clips.csv"):
+        with pytest.raises(FileExistsError, match="left alone"):
+            own.write(table(GOOD[0]), mine, progress=False)
+    (out / "notes.txt").write_text("of the user")
+    with pytest.raises(FileExistsError, match="notes.txt"):
+        own.write(table(GOOD[0]), out, progress=False)
+    assert (out / "notes.txt").is_file()
     assert not [path for path in folder.iterdir() if "partial" in path.name]

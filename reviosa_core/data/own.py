@@ -37,7 +37,8 @@ from reviosa_core.schema import RLE, CaptionType, Clip, DataError, Expression
 
 COLUMNS = ("video", "expression", "caption_type", "actor", "target")
 TYPES = tuple(kind for kind in get_args(CaptionType) if kind != "undefined")
-NOTES = "import.json"  # what says that a folder was written here
+NOTES = "import.json"
+OWN = {interrvos.IMAGES, interrvos.EXPRESSIONS, interrvos.MASKS, NOTES}  # all that an import holds
 
 
 class Row(NamedTuple):
@@ -110,8 +111,9 @@ def write(table: str | Path, out: str | Path, progress: bool = True) -> dict[str
     An earlier import is replaced; FileExistsError when `out` is anything else. DataError as `read`.
     """
     table, out = Path(table), Path(out)
-    if out.exists() and not (out / NOTES).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} has no {NOTES}: it was not written by an import, and is left alone")
+    there = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
+    if there and there != OWN:
+        raise FileExistsError(f"{out} holds {sorted(there)[:5]}, which is not just an earlier import: it is left alone")
     partial = out.with_name(f".{out.name}.partial")
     written: dict[str, int] = {}
 
