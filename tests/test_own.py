@@ -227,3 +227,32 @@ def test_only_its_own_is_replaced(table, folder: Path):
         own.write(table(GOOD[0]), out, progress=False)
     assert (out / "notes.txt").is_file()
     assert not [path for path in folder.iterdir() if "partial" in path.name]
+
+
+def test_real_videos_come_back_as_they_were(shared: Path, tmp_path: Path):
+    """A table that names a real folder's frames and its mask_dict.json gives that folder again."""
+    root = shared / "data" / "davis_interactions"
+    lines = [
+        {"video": f"{root}/JPEGImages/{clip.id}", "expression": e.text, "caption_type": e.caption_type}
+        | {"actor": [f"{root}/mask_dict.json#{key}" for key in e.actor]}
+        | {"target": e.target and [f"{root}/mask_dict.json#{key}" for key in e.target]}
+        for clip in interrvos.read(root)
+        for e in clip.expressions
+    ]
+    (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert sum(own.write(tmp_path / "clips.jsonl", tmp_path / "out", progress=False).values()) == 89
+    for old, new in zip(interrvos.read(root), interrvos.read(tmp_path / "out"), strict=True):
+        assert (old.id, old.frame_names, old.size) == (new.id, new.frame_names, new.size)
+        assert (old.frames[3] == new.frames[3]).all()
+        for e, f in zip(old.expressions, new.expressions, strict=True):
+            assert (e.text, e.caption_type) == (f.text, f.caption_type)
+            for a, b in ((e.actor, f.actor), (e.target, f.target)):
+                assert (masks.union(old, a) == masks.union(new, b)).all()
+
+
+def test_an_edited_mask_file_is_read_again(table, folder: Path):
+    path = table(GOOD[1])
+    own.write(path, folder / "out", progress=False)
+    (folder / "masks" / "runs.json").write_text("{}")
+    with pytest.raises(DataError, match="no entry 'man'"):
+        own.write(path, folder / "out", progress=False)

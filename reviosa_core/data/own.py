@@ -23,6 +23,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -276,10 +277,7 @@ def _pngs(folder: Path, part: str, video: Video) -> list[RLE | None]:
 
 
 def _run_lengths(path: Path, part: str, video: Video) -> list[RLE | None]:
-    try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=interrvos.unique_keys)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from None
+    content = _json(path, path.stat().st_mtime_ns if path.is_file() else 0)
     if part:
         if not isinstance(content, dict) or part not in content:
             raise DataError(f"{path}: no entry {part!r}")
@@ -298,3 +296,12 @@ def _run_lengths(path: Path, part: str, video: Video) -> list[RLE | None]:
         # Run lengths may come uncompressed; the format's are text.
         rles.append(masks.encode(masks.decode(rle, video.size)) if mask else None)
     return rles
+
+
+@lru_cache(maxsize=2)
+def _json(path: Path, changed: int) -> Any:
+    """One file may hold the masks of all videos: it is not read again for each. `changed`: so that an edit is seen."""
+    try:
+        return json.loads(path.read_bytes(), object_pairs_hook=interrvos.unique_keys)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from None
