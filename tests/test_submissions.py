@@ -149,3 +149,26 @@ def test_an_interruption_leaves_nothing(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         submissions.write("mevis", tmp_path / "s.zip", SPLIT, stops, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_trees_of_pngs_too_and_no_folder_of_them_is_passed_over(tmp_path: Path):
+    for video, found in good():
+        for prediction in found:
+            for name, rle in zip(FRAMES, prediction.masks[Role.ACTOR], strict=True):
+                folder = tmp_path / "tree" / video / prediction.expression_id
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(masks.decode(rle, (H, W)).astype(np.uint8) * 255).save(folder / f"{name}.png")
+
+    def read() -> Iterator[tuple[str, list[Prediction]]]:
+        return predictions.read_trees({Role.ACTOR: tmp_path / "tree"}, SPLIT)
+
+    for name, source in (("tree.zip", read), ("good.zip", good)):
+        submissions.write("mevis", tmp_path / name, SPLIT, source, progress=False)
+    pictures = []
+    for name in ("tree.zip", "good.zip"):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            pictures.append({entry: archive.read(entry) for entry in archive.namelist()})
+    assert pictures[0] == pictures[1]
+    (tmp_path / "tree" / "other" / "0").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"tree: 1 unknown videos \['other'\]; the data has 2 others"):
+        submissions.write("mevis", tmp_path / "s.zip", SPLIT, read, progress=False)
