@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from reviosa_core.schema import Clip, Prediction, System
 
 SHEET = 8  # frames on the contact sheet
+SHEET_BYTES = 4_000_000
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 data_app = typer.Typer(no_args_is_help=True)
-app.add_typer(data_app, name="data", help="Make data sets in the InterRVOS-127K format.")
+app.add_typer(data_app, name="data", help="Make data sets in the InterRVOS-127K format, and look at them.")
 weights_app = typer.Typer(no_args_is_help=True)
 app.add_typer(weights_app, name="weights", help="What checkpoint files are.")
 
@@ -179,6 +181,48 @@ def compare(
     )
 
 
+@app.command()
+def submit(
+    to: Annotated[Literal["ref-youtube-vos", "mevis", "interrvos"], typer.Option(help="Whose layout.")],
+    data: Annotated[Path, typer.Option(help="The split that is answered, a folder in the InterRVOS-127K format.")],
+    predictions: Annotated[
+        Path, typer.Option(help="JSON in the released layout, or a tree <video>/<expression>/<frame>.png of actors.")
+    ],
+    out: Annotated[Path, typer.Option(help="The file to write: .zip, for interrvos .json.")],
+    targets: Annotated[Path | None, typer.Option(help="A second tree, of targets, for interrvos.")] = None,
+) -> None:
+    """Write what a benchmark's server or script takes, once it is known to be complete.
+
+    Every expression of the split must have a mask for every frame, and none may be there that the split does not have;
+    what is missing or unexpected is listed, and nothing is written. The same predictions give the same bytes.
+
+    ref-youtube-vos: a zip of Annotations/<video>/<expression>/<frame>.png. mevis: a zip with the video folders at its
+    top. Both hold the actor's masks, 0 and 255. interrvos: JSON with both roles, as the authors' scripts read it.
+
+    Example: [bold]reviosa submit --to mevis --data mevis/valid --predictions full.json --out submission.zip[/]
+    """
+    from reviosa_core import submissions
+    from reviosa_core.data import interrvos
+    from reviosa_core.evaluate import Source
+    from reviosa_core.schema import Role
+
+    suffix = ".json" if to == "interrvos" else ".zip"
+    if out.suffix != suffix:
+        _fail(f"--out {out}: {to} takes a {suffix} file")
+    if out.resolve() == predictions.resolve():
+        _fail(f"--out {out}: is what --predictions names")
+    if not predictions.exists():
+        _fail(f"--predictions {predictions}: no such file or folder")
+    if targets is not None and (to != "interrvos" or not predictions.is_dir()):
+        _fail(f"--targets {targets}: goes with a tree of actors, and with --to interrvos")
+    trees = {Role.ACTOR: predictions} | ({Role.TARGET: targets} if targets else {})
+    source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
+    with _one_line():
+        clips = interrvos.read(data)
+        count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
+    typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
+
+
 def _rows(path: Path) -> pd.DataFrame:
     """The rows that `evaluate` wrote."""
     import pandas as pd
@@ -234,6 +278,113 @@ def intershapes(
     data = data.model_copy(update={name: value for name, value in asked.items() if value is not None})
     write_split(data, split, out, settings.seed if seed is None else seed)
     typer.echo(f"written: {out / split}")
+
+
+@data_app.command("import")
+def import_(
+    table: Annotated[Path, typer.Argument(help="A .csv with a header, or .jsonl: one expression a row.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write; an earlier import there is replaced.")],
+) -> None:
+    """Build the InterRVOS-127K format from your own videos, sentences and masks, listed in a table.
+
+    Columns: video (a file, or a folder of frames), expression, caption_type (single, multi, unidirectional,
+    bidirectional), actor and target. These two name masks: a folder of PNGs called like the frames, folder#3 for one
+    object of palette PNGs, or masks.json or masks.json#key with COCO run lengths; ";" between several.
+
+    All problems of the table are listed at once, each with its row, and then nothing is written. docs/own-data.md has
+    an example to copy.
+
+    Example: [bold]reviosa data import clips.csv data/mine/train[/]
+    """
+    from reviosa_core.data import own
+
+    try:
+        written = own.write(table, out, progress=sys.stderr.isatty())
+    except (OSError, ValueError) as error:
+        _fail(str(error))  # as many lines as problems
+    typer.echo(f"written: {out}: {len(written)} clips, {sum(written.values())} expressions")
+
+
+@data_app.command()
+def show(
+    data: Annotated[Path, typer.Argument(help="A folder in the InterRVOS-127K format.")],
+    video: Annotated[str, typer.Argument(help="The name of one of its videos.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; by default <video>.png.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="How many of the video's frames to show.")] = 6,
+) -> None:
+    """Draw every expression of a video with its masks over the frames: actor blue, target orange.
+
+    Example: [bold]reviosa data show data/tiny/test intershapes_test_00000[/]
+    """
+    from reviosa_core import plots
+    from reviosa_core.data import interrvos
+
+    with _one_line():
+        clips = {clip.id: clip for clip in interrvos.read(data)}
+        if video not in clips:
+            _fail(f"{data}: no video {video!r}; it has {len(clips)}, as {', '.join(list(clips)[:3])}")
+        out = out or Path(f"{video}.png")
+        plots.save(plots.contact_sheet(clips[video], frames), out, dpi=180, limit=SHEET_BYTES)
+    typer.echo(f"written: {out}")
+
+
+@data_app.command()
+def stats(
+    data: Annotated[Path, typer.Argument(help="A folder in the InterRVOS-127K format.")],
+    fps: Annotated[float | None, typer.Option(help="Frames a second, as they are stored; for durations.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A figure, .png: the paper's Fig. A8 of this data.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="One row a video, .csv.")] = None,
+) -> None:
+    """Count what is in a dataset: videos, objects, expressions, interactions, words.
+
+    Example: [bold]reviosa data stats data/tiny/test --out statistics.png[/]
+    """
+    from reviosa_core import plots, tables
+    from reviosa_core.data import interrvos, statistics
+
+    with _one_line():
+        found = statistics.collect(interrvos.read(data), fps)
+        typer.echo(tables.dataset(found))
+        if rows is not None:
+            rows.parent.mkdir(parents=True, exist_ok=True)
+            found.videos.to_csv(rows, index=False)
+        if out is not None:
+            plots.save(plots.dataset_statistics(found), out)
+    for path in filter(None, (rows, out)):
+        typer.echo(f"written: {path}")
+
+
+@data_app.command()
+def vidor(
+    annotations: Annotated[Path, typer.Argument(help="A VidOR .json, or a folder with such files at any depth.")],
+    out: Annotated[Path, typer.Argument(help="Gets prompts/<clip>.json, and JPEGImages/<clip> with --videos.")],
+    videos: Annotated[Path | None, typer.Option(help="VidOR's folder of videos: decode the clips' frames too.")] = None,
+) -> None:
+    """Cut VidOR's long videos to clips as InterRVOS-127K did, with their relations, and boxes to track masks from.
+
+    Of each video the first 500 frames of its first and of its last 1,000 (the paper's appendix D.3). Clips that are
+    there already are skipped: called again, it goes on where it was stopped. Files with a problem are listed at the
+    end; the others are done by then.
+
+    Example: [bold]reviosa data vidor vidor-dataset/annotation/training clips --videos vidor-dataset/video[/]
+    """
+    from tqdm import tqdm
+
+    from reviosa_core.data import vidor
+    from reviosa_core.schema import DataError
+
+    files = sorted(annotations.rglob("*.json")) if annotations.is_dir() else [annotations]
+    if not files:
+        _fail(f"{annotations}: no .json files")
+    names, problems = [], []
+    for file in tqdm(files, unit="video", disable=not sys.stderr.isatty()):
+        try:
+            names += vidor.export(vidor.read(file), out, videos)
+        except (DataError, OSError) as error:
+            problems.append(str(error))
+    typer.echo(f"written: {out}: {len(names)} clips of {len(files) - len(problems)} videos")
+    if problems:
+        _fail("\n  ".join([f"{len(problems)} of {len(files)} files", *problems]))
 
 
 @weights_app.command()

@@ -139,7 +139,7 @@ class Train(Loop):
 
     clips: int
     expressions: int
-    frames: Literal["uniform", "random"]  # which K of a clip's frames; evaluation takes uniform ones
+    frames: Literal["uniform", "contiguous", "random"]  # which K of a clip's frames; evaluation takes uniform ones
     lr: float
     decoder_lr: float
     projector_lr: float

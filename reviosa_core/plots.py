@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from reviosa_core import masks, metrics
+from reviosa_core.data.statistics import Statistics
 from reviosa_core.schema import Clip, Prediction, Role
 
 # Okabe and Ito's palette, told apart under the common colour blindnesses.
@@ -100,6 +101,43 @@ def overlay(
         roles = [role for role in Role if any(role in by_role for by_role in rows.values())]
         _role_legend(figure, roles)
     return figure
+
+
+def contact_sheet(clip: Clip, columns: int = 6) -> Figure:
+    """Every expression of a clip as a strip of `columns` frames, from first to last, its sentence above; the frames'
+    names stand on top. Actor in blue, target in orange.
+    """
+    shown = _spread(len(clip), columns)
+    frames = [clip.frames[i] for i in shown]
+    gap, line = 0.04, 0.15  # inches
+    cell = (WIDTH - 2 * gap) / max(len(shown), 4)
+    picture = cell * clip.size[0] / clip.size[1]
+    said = [textwrap.wrap(f"{e.id} ({e.caption_type})  {e.text}", 120) for e in clip.expressions]
+    height = 3.1 * line + sum(line * len(lines) + picture + 2 * gap for lines in said)
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(WIDTH, height), layout="none")
+        figure.text(gap / WIDTH, 1 - gap / height, f"{clip.id}: {len(clip)} frames", fontsize=9, va="top")
+        for k, index in enumerate(shown):
+            x = (gap + (k + 0.5) * cell) / WIDTH
+            figure.text(x, 1 - 2.65 * line / height, clip.frame_names[index], fontsize=6.5, ha="center", color=INK)
+        y = height - 3.1 * line
+        for expression, lines in zip(clip.expressions, said, strict=True):
+            figure.text(gap / WIDTH, y / height, "\n".join(lines), va="top", fontsize=8)
+            y -= line * len(lines) + picture
+            by_role = {Role.ACTOR: masks.union(clip, expression.actor, shown)}
+            if expression.target is not None:
+                by_role[Role.TARGET] = masks.union(clip, expression.target, shown)
+            for k, frame in enumerate(frames):
+                place = ((gap + k * cell) / WIDTH, y / height, (cell - gap / 2) / WIDTH, picture / height)
+                axis = figure.add_axes(place)
+                axis.set_axis_off()
+                axis.imshow(paint(frame, {role: mask[k] for role, mask in by_role.items()}), aspect="auto")
+                for role, mask in by_role.items():
+                    _contour(axis, mask[k], COLOR[role])
+            y -= 2 * gap
+        handles = [Patch(color=COLOR[role], label=str(role)) for role in Role]
+        figure.legend(handles=handles, loc="upper right", ncols=2, fontsize=7, borderpad=0.2)
+    return _done(figure)
 
 
 def gallery(
@@ -279,36 +317,54 @@ def training_curves(history: pd.DataFrame, smooth: int = 20) -> Figure:
     return _done(figure)
 
 
-def dataset_statistics(clips: Iterable[Clip], fps: float | None = None) -> Figure:
-    """Clip lengths (frames, or seconds given `fps`), objects and expressions per clip, expressions by caption type."""
-    lengths, objects, per_clip, types = [], [], [], Counter()
-    for clip in clips:
-        lengths.append(len(clip) / fps if fps else len(clip))
-        objects.append(len(clip.masks))
-        per_clip.append(len(clip.expressions))
-        types.update(expression.caption_type for expression in clip.expressions)
+def dataset_statistics(found: Statistics) -> Figure:
+    """The paper's Fig. A8: (a) words, (b) durations, (c) frames, (d) expressions and (e) objects a video, (f) videos
+    with an interaction, (g) interactions a video, (h) objects an interaction; (i) expressions by caption type.
+    """
+    videos = found.videos
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 4, figsize=(WIDTH, 2.1), width_ratios=[1, 1, 1, 1.3])
-        for axis, values, title in (
-            (axes[0], lengths, "seconds per clip" if fps else "frames per clip"),
-            (axes[1], objects, "objects per clip"),
-            (axes[2], per_clip, "expressions per clip"),
+        figure, axes = plt.subplot_mosaic("abcf\nadeh\naggi", figsize=(WIDTH, 5), width_ratios=[1.1, 1, 1, 1])
+        _shares(axes["a"], dict(found.words.most_common(24)), None)
+        axes["a"].set_title("(a) frequent words")
+        for key, column, title in (
+            ("b", "seconds", "(b) seconds"),
+            ("c", "frames", "(c) frames"),
+            ("d", "expressions", "(d) expressions a video"),
+            ("e", "objects", "(e) objects a video"),
+            ("g", "interactions", "(g) interactions a video"),
         ):
-            axis.hist(values, bins=_bins(np.array(values)), color=PALETTE[0], rwidth=0.9)
-            for side in (axis.xaxis, axis.yaxis):
-                side.set_major_locator(MaxNLocator(5, integer=True))
+            axis = axes[key]
             axis.set_title(title)
-        axes[0].set_ylabel("clips")
-        names = [name for name, _ in types.most_common()]
-        bars = axes[3].barh(names, [types[name] for name in names], color=PALETTE[0])
-        axes[3].bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=7)
-        axes[3].invert_yaxis()
-        axes[3].margins(x=0.2)
-        axes[3].set_xticks([])
-        axes[3].grid(False)
-        axes[3].spines["bottom"].set_visible(False)
-        axes[3].set_title("expressions by type")
+            if column not in videos:
+                axis.set_axis_off()
+                axis.text(0.5, 0.5, "frame rate\nnot known", ha="center", va="center", color=INK, fontsize=7)
+                continue
+            axis.hist(videos[column], bins=_bins(videos[column].to_numpy()), color=PALETTE[0], rwidth=0.9)
+            for side in (axis.xaxis, axis.yaxis):
+                side.set_major_locator(MaxNLocator(4, integer=True))
+            axis.set_ylabel("videos", fontsize=7)
+        having = int((videos["interactions"] > 0).sum())
+        _shares(axes["f"], {"interactions": having, "none": len(videos) - having}, len(videos))
+        axes["f"].set_title("(f) videos with")
+        sizes = dict(sorted(found.participants.items()))
+        _shares(axes["h"], {f"{size} objects": n for size, n in sizes.items()}, sum(sizes.values()))
+        axes["h"].set_title("(h) interactions of")
+        _shares(axes["i"], dict(found.caption_types.most_common()), found.caption_types.total())
+        axes["i"].set_title("(i) expressions")
     return _done(figure)
+
+
+def _shares(axis: Axes, counts: Mapping[str, int], total: int | None) -> None:
+    """Bars that lie, each with its number, and its share of `total`."""
+    bars = axis.barh(list(counts), list(counts.values()), color=PALETTE[0], height=0.7)
+    labels = [f"{n:,}" + (f" ({n / total:.1%})" if total else "") for n in counts.values()]
+    axis.bar_label(bars, labels, padding=2, fontsize=6.5)
+    axis.tick_params("y", labelsize=7)
+    axis.set_ylim(max(len(counts), 3) - 0.5, -0.5)
+    axis.margins(x=0.9 if total else 0.3)
+    axis.set_xticks([])
+    axis.grid(False)
+    axis.spines["bottom"].set_visible(False)
 
 
 def attention_vs_quality(
@@ -350,10 +406,13 @@ def _spread(frames: int, columns: int) -> list[int]:
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
-    """Bins centred on whole numbers while those are few, with an empty one at each end; else twelve equal ones."""
+    """Bins centred on whole numbers while those are few, with an empty one at each end; else about twelve equal ones,
+    of whole numbers as many each (where one holds three and the next two, a histogram has teeth)."""
     low, high = values.min(), values.max()
-    if (values % 1 == 0).all() and high - low < 20:
-        return np.arange(low - 1.5, high + 2)
+    if (values % 1 == 0).all():
+        width = 1 if high - low < 20 else -(-(high - low + 1) // 12)
+        pad = width == 1
+        return np.arange(low - 0.5 - pad, high + width + pad, width)
     return np.linspace(low, high, 13)
 
 

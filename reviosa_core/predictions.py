@@ -85,12 +85,15 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
     """(video, its predictions) of PNG trees, for the clips that have a folder in the first tree.
 
     An expression folder that is missing in every tree gives no prediction. Raises DataError when a folder has other
-    frames than the clip, names an unknown expression, or lacks a role that another tree has.
+    frames than the clip, names an unknown video or expression, or lacks a role that another tree has.
     """
-    trees = {role: Path(tree) for role, tree in trees.items()}
+    trees, clips = {role: Path(tree) for role, tree in trees.items()}, list(clips)
     for tree in trees.values():
         if not tree.is_dir():
             raise DataError(f"{tree}: no such folder")
+        unknown = sorted({path.name for path in tree.iterdir() if path.is_dir()} - {clip.id for clip in clips})
+        if unknown:
+            raise DataError(f"{tree}: {len(unknown)} unknown videos {unknown[:3]}; the data has {len(clips)} others")
     for clip in clips:
         known = {e.id for e in clip.expressions}
         folders = {role: tree / clip.id for role, tree in trees.items()}

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from reviosa_core import config
+from reviosa_core.data.statistics import Statistics
 from reviosa_core.metrics import SETTINGS
 from reviosa_core.schema import Role
 
@@ -17,6 +18,17 @@ ROW = {"baseline": "(i) one token", "aml": "(ii) + AML", "tokens": "(iii) + role
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def dataset(found: Statistics) -> str:
+    """The paper's Table A4, and how the expressions divide, for one dataset."""
+    counts = found.table()
+    share = counts.pop("videos with an interaction")
+    row = {name: f"{value:.2f}" if isinstance(value, float) else f"{value:,}" for name, value in counts.items()}
+    row["videos with an interaction"] = f"{share:.1%}"
+    types = [f"{n:,} {kind}" for kind, n in found.caption_types.most_common()]
+    words = [word for word, _ in found.words.most_common(12)]
+    return f"{markdown([row])}\n\nexpressions: {', '.join(types)}\nfrequent words: {', '.join(words)}"
 
 
 def number(value: float | None) -> str:

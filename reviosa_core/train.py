@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
@@ -141,21 +140,15 @@ def fine_tune(
 ) -> None:
     """Phase (b): `fit` a system on clips; it has `collate`, `parameter_groups` and a forward that gives losses.
 
-    Every epoch visits every clip once, in an order drawn from (seed, epoch); frames and expressions of a clip are drawn
-    from (seed, epoch, place in it). Several devices share one order.
+    What is seen when is `sampling.Sampler`'s. Several devices share one order.
     """
+
+    samples = sampling.Sampler(clips, frames, settings.expressions, settings.frames, seed)
 
     def losses(module: nn.Module, micro: int) -> dict[str, Tensor]:
         shard = PartialState()
         first = (micro * shard.num_processes + shard.process_index) * settings.clips
-        samples = []
-        for place in range(first, first + settings.clips):
-            epoch, position = divmod(place, len(clips))
-            index = np.random.default_rng((seed, epoch)).permutation(len(clips))[position]
-            rng = np.random.default_rng((seed, epoch, position))
-            shown = sampling.frame_indices(len(clips[index]), frames, rng if settings.frames == "random" else None)
-            samples.append(sampling.draw(clips[index], shown, settings.expressions, rng))
-        return module(system.collate(samples))
+        return module(system.collate([samples[place] for place in range(first, first + settings.clips)]))
 
     groups = system.parameter_groups(settings)
     fit(system, losses, groups, settings, folder=folder, seed=seed, fingerprint=fingerprint, log=log, label=label)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -189,6 +190,64 @@ def refused_after_progress(*words: object) -> str:
     last = result.stderr.strip().splitlines()[-1]
     assert result.exit_code == 2 and last.startswith("error: "), result.output
     return last
+
+
+def test_submit(scored: tuple[Path, Path], tmp_path: Path):
+    data, found = scored
+    clips = read(data)
+    due, out = sum(len(clip.expressions) for clip in clips), tmp_path / "s.zip"
+    result = reviosa("submit", "--to", "ref-youtube-vos", "--data", data, "--predictions", found, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert result.output == f"written: {out}: {due} expressions of {len(clips)} videos\n"
+    with zipfile.ZipFile(out) as archive:
+        assert len(archive.namelist()) == sum(len(clip) * len(clip.expressions) for clip in clips)
+
+    common = ("submit", "--data", data, "--predictions", found)
+    assert "takes a .json file" in refused(*common, "--to", "interrvos", "--out", out)
+    assert "--targets" in refused(*common, "--to", "mevis", "--out", out, "--targets", tmp_path)
+    assert "is what --predictions names" in refused(*common, "--to", "interrvos", "--out", found)
+    found.write_text("{}")
+    assert f"{due} of {due} expressions missing" in refused(*common, "--to", "mevis", "--out", out)
+
+
+@pytest.fixture
+def table(tmp_path: Path, folder: Path) -> Path:
+    for name in ("man", "cart"):
+        (tmp_path / name).mkdir()
+        for i in range(T):
+            mask = np.zeros((H, W), np.uint8)
+            mask[4:9, 3 + i : 9 + i] = 255
+            Image.fromarray(mask if name == "man" else mask[::-1]).save(tmp_path / name / f"{i:03d}.png")
+    rows = ["clip,a man pushing a cart,unidirectional,man,cart", "clip,a man,single,man,"]
+    (tmp_path / "table.csv").write_text("\n".join(["video,expression,caption_type,actor,target", *rows]))
+    return tmp_path / "table.csv"
+
+
+def test_data_import_show_and_stats(table: Path, tmp_path: Path):
+    out = tmp_path / "mine"
+    result = reviosa("data", "import", table, out)
+    assert result.exit_code == 0 and result.output == f"written: {out}: 1 clips, 2 expressions\n"
+    assert [e.text for e in read(out)[0].expressions] == ["a man pushing a cart", "a man"]
+
+    assert reviosa("data", "show", out, "clip", "--out", tmp_path / "s.png", "--frames", 3).exit_code == 0
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert sheet.width > sheet.height > 100
+    result = reviosa("data", "stats", out, "--fps", 4, "--out", tmp_path / "a.png", "--rows", tmp_path / "r.csv")
+    assert result.exit_code == 0 and "1 unidirectional, 1 single" in result.output, result.output
+    assert (tmp_path / "a.png").is_file()
+    assert (tmp_path / "r.csv").read_text().splitlines()[1] == f"clip,{T},{T / 4},2,2,1"
+
+
+def test_data_commands_refuse(table: Path, tmp_path: Path):
+    assert "no such file" in refused("data", "import", tmp_path / "none.csv", tmp_path / "o").lower()
+    assert "left alone" in refused("data", "import", table, tmp_path / "clip")
+    table.write_text(table.read_text().replace("pushing a cart,", "pushing a cart,x").replace("a man,", ","))
+    result = reviosa("data", "import", table, tmp_path / "o")
+    assert result.exit_code == 2 and not (tmp_path / "o").exists()
+    assert result.stderr.splitlines()[0] == f"error: {table}: 2 problems"
+    assert [line.split(":")[0] for line in result.stderr.splitlines()[1:]] == ["  row 2", "  row 3"]
+    assert "meta_expressions.json" in refused("data", "show", tmp_path, "clip")
+    assert "meta_expressions.json" in refused("data", "stats", tmp_path)
 
 
 def test_weights_inspect(root: Path, tmp_path: Path):

@@ -18,6 +18,7 @@ LAYERS = {
     "bitmasks": 1,
     "protocols": 1,
     "predictions": 1,
+    "submissions": 1,
     "model.*": 2,
     "checkpoint": 3,
     "train": 3,
@@ -37,8 +38,11 @@ SIBLINGS = {
     "metrics": ("bitmasks",),
     "protocols": ("metrics", "bitmasks"),
     "predictions": ("data.interrvos",),  # its JSON rule
+    "submissions": ("predictions", "data.interrvos"),  # its writer, and what a plain file name is
     "config": ("schema",),
     "data.intershapes": ("data.interrvos", "data.verbs"),  # the writer of the format, and the motions
+    "data.own": ("data.interrvos",),  # the writer of the format
+    "data.vidor": ("data.interrvos",),  # where frames lie in it
     "data.*": ("data.video",),  # frames
     "model.mllm": ("model.attention", "model.packing", "model.pixels", "model.prompts"),  # what a reader is made of
     "model.segmenter": ("model.pixels",),

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from reviosa_core import masks, plots
-from reviosa_core.schema import Clip, Expression, Prediction, Role
+from reviosa_core.data import statistics
+from reviosa_core.schema import CaptionType, Clip, Expression, Prediction, Role
 
 T, H, W, P, Q, L = 3, 21, 33, 5, 7, 11
 FRAMES = np.random.default_rng(0).integers(0, 256, (T, H, W, 3), dtype=np.uint8)
@@ -129,19 +130,51 @@ def test_training_curves():
     assert ce.lines[1].get_ydata().tolist() == [0, 0.5, 1.5, 2.5, 3.5]
 
 
-def test_dataset_statistics():
-    def clip(number: int) -> Clip:
-        expressions = tuple(Expression(str(i), "a", "single", ("0",)) for i in range(number))
-        return Clip(
-            str(number), np.zeros((T, H, W, 3), np.uint8), ("0", "1", "2"), (H, W), expressions, {"0": [None] * T}
-        )
+def described(name: str, number: int, kind: CaptionType = "single") -> Clip:
+    target = ("1",) if kind == "unidirectional" else None
+    expressions = tuple(Expression(str(i), "a red dog", kind, ("0",), target) for i in range(number))
+    rng = np.random.default_rng(number)
+    rles = {key: [masks.encode(m) for m in rng.random((T, H, W)) < 0.4] for key in "01"}
+    frames = rng.integers(0, 255, (T, H, W, 3), dtype=np.uint8)
+    return Clip(name, frames, ("03", "04", "08"), (H, W), expressions, rles)
 
-    figure = plots.dataset_statistics(clip(n) for n in (1, 1, 4))
-    lengths, objects, expressions, types = figure.axes
-    for axis, heights in ((lengths, [0, 3, 0]), (objects, [0, 3, 0]), (expressions, [0, 2, 0, 0, 1, 0])):
-        assert [bar.get_height() for bar in axis.patches] == heights
-    assert [bar.get_width() for bar in types.patches] == [6]
-    assert isinstance(plots.dataset_statistics([clip(1)], fps=2.0), Figure)
+
+def test_dataset_statistics():
+    clips = [described("a", 1), described("b", 1), described("c", 4, "unidirectional")]
+    figure = plots.dataset_statistics(statistics.collect(clips))
+    by_title = {axis.get_title(loc="left")[:3]: axis for axis in figure.axes}
+    assert list(by_title) == [f"({letter})" for letter in "abcfdehgi"]
+
+    def bars(letter: str) -> list[float]:
+        heights = [bar.get_height() for bar in by_title[f"({letter})"].patches]
+        return [height for height in heights if height]
+
+    def lengths(letter: str) -> list[float]:
+        return [bar.get_width() for bar in by_title[f"({letter})"].patches]
+
+    assert lengths("a") == [6, 6] and lengths("f") == [1, 2] and lengths("h") == [4] and lengths("i") == [4, 2]
+    assert bars("c") == [3] and bars("d") == [2, 1] and bars("e") == [3] and bars("g") == [2, 1]
+    assert [text.get_text() for text in by_title["(b)"].texts] == ["frame rate\nnot known"]
+    known = plots.dataset_statistics(statistics.collect(clips, fps=2.0))
+    assert [b.get_height() for b in known.axes[1].patches if b.get_height()] == [3]
+
+
+def test_bins_have_no_teeth():
+    every = np.arange(3, 40)  # once each: equal bins of whole numbers are equally full
+    counts, _ = np.histogram(every, plots._bins(every))
+    assert set(counts[:-1]) == {4} and counts.sum() == len(every)
+    few = np.array([2, 2, 5])
+    assert np.histogram(few, plots._bins(few))[0].tolist() == [0, 2, 0, 0, 1, 0]
+
+
+def test_contact_sheet():
+    clip = described("meadow", 2, "unidirectional")
+    figure = plots.contact_sheet(clip, columns=2)
+    assert len(figure.axes) == 2 * 2
+    said = [text.get_text() for text in figure.texts]
+    assert said == ["meadow: 3 frames", "03", "08", *(f"{i} (unidirectional)  a red dog" for i in range(2))]
+    both = {Role.ACTOR: masks.decode(clip.masks["0"][2], (H, W)), Role.TARGET: masks.decode(clip.masks["1"][2], (H, W))}
+    assert (figure.axes[3].images[0].get_array() == plots.paint(clip.frames[2], both)).all(), "the last frame's masks"
 
 
 def test_attention_vs_quality():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -64,8 +67,8 @@ def test_drawing_depends_on_the_generator_alone():
 
 def draw(seed: int, expressions: tuple[Expression, ...] = MIXED, count: int = 2, frames: int = 4) -> tuple:
     rng, one = np.random.default_rng(seed), clip(expressions)
-    sample = sampling.draw(one, sampling.frame_indices(len(one), frames, rng), count, rng)
-    return sample.indices, tuple(e.id for e in sample.expressions)
+    indices = sampling.frame_indices(len(one), frames, rng)
+    return indices, tuple(one.expressions[i].id for i in sampling.pick(one, count, rng))
 
 
 @pytest.mark.parametrize(("length", "count"), [(0, 3), (3, 0)])
@@ -114,3 +117,81 @@ def test_take_without_expressions_takes_all():
 def test_a_clip_without_expressions_gives_an_empty_sample():
     sample = sampling.take(clip(()), (1, 2))
     assert sample.masks[Role.ACTOR].shape == (0, 2, H, W)
+
+
+def test_a_window_is_of_neighbours_and_reaches_every_place():
+    found = {sampling.window(6, 4, np.random.default_rng(seed)) for seed in range(40)}
+    assert found == {(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)}
+    assert sampling.window(3, 5, np.random.default_rng(0)) == (0, 1, 2)
+    with pytest.raises(ValueError, match="0 of 3"):
+        sampling.window(3, 0, np.random.default_rng(0))
+
+
+def clips(count: int = 5) -> list[Clip]:
+    whole = clip(MIXED)
+    return [dataclasses.replace(whole, id=str(i)) for i in range(count)]
+
+
+def sampler(how: str = "random", seed: int = 7) -> sampling.Sampler:
+    return sampling.Sampler(clips(), frames=3, expressions=2, how=how, seed=seed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["uniform", "random"])
+def test_drawn_as_the_committed_results_were(how: str):
+    """The rule by which they were trained, written out: order, frames, expressions, each from its own numbers."""
+    made = sampler(how)
+    for place in range(13):
+        epoch, position = divmod(place, 5)
+        index = np.random.default_rng((7, epoch)).permutation(5)[position]
+        rng = np.random.default_rng((7, epoch, position))
+        frames = np.sort(rng.choice(T, size=3, replace=False)) if how == "random" else [0, 2, 5]
+        order = rng.permutation(len(MIXED)).tolist()
+        chosen = order[:2] if 3 in order[:2] else [order[0], 3]
+        assert made.plan(place) == (epoch, index, tuple(frames), tuple(chosen))
+
+
+def test_plan_golden():
+    want = [(0, 2, (3, 4, 5), (0, 3)), (0, 3, (0, 4, 5), (3, 1)), (1, 3, (3, 4, 5), (2, 3))]
+    assert [sampler().plan(place) for place in (0, 4, 5)] == want
+    starts = [sampler("contiguous").plan(place).frames[0] for place in range(6)]
+    assert starts == [3, 2, 3, 1, 0, 3]
+
+
+def test_an_epoch_visits_every_clip_once_and_the_next_in_another_order():
+    made = sampler()
+    epochs = [[made.plan(place).clip for place in range(e * 5, e * 5 + 5)] for e in range(6)]
+    assert all(sorted(order) == list(range(5)) for order in epochs) and len({*map(tuple, epochs)}) > 3
+    assert len(made) == 5
+    assert sampler(seed=8).plan(3) != made.plan(3)
+
+
+def test_what_is_planned_is_what_is_taken():
+    for how in ("uniform", "contiguous", "random"):
+        made = sampler(how)
+        for place in (0, 6):
+            plan, sample = made.plan(place), made[place]
+            assert (sample.clip_id, sample.indices) == (str(plan.clip), plan.frames)
+            assert sample.expressions == tuple(MIXED[i] for i in plan.expressions)
+            assert (sample.frames == clips()[0].frames[list(plan.frames)]).all()
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than the machine has cores
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("how", ["contiguous", "random"])
+def test_any_number_of_workers_gives_the_same(how: str, workers: int):
+    from torch.utils.data import DataLoader
+
+    def walk(workers: int) -> list[tuple]:
+        loader = DataLoader(sampler(how), batch_size=2, sampler=range(3, 14), num_workers=workers, collate_fn=list)
+        return [
+            (s.clip_id, s.indices, s.expressions, *map(_digest, (s.frames, *s.masks.values())))
+            for b in loader
+            for s in b
+        ]
+
+    alone = walk(0)
+    assert walk(workers) == alone and len(alone) == 11
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()

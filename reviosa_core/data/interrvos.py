@@ -7,6 +7,7 @@ names file, video and expression: nothing is skipped, cut or repaired.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -50,10 +51,10 @@ def read(root: Path | str) -> list[Clip]:
 
 def _clip(root: Path, name: str, video: Any, rles: dict[str, Any]) -> Clip:
     where = f"{root / EXPRESSIONS}: video {name!r}"
-    _check_name(name, where)
+    check_name(name, where)
     names = _get(video, "frames", list, where)
     for frame in names:
-        _check_name(frame, f"{where}, frame {frame!r}")
+        check_name(frame, f"{where}, frame {frame!r}")
     # Masks go by position, and loaders sort the list where evaluators do not: only a sorted one means the same to all.
     if not names or any(a >= b for a, b in zip(names, names[1:], strict=False)):
         raise DataError(f"{where}: 'frames' must be a sorted list without repetition, got {names[:5]}...")
@@ -151,7 +152,7 @@ def _get(container: Any, key: str, kind: Any, where: str) -> Any:
     return container[key]
 
 
-def _check_name(name: Any, where: str) -> None:
+def check_name(name: Any, where: str) -> None:
     """Names become paths: they must stay inside the folder."""
     if not isinstance(name, str) or name in ("", ".", "..") or any(c in name for c in "/\\\0"):
         raise DataError(f"{where}: not a plain file name")
@@ -168,7 +169,7 @@ def write(root: Path, clips: Iterable[Clip]) -> None:
     videos: dict[str, Any] = {}
     rles: dict[str, Any] = {}
     for clip in clips:
-        _check_name(clip.id, f"clip {clip.id!r}")
+        check_name(clip.id, f"clip {clip.id!r}")
         if clip.id in videos:
             raise DataError(f"clip {clip.id!r} occurs twice")
         first = len(rles)
@@ -177,8 +178,8 @@ def write(root: Path, clips: Iterable[Clip]) -> None:
         folder = root / IMAGES / clip.id
         folder.mkdir(parents=True)
         for i, name in enumerate(clip.frame_names):
-            _check_name(name, f"clip {clip.id!r}, frame {name!r}")
-            Image.fromarray(clip.frames[i]).save(folder / f"{name}.jpg", quality=95, subsampling=0)
+            check_name(name, f"clip {clip.id!r}, frame {name!r}")
+            _save_frame(clip, i, folder / f"{name}.jpg")
         videos[clip.id] = {
             "vid_id": len(videos),
             "frames": list(clip.frame_names),
@@ -186,6 +187,16 @@ def write(root: Path, clips: Iterable[Clip]) -> None:
         }
     (root / MASKS).write_text(json.dumps(rles))
     (root / EXPRESSIONS).write_text(json.dumps({"videos": videos}, indent=1))
+
+
+def _save_frame(clip: Clip, index: int, path: Path) -> None:
+    """A JPEG on disk is copied as it is, with nothing lost; anything else becomes one."""
+    frame = clip.frames[index]  # also of a JPEG: it must decode
+    paths = getattr(clip.frames, "paths", None)
+    if paths and paths[index].suffix.lower() in (".jpg", ".jpeg"):
+        shutil.copyfile(paths[index], path)
+    else:
+        Image.fromarray(frame).save(path, quality=95, subsampling=0)
 
 
 def _raw(expression: Expression, objects: dict[str, int], first: int) -> dict[str, Any]:

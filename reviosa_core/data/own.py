@@ -1,0 +1,307 @@
+"""Your own clips, from a table of videos, sentences and masks to a folder in the InterRVOS-127K format.
+
+The table is CSV (UTF-8, with a header) or JSON lines, one expression a row:
+
+    video         a video file, or a folder of .jpg/.png frames
+    expression    the sentence
+    caption_type  single, multi, unidirectional (somebody acts on somebody) or bidirectional
+    actor         masks, with ";" between several (JSON lines: or a list); their union is meant
+    target        the same, for unidirectional only
+
+Masks are a folder of PNGs called like the frames (every pixel above 0), `folder#3` (pixels of value 3: palette PNGs), a
+.json file with one COCO RLE or null a frame, or `masks.json#3` (entry "3" of a JSON object of such lists). Paths count
+from the table's folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from reviosa_core import masks
+from reviosa_core.data import interrvos
+from reviosa_core.data.video import Video, open_video
+from reviosa_core.schema import RLE, CaptionType, Clip, DataError, Expression
+
+COLUMNS = ("video", "expression", "caption_type", "actor", "target")
+TYPES = tuple(kind for kind in get_args(CaptionType) if kind != "undefined")
+NOTES = "import.json"
+OWN = {interrvos.IMAGES, interrvos.EXPRESSIONS, interrvos.MASKS, NOTES}  # all that an import holds
+
+
+class Row(NamedTuple):
+    number: int  # as a spreadsheet or an editor counts: a CSV's header is row 1
+    video: str
+    text: str
+    caption_type: CaptionType
+    actor: tuple[str, ...]
+    target: tuple[str, ...] | None
+
+
+class Problems:
+    """What is wrong, by row; gathered, so that a table can be put right in one go."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.found = path, list[tuple[int, str]]()
+
+    @contextmanager
+    def of(self, row: int) -> Iterator[None]:
+        """A DataError in here is noted, and the work goes on after the block."""
+        try:
+            yield
+        except DataError as error:
+            self.found.append((row, str(error)))
+
+    def done(self) -> None:
+        """DataError with all that was noted, a line each, in the table's order."""
+        if self.found:
+            lines = [f"row {row}: {message}" for row, message in sorted(self.found)]
+            raise DataError("\n  ".join([f"{self.path}: {len(lines)} problem{'s'[: len(lines) > 1]}", *lines]))
+
+
+class Checked(NamedTuple):
+    """A video that was looked at in full, and closed again: thousands of open ones would not fit."""
+
+    path: Path
+    row: int  # the first that names it
+    name: str
+    expressions: tuple[Expression, ...]
+    masks: dict[str, Sequence[RLE | None]]
+
+    def clip(self) -> Clip:
+        video = open_video(self.path)
+        return Clip(self.name, video.frames, video.names, video.size, self.expressions, self.masks)
+
+
+def read(table: str | Path, progress: bool = True) -> Iterator[Clip]:
+    """The clips of a table, in its order, their expressions numbered from "0"; each is opened when its turn comes.
+
+    Before the first, every frame and mask is looked at. Raises DataError that lists all problems, each with its row.
+    """
+    table = Path(table)
+    problems = Problems(table)
+    by_video: dict[str, list[Row]] = {}
+    for row in _rows(table, problems):
+        by_video.setdefault(row.video, []).append(row)
+    found: dict[str, Checked] = {}
+    for video, rows in tqdm(by_video.items(), desc="check", unit="video", disable=not progress):
+        with problems.of(rows[0].number):
+            new = _check(table.parent / video, rows, problems)
+            if (old := found.setdefault(new.name, new)) is not new:
+                raise DataError(f"{new.path} would be clip {new.name!r}, as {old.path} of row {old.row} is")
+    problems.done()
+    return (checked.clip() for checked in found.values())
+
+
+def write(table: str | Path, out: str | Path, progress: bool = True) -> dict[str, int]:
+    """Build the folder `out` from a table, whole or not at all. Gives the number of expressions of each clip.
+
+    An earlier import is replaced; FileExistsError when `out` is anything else. DataError as `read`.
+    """
+    table, out = Path(table), Path(out)
+    there = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
+    if there and there != OWN:
+        raise FileExistsError(f"{out} holds {sorted(there)[:5]}, which is not just an earlier import: it is left alone")
+    partial = out.with_name(f".{out.name}.partial")
+    written: dict[str, int] = {}
+
+    def clips() -> Iterator[Clip]:
+        for clip in tqdm(read(table, progress), desc="write", unit="video", disable=not progress):
+            written[clip.id] = len(clip.expressions)
+            yield clip
+
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        interrvos.write(partial, clips())
+        about = {"table": table.name, "sha256": hashlib.sha256(table.read_bytes()).hexdigest(), "expressions": written}
+        (partial / NOTES).write_text(json.dumps(about, indent=1) + "\n")
+        shutil.rmtree(out, ignore_errors=True)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return written
+
+
+def _rows(table: Path, problems: Problems) -> list[Row]:
+    try:
+        text = table.read_text(encoding="utf-8-sig")  # spreadsheets begin a file with a byte order mark
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{table}: {error}") from None
+    if table.suffix not in (".csv", ".jsonl"):
+        raise DataError(f"{table}: a .csv or .jsonl file is needed")
+    raw = list(_csv(table, text, problems) if table.suffix == ".csv" else _json_lines(text, problems))
+    rows = []
+    for number, cells in raw:
+        with problems.of(number):
+            rows.append(_row(number, cells))
+    if not raw and not problems.found:
+        raise DataError(f"{table}: no rows")
+    return rows
+
+
+def _csv(table: Path, text: str, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if sorted(header) != sorted(COLUMNS):
+            raise DataError(f"{table}: the columns are {header}; needed are {list(COLUMNS)}, separated by commas")
+        for number, cells in enumerate(reader, 2):
+            with problems.of(number):
+                if not cells:
+                    continue  # an empty line, as at the end
+                if len(cells) != len(header):
+                    raise DataError(f"{len(cells)} cells for {len(header)} columns; quote a sentence with commas")
+                yield number, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{table}: line {reader.line_num}: {error}") from None
+
+
+def _json_lines(text: str, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        with problems.of(number):
+            if not line.strip():
+                continue
+            try:
+                cells = json.loads(line, object_pairs_hook=interrvos.unique_keys)
+            except ValueError as error:
+                raise DataError(f"no JSON: {error}") from None
+            if not isinstance(cells, dict) or not {*COLUMNS} - {"target"} <= cells.keys() <= {*COLUMNS}:
+                found = sorted(cells) if isinstance(cells, dict) else type(cells).__name__
+                raise DataError(f"the keys are {found}; needed are {list(COLUMNS)} (target may be absent)")
+            yield number, cells
+
+
+def _row(number: int, cells: dict[str, Any]) -> Row:
+    for name in ("video", "expression", "caption_type"):
+        if not isinstance(cells[name], str) or not cells[name].strip():
+            raise DataError(f"no {name}" if not cells[name] else f"{name} {cells[name]!r} is not a text")
+    video, text, kind = (cells[name].strip() for name in ("video", "expression", "caption_type"))
+    if kind not in TYPES:
+        raise DataError(f"caption_type {kind!r}, not one of {', '.join(TYPES)}")
+    actor, target = (_references(cells.get(name), name) for name in ("actor", "target"))
+    if not actor:
+        raise DataError(f"no actor for {text!r}")
+    if (kind == "unidirectional") != bool(target):
+        due = "needs a target" if kind == "unidirectional" else "has no target; only unidirectional has one"
+        raise DataError(f"{kind} {due}, and target is {cells.get('target')!r}")
+    return Row(number, video, text, kind, actor, target or None)
+
+
+def _references(cell: Any, name: str) -> tuple[str, ...]:
+    parts = cell.split(";") if isinstance(cell, str) else cell or []
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise DataError(f"{name} {cell!r}: a text or a list of texts is needed")
+    found = tuple(part.strip() for part in parts if part.strip())
+    if len(set(found)) != len(found):
+        raise DataError(f"{name} {cell!r} names a mask twice")
+    return found
+
+
+def _check(path: Path, rows: list[Row], problems: Problems) -> Checked:
+    """One video with all its rows. A mask that is wrong is noted with the first row that names it."""
+    video, where = open_video(path), path.resolve()
+    names = video.names
+    if any(a >= b for a, b in zip(names, names[1:], strict=False)):
+        raise DataError(
+            f"{path}: frames are sorted as text, which puts {min(names)} first and {max(names)} last; "
+            f"name them with leading zeros, so that {names[0]} is first and {names[-1]} last"
+        )
+    for index in range(len(names)):
+        video.frames[index]  # one that cannot be decoded, or has another size, says so here
+    drawn: dict[str, Sequence[RLE | None]] = {}
+    for row in rows:
+        for reference in (*row.actor, *(row.target or ())):
+            if reference not in drawn:
+                drawn[reference] = []
+                with problems.of(row.number):
+                    drawn[reference] = _masks(problems.path.parent, reference, video)
+    expressions = tuple(Expression(str(i), r.text, r.caption_type, r.actor, r.target) for i, r in enumerate(rows))
+    return Checked(path, rows[0].number, where.name if where.is_dir() else where.stem, expressions, drawn)
+
+
+def _masks(folder: Path, reference: str, video: Video) -> list[RLE | None]:
+    base, _, part = reference.partition("#")
+    path = folder / base
+    if path.is_dir():
+        found = _pngs(path, part, video)
+    elif path.suffix == ".json":
+        found = _run_lengths(path, part, video)
+    else:
+        raise DataError(f"{path}: no such folder of PNGs, and no .json file of run lengths")
+    if not any(rle is not None for rle in found):
+        raise DataError(f"{folder / reference}: empty in all {len(found)} frames")
+    return found
+
+
+def _pngs(folder: Path, part: str, video: Video) -> list[RLE | None]:
+    if part and not re.fullmatch("[1-9][0-9]*", part):
+        raise DataError(f"{folder}#{part}: an object's pixel value is needed after #")
+    there, due = {file.stem for file in folder.glob("*.png")}, set(video.names)
+    if there != due:
+        missing, extra = sorted(due - there), sorted(there - due)
+        raise DataError(
+            f"{folder}: {len(there)} PNGs for {len(due)} frames: {len(missing)} missing {missing[:3]}, "
+            f"{len(extra)} unknown {extra[:3]}"
+        )
+    found = []
+    for name in video.names:
+        path = folder / f"{name}.png"
+        try:
+            with Image.open(path) as image:
+                pixels = np.asarray(image)
+        except (OSError, SyntaxError) as error:  # pillow's two ways to say that pixels are broken
+            raise DataError(f"{path}: {error}") from None
+        if pixels.ndim != 2:
+            raise DataError(f"{path}: a grey or palette PNG is needed, this one has {pixels.shape[2]} channels")
+        if pixels.shape != video.size:
+            raise DataError(f"{path}: {pixels.shape} pixels, the frame has {video.size}")
+        values = np.unique(pixels[pixels > 0])
+        if not part and len(values) > 1:
+            raise DataError(f"{path}: values {values[:5].tolist()}; say which object is meant, as {folder}#{values[0]}")
+        mask = pixels == int(part) if part else pixels > 0
+        found.append(masks.encode(mask) if mask.any() else None)
+    return found
+
+
+def _run_lengths(path: Path, part: str, video: Video) -> list[RLE | None]:
+    content = _json(path, path.stat().st_mtime_ns if path.is_file() else 0)
+    if part:
+        if not isinstance(content, dict) or part not in content:
+            raise DataError(f"{path}: no entry {part!r}")
+        content = content[part]
+    if not isinstance(content, list) or len(content) != len(video.names):
+        found = f"{len(content)} entries" if isinstance(content, list) else type(content).__name__
+        raise DataError(f"{path}: a list of {len(video.names)} run lengths is needed, one a frame; got {found}")
+    rles = []
+    for index, rle in enumerate(content):
+        try:
+            if rle is not None and (not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys()):
+                raise DataError("neither null nor an RLE with size and counts")
+            mask = None if rle is None else masks.runs(rle, video.size)[0].size
+        except DataError as error:
+            raise DataError(f"{path}: entry {index}: {error}") from None
+        # Run lengths may come uncompressed; the format's are text.
+        rles.append(masks.encode(masks.decode(rle, video.size)) if mask else None)
+    return rles
+
+
+@lru_cache(maxsize=2)
+def _json(path: Path, changed: int) -> Any:
+    """One file may hold the masks of all videos: it is not read again for each. `changed`: so that an edit is seen."""
+    try:
+        return json.loads(path.read_bytes(), object_pairs_hook=interrvos.unique_keys)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from None

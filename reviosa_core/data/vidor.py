@@ -1,0 +1,223 @@
+"""VidOR, the source of InterRVOS-127K: objects in boxes and who does what to whom, when; one JSON file a video.
+
+Also the paper's way from long videos to clips (appendix D.3), and the boxes from which a tracker makes masks: VidOR has
+none. The only file that knows VidOR's keys.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from reviosa_core.data.interrvos import IMAGES, check_name, read_json
+from reviosa_core.data.video import open_video
+from reviosa_core.schema import DataError
+
+VERSION = "VERSION 1.0"
+BIN, CLIP = 1000, 500  # frames (appendix D.3)
+PROMPTS = "prompts"
+
+
+class Box(NamedTuple):
+    """Whole pixels, corners included. `drawn`: by an annotator; else tracked or interpolated."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    drawn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """`subject` does `predicate` to `object` in the frames from `begin` up to, not including, `end`."""
+
+    subject: int
+    predicate: str
+    object: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """An annotated video, or a clip of one: then `first` is where it begins there. Objects go by their number (tid)."""
+
+    id: str
+    path: str  # below the folder of videos
+    fps: float
+    size: tuple[int, int]  # height, width in pixels
+    source_frames: int  # of the whole video
+    first: int
+    categories: Mapping[int, str]
+    boxes: Sequence[Mapping[int, Box]]  # a frame's visible objects
+    relations: tuple[Relation, ...]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+def read(path: Path | str) -> Video:
+    """One annotation file. Raises DataError with the file, the frame or relation, and both numbers."""
+    path = Path(path)
+    raw = read_json(path)
+    if raw.get("version") != VERSION:
+        raise DataError(f"{path}: version {raw.get('version')!r}, not {VERSION!r}")
+    try:
+        video = _video(raw)
+    except KeyError as error:
+        raise DataError(f"{path}: no key {error}") from None
+    except (DataError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: {error}") from None
+    if video.id != path.stem:
+        raise DataError(f"{path}: video_id {video.id!r} differs from the file's name")
+    return video
+
+
+def _video(raw: dict[str, Any]) -> Video:
+    check_name(raw["video_id"], f"video_id {raw['video_id']!r}")
+    for part in raw["video_path"].split("/"):
+        check_name(part, f"video_path {raw['video_path']!r}, part {part!r}")
+    frames, size = raw["frame_count"], (raw["height"], raw["width"])
+    if any(type(n) is not int or n < 1 for n in (frames, *size)):
+        raise DataError(f"frame_count, height, width are {(frames, *size)}, not whole numbers from 1")
+    categories = {entry["tid"]: entry["category"] for entry in raw["subject/objects"]}
+    if len(categories) != len(raw["subject/objects"]):
+        raise DataError(f"{len(raw['subject/objects'])} objects with {len(categories)} different numbers")
+    if len(raw["trajectories"]) != frames:
+        raise DataError(f"{len(raw['trajectories'])} lists of boxes for {frames} frames")
+    boxes = []
+    for index, entries in enumerate(raw["trajectories"]):
+        boxes.append({entry["tid"]: _box(entry, size, f"frame {index}") for entry in entries})
+        if len(boxes[-1]) != len(entries) or not boxes[-1].keys() <= categories.keys():
+            found = [entry["tid"] for entry in entries]
+            raise DataError(f"frame {index}: boxes of objects {found}; the video has {sorted(categories)}, each once")
+    relations = tuple(
+        Relation(r["subject_tid"], r["predicate"], r["object_tid"], r["begin_fid"], r["end_fid"])
+        for r in raw["relation_instances"]
+    )
+    for i, relation in enumerate(relations):
+        if not 0 <= relation.begin < relation.end <= frames:
+            raise DataError(f"relation {i}: frames {relation.begin} to {relation.end} (excluded), of {frames}")
+        if not {relation.subject, relation.object} <= categories.keys():
+            pair = relation.subject, relation.object
+            raise DataError(f"relation {i}: between objects {pair}; the video has {sorted(categories)}")
+    path, fps = raw["video_path"], float(raw["fps"])
+    return Video(raw["video_id"], path, fps, size, frames, 0, categories, boxes, relations)
+
+
+def _box(entry: dict[str, Any], size: tuple[int, int], where: str) -> Box:
+    corners = [entry["bbox"][key] for key in ("xmin", "ymin", "xmax", "ymax")]
+    left, top, right, bottom = corners
+    if not (0 <= left <= right < size[1] and 0 <= top <= bottom < size[0]):
+        raise DataError(f"{where}, object {entry['tid']}: box {corners} in a picture of {size[1]} x {size[0]}")
+    return Box(*corners, drawn=not entry["generated"])
+
+
+def clips(video: Video) -> list[Video]:
+    """The paper's clips: the first 500 frames of the first and of the last bin of 1,000 frames (appendix D.3).
+
+    Called <id>_clip<nnn>, by the number of the bin from 0; the paper's own numbering is not known. A video of one bin
+    gives one clip; that of a last bin under 500 frames is as short as the bin.
+    """
+    last = (len(video) - 1) // BIN
+    return [cut(video, f"{video.id}_clip{n:03d}", n * BIN, min(n * BIN + CLIP, len(video))) for n in sorted({0, last})]
+
+
+def cut(video: Video, id: str, begin: int, end: int) -> Video:
+    """Frames `begin` up to, not including, `end`, counted from 0 again; relations that reach in are cut to them."""
+    relations = tuple(
+        replace(r, begin=max(r.begin, begin) - begin, end=min(r.end, end) - begin)
+        for r in video.relations
+        if r.begin < end and r.end > begin
+    )
+    return replace(video, id=id, first=video.first + begin, boxes=video.boxes[begin:end], relations=relations)
+
+
+def prompts(clip: Video) -> dict[str, Any]:
+    """What mask tracking needs, ready for JSON: by object where it is seen ([begin, end) runs of frames), and boxes to
+    prompt with: all that were drawn, and the first of each run. Relations name the objects by the same numbers."""
+    objects = {}
+    for tid, category in clip.categories.items():
+        runs = list(_runs([tid in boxes for boxes in clip.boxes]))
+        if not runs and all(tid not in (r.subject, r.object) for r in clip.relations):
+            continue  # in another part of the video
+        starts = {begin for begin, _ in runs}
+        given = [(i, boxes[tid]) for i, boxes in enumerate(clip.boxes) if tid in boxes]
+        objects[str(tid)] = {
+            "category": category,
+            "visible": [list(run) for run in runs],
+            "prompts": [
+                {"frame": i, "box": list(box[:4]), "drawn": box.drawn} for i, box in given if box.drawn or i in starts
+            ],
+        }
+    return {
+        "clip": clip.id,
+        "video_path": clip.path,
+        "first_frame": clip.first,
+        "frames": len(clip),
+        "fps": clip.fps,
+        "size": list(clip.size),
+        "objects": objects,
+        "relations": [
+            {"subject": r.subject, "predicate": r.predicate, "object": r.object, "begin": r.begin, "end": r.end}
+            for r in clip.relations
+        ],
+    }
+
+
+def _runs(seen: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    begin = None
+    for i, now in enumerate((*seen, False)):
+        if now and begin is None:
+            begin = i
+        elif not now and begin is not None:
+            yield begin, i
+            begin = None
+
+
+def export(video: Video, out: Path | str, videos: Path | str | None = None) -> list[str]:
+    """Write the clips of a video, and give their names: out/prompts/<clip>.json and, where the folder `videos` is
+    named, out/JPEGImages/<clip>/<frame>.jpg, frames counted from 00000.
+
+    A clip's JSON comes last, whole: what has one is done, and skipped the next time. DataError when that says something
+    else than it would now, or when the video has another size or number of frames than its annotation.
+    """
+    out, names = Path(out), []
+    source = None
+    for clip in clips(video):
+        names.append(clip.id)
+        text = json.dumps(prompts(clip)) + "\n"
+        file, folder = out / PROMPTS / f"{clip.id}.json", out / IMAGES / clip.id
+        if file.exists() and file.read_text() != text:
+            raise DataError(f"{file}: says something else than {video.id} now gives; name another folder")
+        if file.exists() and (videos is None or folder.is_dir()):
+            continue
+        if videos is not None:
+            path = Path(videos) / video.path
+            source = source or open_video(path)
+            if (len(source.frames), source.size) != (video.source_frames, video.size):
+                raise DataError(
+                    f"{path}: {len(source.frames)} frames of {source.size}, annotated are {video.source_frames} of "
+                    f"{video.size}"
+                )
+            partial = folder.with_name(f".{clip.id}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            for i in range(len(clip)):
+                picture = Image.fromarray(source.frames[clip.first + i])
+                picture.save(partial / f"{i:05d}.jpg", quality=95, subsampling=0)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f".{file.name}.partial")
+        fresh.write_text(text)
+        os.replace(fresh, file)
+    return names
