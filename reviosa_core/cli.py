@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from reviosa_core.schema import Clip, Prediction, System
 
 SHEET = 8  # frames on the contact sheet
+LISTED = 20  # problems of a data set on the screen
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 data_app = typer.Typer(no_args_is_help=True)
-app.add_typer(data_app, name="data", help="Make data sets in the InterRVOS-127K format.")
+app.add_typer(data_app, name="data", help="Check data sets; make some in the InterRVOS-127K format.")
 weights_app = typer.Typer(no_args_is_help=True)
 app.add_typer(weights_app, name="weights", help="What checkpoint files are.")
 
@@ -81,10 +82,11 @@ def predict(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="A folder in the InterRVOS-127K format.")],
+    data: Annotated[Path, typer.Option(help="A data set's folder: InterRVOS-127K's format, or another's.")],
     predictions: Annotated[
         Path, typer.Option(help="JSON in the released layout, or a tree <video>/<expression>/<frame>.png of actors.")
     ],
+    split: Annotated[str | None, typer.Option(help="Of the data; by default its only one.")] = None,
     targets: Annotated[Path | None, typer.Option(help="A second tree, of targets.")] = None,
     out: Annotated[Path | None, typer.Option(help="Scores, and every row, as JSON.")] = None,
     rows: Annotated[Path | None, typer.Option(help="One row per video, expression and role: .csv or .parquet.")] = None,
@@ -108,7 +110,7 @@ def evaluate(
     Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/full.json[/]
     """
     from reviosa_core import metrics, tables
-    from reviosa_core.data import interrvos
+    from reviosa_core.data import formats, jsonfile
     from reviosa_core.evaluate import Source, evaluate_source
     from reviosa_core.schema import Role
 
@@ -121,8 +123,8 @@ def evaluate(
     trees = {Role.ACTOR: predictions} | ({Role.TARGET: targets} if targets else {})
     source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
     with _one_line():
-        clips = interrvos.read(data)
-        named = None if pairs is None else interrvos.read_json(pairs)
+        clips = formats.read(data, split)
+        named = None if pairs is None else jsonfile.read_object(pairs)
         table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
         summary = metrics.summarise(table, bootstrap, seed)
         direction = metrics.direction(table, bootstrap, seed)
@@ -183,14 +185,14 @@ def _rows(path: Path) -> pd.DataFrame:
     """The rows that `evaluate` wrote."""
     import pandas as pd
 
-    from reviosa_core.data.interrvos import read_json
+    from reviosa_core.data.jsonfile import read_object
 
     ids = {"video": str, "expression": str, "inverse": str}
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype=ids)
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    stored = read_json(path)
+    stored = read_object(path)
     if "rows" not in stored:
         raise ValueError(f"{path}: holds no rows; compare what `reviosa evaluate` wrote, or tables of rows (.csv)")
     return pd.DataFrame(**stored["rows"])
@@ -234,6 +236,44 @@ def intershapes(
     data = data.model_copy(update={name: value for name, value in asked.items() if value is not None})
     write_split(data, split, out, settings.seed if seed is None else seed)
     typer.echo(f"written: {out / split}")
+
+
+@data_app.command()
+def verify(
+    data: Annotated[Path, typer.Argument(help="The data set's folder, with all its splits or one.")],
+    format: Annotated[str | None, typer.Option(help="By default told by the files; docs/datasets.md has all.")] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Do not decode or hash frames: seconds instead of hours.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="The report; by default <name of the folder>.verify.json.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 8,
+) -> None:
+    """Check a data set: every file, id, list, size, frame and mask that something refers to.
+
+    All problems are listed, each with its file and id, and so is what the benchmark's own rules exclude. The report
+    (JSON) also counts videos, frames, masks and expressions, and has the sha256 of the files. Exit code 1 when
+    something is wrong.
+
+    Example: [bold]reviosa data verify data/mevis[/]
+    """
+    from reviosa_core import tables
+    from reviosa_core.verify import verify
+
+    with _one_line():
+        found = verify(data, format, fast, workers)
+        out = out or Path(f"{data.resolve().name}.verify.json")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=1) + "\n")
+    typer.echo(f"{found['format']}, {'decoded' if found['decoded'] else 'not decoded'}")
+    typer.echo(tables.markdown([{"split": split, **counts} for split, counts in found["splits"].items()]))
+    for name in ("excluded", "problems"):
+        for line in found[name][:LISTED]:
+            typer.echo(f"{name}: {line}")
+        if len(found[name]) > LISTED:
+            typer.echo(f"{name}: ... {len(found[name]) - LISTED} more in {out}")
+    typer.echo(f"{len(found['problems'])} problems, {len(found['excluded'])} excluded by rule; written: {out}")
+    if found["problems"]:
+        raise typer.Exit(1)
 
 
 @weights_app.command()

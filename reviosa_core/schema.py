@@ -12,6 +12,7 @@ from jaxtyping import Bool, UInt8
 
 CaptionType = Literal["single", "multi", "unidirectional", "bidirectional", "undefined"]
 RLE = dict[str, Any]  # COCO run lengths: {"size": [h, w], "counts": str}
+UNKNOWN = "unknown"  # mask key of an actor whose masks nobody has drawn, or has published
 
 
 class Role(StrEnum):

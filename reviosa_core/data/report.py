@@ -1,0 +1,40 @@
+"""What readers have to say about data: problems, and what a benchmark's own rule leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reviosa_core.schema import DataError
+
+
+class Report:
+    """By default the first problem is an error. What a rule leaves out is kept in `excluded`, with the reason."""
+
+    def __init__(self) -> None:
+        self.excluded: list[str] = []
+
+    def problem(self, error: DataError) -> None:
+        raise error
+
+    def exclude(self, what: str, reason: str) -> None:
+        self.excluded.append(f"{what}: {reason}")
+
+    @contextmanager
+    def each(self) -> Iterator[None]:
+        """A problem inside ends this block; whether it ends the reading, `problem` decides."""
+        try:
+            yield
+        except DataError as error:
+            self.problem(error)
+
+
+class Findings(Report):
+    """Keeps every problem, in order, and lets the reader go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: list[str] = []
+
+    def problem(self, error: DataError) -> None:
+        self.problems.append(str(error))
