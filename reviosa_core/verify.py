@@ -45,7 +45,7 @@ def verify(
         "format": found.format,
         "decoded": not fast,
         "splits": counts,
-        "problems": list(dict.fromkeys(findings.problems)),  # splits may share a file
+        "problems": list(dict.fromkeys(findings.problems)),  # videos and splits share files
         "excluded": findings.excluded,
         "sha256": dict(_manifest(root, fast, progress)),
     }

@@ -67,8 +67,9 @@ def _expression(id: str, raw: Any, where: str) -> Expression:
     # Two tokens are asked for by the caption type and supervised by the object list: they must agree.
     if (caption_type == "unidirectional") != (target is not None):
         raise DataError(f"{where}: caption_type {caption_type!r} with object {target}; only unidirectional has a list")
-    if "anno_id" in raw and {*raw["anno_id"]} not in ({*actor}, {*actor, *(target or ())}):
-        raise DataError(f"{where}: flat anno_id {raw['anno_id']}, but subject {actor} and object {target}")
+    flat = mevis_style.ids(raw, "anno_id", where) if "anno_id" in raw else actor
+    if {*flat} not in ({*actor}, {*actor, *(target or ())}):
+        raise DataError(f"{where}: flat anno_id {flat}, but subject {actor} and object {target}")
     target = None if target is None else tuple(map(str, target))
     return mevis_style.named(where, id, text, caption_type, tuple(map(str, actor)), target)
 

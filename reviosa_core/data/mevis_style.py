@@ -37,14 +37,9 @@ def read(
     A video or expression with a problem is left out, once `report` has it.
     """
     where = str(expressions)
-    try:
-        videos = jsonfile.get(jsonfile.read_object(expressions, report), "videos", dict, where)
-    except DataError as error:
-        report.problem(error)
-        return []
-    spans: dict[str, maskdict.Span] | None = {}
+    videos = jsonfile.get(jsonfile.read_object(expressions, report), "videos", dict, where)
+    spans = None  # where there is no file, or it cannot be read: one problem, not one an expression
     if masks.exists():
-        spans = None  # stays None when the file cannot be read: one problem, not one an expression
         with report.each():
             spans = maskdict.scan(masks, report)
     clips = []
@@ -80,6 +75,8 @@ def _clip(
         _check_stated_size(video, size, where)
     masks: dict[str, Any] = {UNKNOWN: [None] * len(names)}
     keys = {key for e in expressions for key in (*e.actor, *(e.target or ()))} - {UNKNOWN}
+    if keys and not mask_file.exists():
+        report.problem(DataError(f"{mask_file}: no such file, but there are expressions with masks"))
     for key in sorted(keys, key=int) if spans is not None else ():
         with report.each():
             masks[key] = maskdict.track(mask_file, spans, key, len(names), size, name)
