@@ -31,7 +31,7 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from reviosa_core.data.jsonfile import read_object
+from reviosa_core.data.jsonfile import read_json
 from reviosa_core.model import mllm, prompts
 from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.model.segmenter import Segmenter
@@ -91,7 +91,7 @@ class Weights(Mapping[str, Tensor]):
             with _open(self.path) as single:
                 return {self.path: set(single.keys())}
         if (self.path / INDEX).is_file():
-            index = read_object(self.path / INDEX).get("weight_map")
+            index = read_json(self.path / INDEX).get("weight_map")
             if not isinstance(index, dict):
                 raise DataError(f"{self.path / INDEX}: no 'weight_map'")
             by_file: dict[Path, set[str]] = {}
@@ -200,9 +200,9 @@ def describe(path: str | Path) -> dict[str, Any]:
         "dtypes": sorted({str(header.dtype).removeprefix("torch.") for header in headers.values()}),
     }
     if kind.endswith("as released"):
-        found["template"] = template_of(read_object(path / "config.json"))
+        found["template"] = template_of(read_json(path / "config.json"))
     if kind == "reviosa workbook":
-        about = read_object(path / "reviosa.json")
+        about = read_json(path / "reviosa.json")
         found |= {"template": about.get("template"), "roles": about.get("roles"), "aml": about.get("aml")}
     if kind == "sam2":
         found["version"] = "2.1" if "no_obj_embed_spatial" in headers else "2.0"
@@ -318,7 +318,7 @@ def load_internvl(
     folder, kind = Path(folder), identify(folder)
     weights = Weights(folder)
     if kind in ("internvl, as released", "reviosa, as released"):
-        raw = read_object(folder / "config.json")
+        raw = read_json(folder / "config.json")
         config, template = native_config(raw, str(folder / "config.json")), template_of(raw)
         weights = weights.part(lambda name: None if name.startswith((GROUNDING, PROJECTOR)) else name)
     elif kind == "internvl, transformers":

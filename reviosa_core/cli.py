@@ -124,7 +124,7 @@ def evaluate(
     source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
     with _one_line():
         clips = formats.read(data, split)
-        named = None if pairs is None else jsonfile.read_object(pairs)
+        named = None if pairs is None else jsonfile.read_json(pairs)
         table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
         summary = metrics.summarise(table, bootstrap, seed)
         direction = metrics.direction(table, bootstrap, seed)
@@ -185,14 +185,14 @@ def _rows(path: Path) -> pd.DataFrame:
     """The rows that `evaluate` wrote."""
     import pandas as pd
 
-    from reviosa_core.data.jsonfile import read_object
+    from reviosa_core.data.jsonfile import read_json
 
     ids = {"video": str, "expression": str, "inverse": str}
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype=ids)
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    stored = read_object(path)
+    stored = read_json(path)
     if "rows" not in stored:
         raise ValueError(f"{path}: holds no rows; compare what `reviosa evaluate` wrote, or tables of rows (.csv)")
     return pd.DataFrame(**stored["rows"])

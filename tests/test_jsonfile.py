@@ -49,7 +49,7 @@ def test_a_doubled_key_is_an_error_or_reported(tmp_path):
 def test_what_is_not_an_object(tmp_path):
     (tmp_path / "a.json").write_text("[]")
     with pytest.raises(DataError, match="a.json: a JSON object is needed, got list"):
-        jsonfile.read_object(tmp_path / "a.json")
+        jsonfile.read_json(tmp_path / "a.json")
     with pytest.raises(DataError, match="here: no key 'b'"):
         jsonfile.get({"a": 1}, "b", int, "here")
     with pytest.raises(DataError, match="here: 'a' is int, not"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -83,13 +85,13 @@ def frame_names(names: Any, where: str) -> tuple[str, ...]:
     # Masks go by position, and loaders sort the list where evaluators do not: only a sorted one means the same to all.
     if not names or any(a >= b for a, b in zip(names, names[1:], strict=False)):
         raise DataError(f"{where}: 'frames' must be a sorted list without repetition, got {names[:5]}...")
-    return tuple(names)
+    return tuple(map(sys.intern, names))  # the same few in every video
 
 
 def check_folder(folder: Path, names: Sequence[str], suffix: str, where: str) -> None:
     """DataError when the folder or one of its images is missing; pixels are not looked at."""
     try:
-        there = {path.name for path in folder.iterdir()}
+        there = set(os.listdir(folder))
     except OSError:
         raise DataError(f"{where}: no folder {folder}") from None
     missing = [name for name in names if f"{name}{suffix}" not in there]

@@ -15,7 +15,6 @@ from typing import Any, get_args
 from PIL import Image
 
 from reviosa_core.data import mevis_style
-from reviosa_core.data.images import Frames as Frames  # of its clips
 from reviosa_core.data.images import check_name
 from reviosa_core.data.jsonfile import get
 from reviosa_core.data.mevis_style import EXPRESSIONS, IMAGES, MASKS

@@ -19,13 +19,12 @@ def read(path: Path, report: Report | None = None) -> Any:
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
-        if len(content) != len(pairs):  # json would keep the last of two equal keys without a word
+        if len(content) != len(pairs):
             content = {}
             for key, value in pairs:
                 if key in content:
                     (report or Report()).problem(DataError(f"{path}: duplicate key {key!r}"))
-                else:
-                    content[key] = value
+                content.setdefault(key, value)
         return content
 
     try:
@@ -36,8 +35,17 @@ def read(path: Path, report: Report | None = None) -> Any:
         raise DataError(f"{path}: {error}") from None
 
 
-def read_object(path: Path, report: Report | None = None) -> dict[str, Any]:
-    """`read`, of a file that holds an object."""
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object (`object_pairs_hook`); json would keep the last of two equal keys without a word. ValueError."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
+    return content
+
+
+def read_json(path: Path, report: Report | None = None) -> dict[str, Any]:
+    """A file that holds an object, as `read`."""
     content = read(path, report)
     if not isinstance(content, dict):
         raise DataError(f"{path}: a JSON object is needed, got {type(content).__name__}")
@@ -80,7 +88,7 @@ def members(
 
     With `after`, the end of some member's value, goes on behind it. Only in "ascii" are places also offsets in bytes.
     """
-    decoder = json.JSONDecoder(object_pairs_hook=_unique)
+    decoder = json.JSONDecoder(object_pairs_hook=unique_keys)
     try:
         with path.open(encoding=encoding, newline="") as file:
             file.seek(after)
@@ -149,11 +157,3 @@ def members(
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: {error}") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
-    return content

@@ -86,7 +86,8 @@ def _size(rle: Any) -> tuple[int, int] | None:
     if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
         return None
     size = rle["size"]
-    return (size[0], size[1]) if isinstance(size, list) and len(size) == 2 else None
+    whole = isinstance(size, list) and [type(side) for side in size] == [int, int]
+    return (size[0], size[1]) if whole else None
 
 
 def scan(path: Path, report: Report | None = None) -> dict[str, Span]:
@@ -129,18 +130,18 @@ def _index_path(path: Path, stat: os.stat_result) -> Path:
 
 def _write_index(path: Path, index: Path, size: int) -> None:
     """A line an annotation, behind those that a cut-off scan left."""
-    partial = index.with_suffix(".partial")
-    lines = partial.read_bytes() if partial.exists() else b""
+    unfinished = index.with_suffix(".partial")
+    lines = unfinished.read_bytes() if unfinished.exists() else b""
     whole = lines[: lines.rfind(b"\n") + 1]  # the last line may be cut
-    partial.write_bytes(whole)
+    unfinished.write_bytes(whole)
     after = json.loads(whole.splitlines()[-1])[2] if whole else 0
     with (
-        partial.open("a") as file,
+        unfinished.open("a") as file,
         tqdm(desc=f"index {path.name}", total=size, initial=after, unit="B", unit_scale=True) as bar,
     ):
         for key, span in _places(path, after, bar):
             file.write(json.dumps([key, *span]) + "\n")
-    partial.replace(index)
+    unfinished.replace(index)
 
 
 def _read_index(index: Path) -> Iterator[tuple[str, Span]]:

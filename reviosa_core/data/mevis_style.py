@@ -37,7 +37,7 @@ def read(
     A video or expression with a problem is left out, once `report` has it.
     """
     where = str(expressions)
-    videos = jsonfile.get(jsonfile.read_object(expressions, report), "videos", dict, where)
+    videos = jsonfile.get(jsonfile.read_json(expressions, report), "videos", dict, where)
     spans = None  # where there is no file, or it cannot be read: one problem, not one an expression
     if masks.exists():
         with report.each():

@@ -42,7 +42,7 @@ def read(root: Path | str, split: str, report: Report | None = None) -> list[Cli
         folder = _valid(root)
         return mevis_style.read(folder / VALID, folder / MASKS, folder / "videos", _expression, report)
     clips = []
-    for id, entry in sorted(jsonfile.read_object(root / TRAIN, report).items()):
+    for id, entry in sorted(jsonfile.read_json(root / TRAIN, report).items()):
         with report.each():
             clip = _clip(root, id, entry, f"{root / TRAIN}: {id!r}", report)
             if clip:
@@ -52,7 +52,7 @@ def read(root: Path | str, split: str, report: Report | None = None) -> list[Cli
 
 def groups(root: Path | str) -> dict[tuple[str, str], int]:
     """`type_id` of every (video, expression) of the evaluation."""
-    videos = jsonfile.get(jsonfile.read_object(_valid(Path(root)) / VALID), "videos", dict, str(root))
+    videos = jsonfile.get(jsonfile.read_json(_valid(Path(root)) / VALID), "videos", dict, str(root))
     return {(v, e): raw["type_id"] for v, video in videos.items() for e, raw in video["expressions"].items()}
 
 
@@ -110,7 +110,7 @@ def _frame(path: Path, count: int, size: tuple[int, int], index: int) -> np.ndar
 
 @lru_cache(maxsize=2)
 def _masklets(path: Path) -> list[list[RLE]]:
-    return jsonfile.get(jsonfile.read_object(path), "masklet", list, str(path))
+    return jsonfile.get(jsonfile.read_json(path), "masklet", list, str(path))
 
 
 def _mask(path: Path, object: int, frames: int, size: tuple[int, int], index: int) -> RLE:

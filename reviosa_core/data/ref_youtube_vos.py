@@ -140,4 +140,4 @@ def _expressions(root: Path, split: str) -> Path:
 
 
 def _videos(path: Path, report: Report) -> dict[str, Any]:
-    return jsonfile.get(jsonfile.read_object(path, report), "videos", dict, str(path))
+    return jsonfile.get(jsonfile.read_json(path, report), "videos", dict, str(path))

@@ -36,7 +36,7 @@ def read(root: Path | str, split: str, report: Report | None = None) -> list[Cli
 
 def groups(root: Path | str, split: str) -> dict[tuple[str, str], int]:
     """`type_id` of every (video, expression)."""
-    videos = jsonfile.get(jsonfile.read_object(_expressions(Path(root), split)), "videos", dict, str(root))
+    videos = jsonfile.get(jsonfile.read_json(_expressions(Path(root), split)), "videos", dict, str(root))
     return {(v, e): raw["type_id"] for v, video in videos.items() for e, raw in video["expressions"].items()}
 
 
