@@ -13,6 +13,7 @@ from jaxtyping import Bool, UInt8
 CaptionType = Literal["single", "multi", "unidirectional", "bidirectional", "undefined"]
 RLE = dict[str, Any]  # COCO run lengths: {"size": [h, w], "counts": str}
 UNKNOWN = "unknown"  # mask key of an actor whose masks nobody has drawn, or has published
+NOTHING = "nothing"  # mask key of the actor of an expression that refers to nothing in its video (MeViS v2)
 
 
 class Role(StrEnum):

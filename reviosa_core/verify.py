@@ -14,7 +14,7 @@ from tqdm import tqdm
 from reviosa_core import masks
 from reviosa_core.data import formats
 from reviosa_core.data.report import Findings
-from reviosa_core.schema import UNKNOWN, Clip, DataError
+from reviosa_core.schema import NOTHING, UNKNOWN, Clip, DataError
 
 BINARY = {".jpg", ".jpeg", ".png", ".mp4"}  # pixels: many and large
 IMAGES = {".jpg", ".jpeg", ".png"}
@@ -56,7 +56,7 @@ def _counts(clips: Sequence[Clip]) -> dict[str, int]:
     return {
         "videos": len(clips),
         "frames": sum(map(len, clips)),
-        "masks": sum(len(clip.masks.keys() - {UNKNOWN}) for clip in clips),
+        "masks": sum(len(clip.masks.keys() - {UNKNOWN, NOTHING}) for clip in clips),
         "expressions": len(expressions),
         "with a target": sum(e.is_interaction for e in expressions),
     }
@@ -76,7 +76,7 @@ def _decode(clip: Clip, where: str, pool: ThreadPoolExecutor) -> Iterator[str]:
     yield from filter(None, pool.map(frame, range(len(clip))))
     used = dict.fromkeys(chain.from_iterable((*e.actor, *(e.target or ())) for e in clip.expressions))
     for key in used:
-        if key == UNKNOWN:
+        if key in (UNKNOWN, NOTHING):
             continue
         seen, wrong = False, []
         for index, name in enumerate(clip.frame_names):

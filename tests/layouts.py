@@ -48,9 +48,11 @@ def meta(*videos: tuple[str, dict]) -> dict:
 def mevis(root: Path) -> None:
     both = {"exp": "two boxes moving", "obj_id": [0, 1], "anno_id": [7, 8]}
     gone = {"exp": "The one that leaves.", "obj_id": [2], "anno_id": [9]}
+    nothing = {"exp": "the flying one", "obj_id": [], "anno_id": []}
     for split in ("train", "valid_u"):
         write_json(
-            root / split / "meta_expressions.json", meta(("b", {"0": both, "1": gone, "10": both}), ("a", {"0": gone}))
+            root / split / "meta_expressions.json",
+            meta(("b", {"0": both, "1": gone, "10": both, "2": nothing}), ("a", {"0": gone})),
         )
         write_json(root / split / "mask_dict.json", {"7": rles(0), "8": rles(1), "9": rles(2)})
     write_json(root / "valid" / "meta_expressions.json", meta(("a", {"0": {"exp": "box"}}), ("b", {})))

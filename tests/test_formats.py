@@ -9,7 +9,7 @@ from layouts import BOX, GAPS, LAYOUTS, H, T, W, made
 from reviosa_core.data import a2d, formats, ref_sav, ref_youtube_vos, revos
 from reviosa_core.data.report import Report
 from reviosa_core.masks import decode_all, union
-from reviosa_core.schema import UNKNOWN, Clip, DataError
+from reviosa_core.schema import NOTHING, UNKNOWN, Clip, DataError
 from reviosa_core.verify import verify
 
 
@@ -46,10 +46,11 @@ def test_mevis(tmp_path):
     clips = formats.read(made(tmp_path, "mevis"), "valid_u")
     assert [c.id for c in clips] == ["a", "b"]
     b = clips[1]
-    assert (b.frame_names, b.size, [e.id for e in b.expressions]) == (GAPS, (H, W), ["0", "1", "10"])
+    assert (b.frame_names, b.size, [e.id for e in b.expressions]) == (GAPS, (H, W), ["0", "1", "10", "2"])
     assert (actor(b, "0") == BOX[:2].any(axis=0)).all() and (actor(b, "1") == BOX[2]).all()
     assert b.masks["9"][1] is None and b.frames[2].mean() == pytest.approx(100, abs=3)
     assert {e.caption_type for e in b.expressions} == {"undefined"} and not any(e.is_interaction for e in b.expressions)
+    assert not actor(b, "2").any() and b.expressions[3].actor == (NOTHING,)
     server = formats.read(tmp_path, "valid")
     assert server[0].expressions[0].actor == (UNKNOWN,) and len(server[0].masks[UNKNOWN]) == T
     assert formats.read(tmp_path / "valid_u")[0].id == "a"  # the split's folder alone

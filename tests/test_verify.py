@@ -251,7 +251,7 @@ def test_command(tmp_path, monkeypatch):
     root = made(tmp_path / "set", "mevis")
     result = reviosa("data", "verify", root)
     assert result.exit_code == 0 and "0 problems" in result.output and "valid_u" in result.output, result.output
-    assert json.loads((tmp_path / "set.verify.json").read_text())["splits"]["train"]["expressions"] == 4
+    assert json.loads((tmp_path / "set.verify.json").read_text())["splits"]["train"]["expressions"] == 5
     for frame in root.glob("train/JPEGImages/*/00000.jpg"):
         frame.unlink()
     result = reviosa("data", "verify", root, "--fast", "--out", tmp_path / "deep" / "report.json")
@@ -271,7 +271,7 @@ def test_command(tmp_path, monkeypatch):
 def test_evaluate_takes_every_format(tmp_path):
     """Perfect answers on MeViS's local split; none can be scored where masks are not public."""
     root = made(tmp_path / "set", "mevis")
-    for video, id, k in (("a", "0", [2]), ("b", "0", [0, 1]), ("b", "1", [2]), ("b", "10", [0, 1])):
+    for video, id, k in (("a", "0", [2]), ("b", "0", [0, 1]), ("b", "1", [2]), ("b", "10", [0, 1]), ("b", "2", [])):
         folder = tmp_path / "answers" / video / id
         folder.mkdir(parents=True)
         for name, mask in zip(GAPS, BOX[k].any(axis=0), strict=True):

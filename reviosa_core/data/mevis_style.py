@@ -10,7 +10,7 @@ from typing import Any
 from reviosa_core.data import images, jsonfile, maskdict
 from reviosa_core.data.images import Frames
 from reviosa_core.data.report import Report
-from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression
+from reviosa_core.schema import NOTHING, UNKNOWN, Clip, DataError, Expression
 
 EXPRESSIONS, MASKS, IMAGES = "meta_expressions.json", "mask_dict.json", "JPEGImages"
 HEAD = 1 << 20  # bytes: holds at least one video
@@ -73,16 +73,15 @@ def _clip(
         size = images.size(folder / f"{names[0]}.jpg")
     with report.each():
         _check_stated_size(video, size, where)
-    masks: dict[str, Any] = {UNKNOWN: [None] * len(names)}
-    keys = {key for e in expressions for key in (*e.actor, *(e.target or ()))} - {UNKNOWN}
+    asked = {key for e in expressions for key in (*e.actor, *(e.target or ()))}
+    masks: dict[str, Any] = {key: [None] * len(names) for key in (UNKNOWN, NOTHING) if key in asked}
+    keys = asked - masks.keys()
     if keys and not mask_file.exists():
         report.problem(DataError(f"{mask_file}: no such file, but there are expressions with masks"))
     for key in sorted(keys, key=int) if spans is not None else ():
         with report.each():
             masks[key] = maskdict.track(mask_file, spans, key, len(names), size, name)
     whole = tuple(e for e in expressions if {*e.actor, *(e.target or ())} <= masks.keys())
-    if not any(UNKNOWN in e.actor for e in whole):
-        del masks[UNKNOWN]
     return size and Clip(name, Frames(folder, names), names, size, whole, masks)
 
 
