@@ -266,12 +266,12 @@ def verify(
         out.write_text(json.dumps(found, indent=1) + "\n")
     typer.echo(f"{found['format']}, {'decoded' if found['decoded'] else 'not decoded'}")
     typer.echo(tables.markdown([{"split": split, **counts} for split, counts in found["splits"].items()]))
-    for name in ("excluded", "problems"):
+    for name, label in (("excluded", "left out"), ("problems", "problem")):
         for line in found[name][:LISTED]:
-            typer.echo(f"{name}: {line}")
+            typer.echo(f"{label}: {line}")
         if len(found[name]) > LISTED:
-            typer.echo(f"{name}: ... {len(found[name]) - LISTED} more in {out}")
-    typer.echo(f"{len(found['problems'])} problems, {len(found['excluded'])} excluded by rule; written: {out}")
+            typer.echo(f"{label}: ... {len(found[name]) - LISTED} more in {out}")
+    typer.echo(f"{len(found['problems'])} problems, {len(found['excluded'])} left out by rule; written: {out}")
     if found["problems"]:
         raise typer.Exit(1)
 

@@ -18,7 +18,7 @@ from reviosa_core.data import mevis_style
 from reviosa_core.data.images import check_name
 from reviosa_core.data.jsonfile import get
 from reviosa_core.data.mevis_style import EXPRESSIONS, IMAGES, MASKS
-from reviosa_core.data.report import Report
+from reviosa_core.data.report import Report, expression_at
 from reviosa_core.schema import CaptionType, Clip, DataError, Expression
 
 NEW = "new"  # the evaluation's files
@@ -70,7 +70,7 @@ def _expression(id: str, raw: Any, where: str) -> Expression:
     if {*flat} not in ({*actor}, {*actor, *(target or ())}):
         raise DataError(f"{where}: flat anno_id {flat}, but subject {actor} and object {target}")
     target = None if target is None else tuple(map(str, target))
-    return mevis_style.named(where, id, text, caption_type, tuple(map(str, actor)), target)
+    return expression_at(where, id, text, caption_type, tuple(map(str, actor)), target)
 
 
 def _by_role(raw: dict[str, Any], where: str) -> dict[str, list[int] | None]:

@@ -18,8 +18,8 @@ from reviosa_core import masks
 from reviosa_core.data import jsonfile
 from reviosa_core.data.images import Frames, check_name, size
 from reviosa_core.data.lazy import Lazy
-from reviosa_core.data.report import Report
-from reviosa_core.schema import RLE, Clip, DataError, Expression
+from reviosa_core.data.report import Report, expression_at
+from reviosa_core.schema import RLE, Clip, DataError
 
 METADATA, IMAGES, MASKS = "jhmdb_sentences_samples_metadata.json", "Rename_Images", "puppet_mask"
 
@@ -56,10 +56,7 @@ def _clip(root: Path, row: Any, where: str) -> Clip:
     shape = _shape(mask_file)
     if shape[:2] != extent or shape[2] < count:  # there may be more masks than images; rows count what has both
         raise DataError(f"{mask_file}: masks {shape}, the video has {(*extent, count)} (height, width, frames)")
-    try:
-        expression = Expression("0", text, "undefined", ("0",))
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None
+    expression = expression_at(where, "0", text, "undefined", ("0",))
     track = Lazy(1, partial(_mask, mask_file, int(stem) - 1))
     return Clip(f"v_{video}_f_{int(stem)}", frames, (stem,), extent, (expression,), {"0": track})
 

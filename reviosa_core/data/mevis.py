@@ -11,7 +11,7 @@ from typing import Any
 
 from reviosa_core.data import jsonfile, mevis_style
 from reviosa_core.data.mevis_style import EXPRESSIONS, IMAGES, MASKS
-from reviosa_core.data.report import Report
+from reviosa_core.data.report import Report, expression_at
 from reviosa_core.schema import NOTHING, Clip, Expression
 
 RELEASED = "meta_expressions_release.json"  # the test split's
@@ -33,7 +33,7 @@ def read(root: Path | str, split: str = ".", report: Report | None = None) -> li
 
 def _expression(id: str, raw: Any, where: str) -> Expression:
     if isinstance(raw, dict) and raw.get("obj_id") == raw.get("anno_id") == []:
-        return mevis_style.named(where, id, jsonfile.get(raw, "exp", str, where), "undefined", (NOTHING,))
+        return expression_at(where, id, jsonfile.get(raw, "exp", str, where), "undefined", (NOTHING,))
     return mevis_style.flat(id, raw, where)
 
 

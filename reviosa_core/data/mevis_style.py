@@ -9,7 +9,7 @@ from typing import Any
 
 from reviosa_core.data import images, jsonfile, maskdict
 from reviosa_core.data.images import Frames
-from reviosa_core.data.report import Report
+from reviosa_core.data.report import Report, expression_at
 from reviosa_core.schema import NOTHING, UNKNOWN, Clip, DataError, Expression
 
 EXPRESSIONS, MASKS, IMAGES = "meta_expressions.json", "mask_dict.json", "JPEGImages"
@@ -110,12 +110,4 @@ def flat(id: str, raw: Any, where: str, caption_type: Any = "undefined") -> Expr
         if len(objects) != len(annotations):
             raise DataError(f"{where}: obj_id {objects} but anno_id {annotations}")
         actor = tuple(map(str, annotations))
-    return named(where, id, text, caption_type, actor)
-
-
-def named(where: str, *fields: Any) -> Expression:
-    """An Expression whose errors say where it stands."""
-    try:
-        return Expression(*fields)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None
+    return expression_at(where, id, text, caption_type, actor)

@@ -18,7 +18,7 @@ from reviosa_core.data import jsonfile, mevis_style
 from reviosa_core.data.images import check_name
 from reviosa_core.data.lazy import Lazy
 from reviosa_core.data.mevis_style import MASKS
-from reviosa_core.data.report import Report
+from reviosa_core.data.report import Report, expression_at
 from reviosa_core.data.video import open_video, stated
 from reviosa_core.schema import RLE, Clip, DataError, Expression
 
@@ -75,7 +75,7 @@ def _clip(root: Path, id: str, entry: Any, where: str, report: Report) -> Clip |
             if not key.isascii() or not key.isdigit():
                 raise DataError(f"{here}: not a place in the masklets")
             text = jsonfile.get(raw, "formated", str, here)  # so it is spelt
-            expressions.append(mevis_style.named(here, key, text, "undefined", (key,)))
+            expressions.append(expression_at(here, key, text, "undefined", (key,)))
     folder = root / "sam_v_full" if (root / "sam_v_full").is_dir() else root
     video, masklets = (_file(folder, jsonfile.get(entry, k, str, where), where) for k in ("video_path", "anno_path"))
     size, count = stated(video)

@@ -13,7 +13,7 @@ from typing import Any
 
 from reviosa_core.data import jsonfile
 from reviosa_core.data.images import Frames, check_folder, check_name, frame_names, label_track, size
-from reviosa_core.data.report import Report
+from reviosa_core.data.report import Report, expression_at
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression
 
 IMAGES, MASKS, EXPRESSIONS = "JPEGImages", "Annotations", "meta_expressions"
@@ -129,10 +129,7 @@ def object_id(raw: Any, where: str) -> str:
 def _expression(id: str, raw: Any, where: str) -> Expression:
     text = jsonfile.get(raw, "exp", str, where)
     actor = object_id(raw["obj_id"], where) if "obj_id" in raw else UNKNOWN
-    try:
-        return Expression(id, text, "undefined", (actor,))
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None
+    return expression_at(where, id, text, "undefined", (actor,))
 
 
 def _expressions(root: Path, split: str) -> Path:

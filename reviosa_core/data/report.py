@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from reviosa_core.schema import DataError
+from reviosa_core.schema import DataError, Expression
 
 
 class Report:
@@ -38,3 +39,11 @@ class Findings(Report):
 
     def problem(self, error: DataError) -> None:
         self.problems.append(str(error))
+
+
+def expression_at(where: str, id: str, *fields: Any) -> Expression:
+    """An Expression whose errors begin with where it stands, its id included."""
+    try:
+        return Expression(id, *fields)
+    except DataError as error:
+        raise DataError(f"{where}{str(error).removeprefix(f'expression {id}')}") from None
