@@ -40,9 +40,9 @@ def test_a_doubled_key_is_an_error_or_reported(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"a": 1, "b": {"c": 1, "c": 2, "c": 3}, "a": 4}')
     with pytest.raises(DataError, match="a.json: duplicate key 'c'"):
-        jsonfile.read(path)
+        jsonfile.read_json(path)
     findings = Findings()
-    assert jsonfile.read(path, findings) == {"a": 1, "b": {"c": 1}}
+    assert jsonfile.read_json(path, findings) == {"a": 1, "b": {"c": 1}}
     assert [text[-3:] for text in findings.problems] == ["'c'", "'c'", "'a'"]
 
 
@@ -50,6 +50,7 @@ def test_what_is_not_an_object(tmp_path):
     (tmp_path / "a.json").write_text("[]")
     with pytest.raises(DataError, match="a.json: a JSON object is needed, got list"):
         jsonfile.read_json(tmp_path / "a.json")
+    assert jsonfile.read_rows(tmp_path / "a.json") == []
     with pytest.raises(DataError, match="here: no key 'b'"):
         jsonfile.get({"a": 1}, "b", int, "here")
     with pytest.raises(DataError, match="here: 'a' is int, not"):

@@ -44,7 +44,7 @@ SIBLINGS = {
     "data.interrvos": ("data.mevis_style",),
     "data.mevis": ("data.mevis_style",),
     "data.revos": ("data.mevis_style",),
-    "data.ref_sav": ("data.mevis_style",),
+    "data.ref_sav": ("data.mevis_style", "data.maskdict"),
     "data.ref_davis": ("data.ref_youtube_vos",),
     "data.mevis_style": ("data.maskdict",),
     "data.formats": ("data.*",),  # opens them all

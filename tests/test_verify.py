@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import BOX, GAPS, H, T, W, made
+from layouts import BOX, GAPS, LAYOUTS, H, T, W, made
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -192,7 +192,7 @@ def test_ref_sav(tmp_path):
     due = [
         "'b': path '../x.mp4': not a plain",
         "no object 2 in masklet 0, which has 2",
-        r"masklet 1 has size \(14, 10\)",
+        r"masklet 1, object 0 has size \(14, 10\)",
     ]
     each_found(found, due)
     change(masklets, lambda m: m["masklet"].pop())
@@ -232,6 +232,32 @@ def test_sentences_of_single_frames(tmp_path):
     ]
     due += ["v2.mp4: unreadable video", "frame 7: instance 2 has two sentences", "frame 2: no file .*00002.h5"]
     each_found(problems(root, fast=True), due)
+
+
+JUNK = [None, -1, 2.5, 10**30, True, "", "..", "\0", [], [[]], [10**6], ["a"], {}, {"a": 1}]
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "ref-davis, as released"])  # it has no JSON
+def test_junk_is_a_problem_and_never_a_traceback(tmp_path, layout, rng, monkeypatch):
+    """Anything at any place of any JSON file."""
+    monkeypatch.setattr("reviosa_core.data.ref_youtube_vos.VALID_VIDEOS", 2)
+    root, said = made(tmp_path, layout), 0
+    files = sorted(root.rglob("*.json"))
+    for _ in range(20):
+        file = files[rng.integers(len(files))]
+        before = file.read_text()
+        content = {"": json.loads(before)}
+        inside, key = content, ""
+        while isinstance(inside[key], dict | list) and inside[key] and rng.random() < 0.85:
+            inside = inside[key]
+            places = list(inside) if isinstance(inside, dict) else range(len(inside))
+            key = places[rng.integers(len(places))]
+        inside[key] = JUNK[rng.integers(len(JUNK))]
+        file.write_text(json.dumps(content[""]))
+        ref_sav._masklets.cache_clear()
+        said += bool(verify(root, format=LAYOUTS[layout][0], progress=False)["problems"])
+        file.write_text(before)
+    assert said > 7
 
 
 def test_the_manifest_is_sha256sum(tmp_path):

@@ -39,7 +39,7 @@ def read(root: Path | str, split: str, report: Report | None = None) -> list[Cli
 def _clips(root: Path, split: str, report: Report) -> Iterator[Clip]:
     file = _annotations(root, split)
     rows = []
-    for number, row in enumerate(jsonfile.read(file, report)):
+    for number, row in enumerate(jsonfile.read_rows(file, report)):
         with report.each():
             rows.append(_row(row, f"{file}: row {number}"))
     rows.sort(key=lambda row: row[:2])

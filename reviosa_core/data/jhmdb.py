@@ -32,7 +32,7 @@ def splits(root: Path) -> tuple[str, ...]:
 def read(root: Path | str, split: str = "test", report: Report | None = None) -> list[Clip]:
     """A clip a row, in the order of the file. Pixels and masks stay on disk."""
     root, report, clips = Path(root), report or Report(), {}
-    for number, row in enumerate(jsonfile.read(root / METADATA, report)):
+    for number, row in enumerate(jsonfile.read_rows(root / METADATA, report)):
         with report.each():
             where = f"{root / METADATA}: row {number}"
             clip = _clip(root, row, where)

@@ -14,9 +14,26 @@ from reviosa_core.schema import DataError
 CHUNK = 1 << 20  # characters
 
 
-def read(path: Path, report: Report | None = None) -> Any:
-    """The content of a file. DataError naming the file; doubled keys go to `report`, the first of two is kept."""
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object (`object_pairs_hook`); json would keep the last of two equal keys without a word. ValueError."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
+    return content
 
+
+def read_json(path: Path, report: Report | None = None) -> dict[str, Any]:
+    """A file that holds an object. DataError naming the file; doubled keys go to `report`, the first of two is kept."""
+    return _whole(path, dict, report)
+
+
+def read_rows(path: Path, report: Report | None = None) -> list[Any]:
+    """A file that holds a list, as `read_json`."""
+    return _whole(path, list, report)
+
+
+def _whole(path: Path, kind: type, report: Report | None) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) != len(pairs):
@@ -28,27 +45,14 @@ def read(path: Path, report: Report | None = None) -> Any:
         return content
 
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=unique)
+        content = json.loads(path.read_bytes(), object_pairs_hook=unique)
     except DataError:
         raise
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}") from None
-
-
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object (`object_pairs_hook`); json would keep the last of two equal keys without a word. ValueError."""
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
-    return content
-
-
-def read_json(path: Path, report: Report | None = None) -> dict[str, Any]:
-    """A file that holds an object, as `read`."""
-    content = read(path, report)
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: a JSON object is needed, got {type(content).__name__}")
+    if not isinstance(content, kind):
+        names = {dict: "object", list: "list"}
+        raise DataError(f"{path}: a JSON {names[kind]} is needed, got {type(content).__name__}")
     return content
 
 

@@ -76,13 +76,14 @@ def _check(value: Any, size: tuple[int, int] | None, where: str) -> None:
     for i, rle in enumerate(value):
         if rle is None:
             continue
-        if _size(rle) is None:
+        if rle_size(rle) is None:
             raise DataError(f"{where}: entry {i} is neither null nor an RLE with size and counts")
-        if size is not None and _size(rle) != size:
-            raise DataError(f"{where}: entry {i} has size {_size(rle)}, the frames have {size}")
+        if size is not None and rle_size(rle) != size:
+            raise DataError(f"{where}: entry {i} has size {rle_size(rle)}, the frames have {size}")
 
 
-def _size(rle: Any) -> tuple[int, int] | None:
+def rle_size(rle: Any) -> tuple[int, int] | None:
+    """The (h, w) that an RLE states; None of what is not one."""
     if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
         return None
     size = rle["size"]
@@ -117,7 +118,7 @@ def _places(path: Path, after: int, bar: tqdm | None = None) -> Iterator[tuple[s
     """(key, Span) of each annotation behind byte `after`. Ids and RLEs are ASCII, so characters are bytes."""
     for key, value, start, stop in jsonfile.members(path, bar.update if bar else None, "ascii", after):
         whole = isinstance(value, list)
-        sizes = {_size(rle) for rle in value if rle is not None} if whole else set()
+        sizes = {rle_size(rle) for rle in value if rle is not None} if whole else set()
         yield key, Span(start, stop, len(value) if whole else 0, sizes.pop() if len(sizes) == 1 else None)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from reviosa_core.data import jsonfile, mevis_style
+from reviosa_core.data import jsonfile, maskdict, mevis_style
 from reviosa_core.data.images import check_name
 from reviosa_core.data.lazy import Lazy
 from reviosa_core.data.mevis_style import MASKS
@@ -109,17 +109,19 @@ def _frame(path: Path, count: int, size: tuple[int, int], index: int) -> np.ndar
 
 
 @lru_cache(maxsize=2)
-def _masklets(path: Path) -> list[list[RLE]]:
+def _masklets(path: Path) -> list[Any]:
     return jsonfile.get(jsonfile.read_json(path), "masklet", list, str(path))
 
 
-def _mask(path: Path, object: int, frames: int, size: tuple[int, int], index: int) -> RLE:
+def _mask(path: Path, object: int, frames: int, size: tuple[int, int], index: int) -> RLE | None:
     masklets = _masklets(path)
     if len(masklets) != frames:
         raise DataError(f"{path}: masklets for {len(masklets)} frames, every {STEP}th of the video are {frames}")
-    if object >= len(masklets[index]):
-        raise DataError(f"{path}: no object {object} in masklet {index}, which has {len(masklets[index])}")
-    rle = masklets[index][object]
-    if tuple(rle["size"]) != size:
-        raise DataError(f"{path}: masklet {index} has size {tuple(rle['size'])}, the frames have {size}")
-    return rle
+    frame = masklets[index]
+    if not isinstance(frame, list) or object >= len(frame):
+        there = len(frame) if isinstance(frame, list) else "no list"
+        raise DataError(f"{path}: no object {object} in masklet {index}, which has {there}")
+    if frame[object] is not None and maskdict.rle_size(frame[object]) != size:
+        stated = maskdict.rle_size(frame[object]) or "none: not an RLE"
+        raise DataError(f"{path}: masklet {index}, object {object} has size {stated}, the frames have {size}")
+    return frame[object]
