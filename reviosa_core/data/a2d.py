@@ -8,9 +8,10 @@ when a mask is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from reviosa_core.data.report import Report
 from reviosa_core.data.video import open_video, stated
 from reviosa_core.schema import RLE, Clip, DataError, Expression
 
+Row = tuple[str, int, int, str]  # video, frame, instance, text
+
 
 def splits(root: Path) -> tuple[str, ...]:
     """The splits in a folder. None of another format."""
@@ -33,44 +36,46 @@ def splits(root: Path) -> tuple[str, ...]:
 
 def read(root: Path | str, split: str, report: Report | None = None) -> list[Clip]:
     """A clip an annotated frame, by video and frame. Pixels and masks stay on disk; mask keys are instances."""
-    return list(_clips(Path(root), split, report or Report()))
-
-
-def _clips(root: Path, split: str, report: Report) -> Iterator[Clip]:
+    root, report = Path(root), report or Report()
     file = _annotations(root, split)
-    rows = []
+    rows, clips = [], []
     for number, row in enumerate(jsonfile.read_rows(file, report)):
         with report.each():
             rows.append(_row(row, f"{file}: row {number}"))
-    rows.sort(key=lambda row: row[:2])
-    for video, of_video in groupby(rows, key=lambda row: row[0]):
+    for video, of_video in groupby(sorted(rows, key=itemgetter(0, 1)), key=itemgetter(0)):
         path = root / "Release" / "clips320H" / f"{video}.mp4"
         with report.each():
             size, count = stated(path)
-            for frame, of_frame in groupby(of_video, key=lambda row: row[1]):
+            for frame, of_frame in groupby(of_video, key=itemgetter(1)):
                 with report.each():
                     where = f"{file}: video {video!r}, frame {frame}"
                     if frame > count:
                         raise DataError(f"{where}: the video has {count} frames")
-                    expressions: dict[str, Expression] = {}
-                    for _, _, instance, text in of_frame:
-                        if str(instance) in expressions:
-                            report.problem(DataError(f"{where}: instance {instance} has two sentences"))
-                        expressions[str(instance)] = Expression(str(instance), text, "undefined", (str(instance),))
                     labels = root / "text_annotations" / "a2d_annotation_with_instances" / video / f"{frame:05d}.h5"
                     if not labels.is_file():
                         raise DataError(f"{where}: no file {labels}")
-                    tracks = {key: Lazy(1, partial(_mask, labels, int(key), size)) for key in expressions}
-                    id, frames = f"v_{video}_f_{frame}", Lazy(1, partial(_frame, path, frame, size))
-                    yield Clip(id, frames, (f"{frame:05d}",), size, tuple(expressions.values()), tracks)
+                    expressions = _expressions(of_frame, where, report)
+                    tracks = {e.id: Lazy(1, partial(_mask, labels, int(e.id), size)) for e in expressions}
+                    frames = Lazy(1, partial(_frame, path, frame, size))
+                    clips.append(Clip(f"v_{video}_f_{frame}", frames, (f"{frame:05d}",), size, expressions, tracks))
+    return clips
+
+
+def _expressions(rows: Iterable[Row], where: str, report: Report) -> tuple[Expression, ...]:
+    """Of one frame, called by their instance."""
+    found: dict[str, Expression] = {}
+    for _, _, instance, text in rows:
+        if str(instance) in found:
+            report.problem(DataError(f"{where}: instance {instance} has two sentences"))
+        found.setdefault(str(instance), Expression(str(instance), text, "undefined", (str(instance),)))
+    return tuple(found.values())
 
 
 def _annotations(root: Path, split: str) -> Path:
     return root / f"a2d_sentences_single_frame_{split}_annotations.json"
 
 
-def _row(row: Any, where: str) -> tuple[str, int, int, str]:
-    """Video, frame, instance, text."""
+def _row(row: Any, where: str) -> Row:
     if not isinstance(row, list) or [type(item) for item in row] != [str, str, int, int]:
         raise DataError(f"{where}: not [text, video, frame, instance]: {str(row)[:80]}")
     text, video, frame, instance = row
