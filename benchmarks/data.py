@@ -67,7 +67,7 @@ class Decoded(Dataset):
         drawn = self.sampler.plan(place)
         total = 0
         for index in drawn.frames:
-            with Image.open(self.sampler.clips[drawn.clip].frames.paths[index]) as picture:
+            with Image.open(self.sampler.clips[drawn.clip].frames.file(index)) as picture:
                 total += np.asarray(picture.convert("RGB")).size
         return total
 

@@ -31,7 +31,7 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from reviosa_core.data.interrvos import read_json
+from reviosa_core.data.jsonfile import read_json
 from reviosa_core.model import mllm, prompts
 from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.model.segmenter import Segmenter

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 SHEET = 8  # frames on the contact sheet
 SHEET_BYTES = 4_000_000
+LISTED = 20  # problems of a data set on the screen
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 data_app = typer.Typer(no_args_is_help=True)
-app.add_typer(data_app, name="data", help="Make data sets in the InterRVOS-127K format, and look at them.")
+app.add_typer(data_app, name="data", help="Check data sets, look at them, make some in the InterRVOS-127K format.")
 weights_app = typer.Typer(no_args_is_help=True)
 app.add_typer(weights_app, name="weights", help="What checkpoint files are.")
 
@@ -83,10 +84,11 @@ def predict(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="A folder in the InterRVOS-127K format.")],
+    data: Annotated[Path, typer.Option(help="A data set's folder: InterRVOS-127K's format, or another's.")],
     predictions: Annotated[
         Path, typer.Option(help="JSON in the released layout, or a tree <video>/<expression>/<frame>.png of actors.")
     ],
+    split: Annotated[str | None, typer.Option(help="Of the data; by default its only one.")] = None,
     targets: Annotated[Path | None, typer.Option(help="A second tree, of targets.")] = None,
     out: Annotated[Path | None, typer.Option(help="Scores, and every row, as JSON.")] = None,
     rows: Annotated[Path | None, typer.Option(help="One row per video, expression and role: .csv or .parquet.")] = None,
@@ -110,7 +112,7 @@ def evaluate(
     Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/full.json[/]
     """
     from reviosa_core import metrics, tables
-    from reviosa_core.data import interrvos
+    from reviosa_core.data import formats, jsonfile
     from reviosa_core.evaluate import Source, evaluate_source
     from reviosa_core.schema import Role
 
@@ -123,8 +125,8 @@ def evaluate(
     trees = {Role.ACTOR: predictions} | ({Role.TARGET: targets} if targets else {})
     source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
     with _one_line():
-        clips = interrvos.read(data)
-        named = None if pairs is None else interrvos.read_json(pairs)
+        clips = formats.read(data, split)
+        named = None if pairs is None else jsonfile.read_json(pairs)
         table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
         summary = metrics.summarise(table, bootstrap, seed)
         direction = metrics.direction(table, bootstrap, seed)
@@ -184,12 +186,13 @@ def compare(
 @app.command()
 def submit(
     to: Annotated[Literal["ref-youtube-vos", "mevis", "interrvos"], typer.Option(help="Whose layout.")],
-    data: Annotated[Path, typer.Option(help="The split that is answered, a folder in the InterRVOS-127K format.")],
+    data: Annotated[Path, typer.Option(help="The data set that is answered: any of docs/datasets.md.")],
     predictions: Annotated[
         Path, typer.Option(help="JSON in the released layout, or a tree <video>/<expression>/<frame>.png of actors.")
     ],
     out: Annotated[Path, typer.Option(help="The file to write: .zip, for interrvos .json.")],
     targets: Annotated[Path | None, typer.Option(help="A second tree, of targets, for interrvos.")] = None,
+    split: Annotated[str | None, typer.Option(help="Which of its splits, where it has several.")] = None,
 ) -> None:
     """Write what a benchmark's server or script takes, once it is known to be complete.
 
@@ -199,10 +202,10 @@ def submit(
     ref-youtube-vos: a zip of Annotations/<video>/<expression>/<frame>.png. mevis: a zip with the video folders at its
     top. Both hold the actor's masks, 0 and 255. interrvos: JSON with both roles, as the authors' scripts read it.
 
-    Example: [bold]reviosa submit --to mevis --data mevis/valid --predictions full.json --out submission.zip[/]
+    Example: [bold]reviosa submit --to mevis --data mevis --split valid --predictions full.json --out submission.zip[/]
     """
     from reviosa_core import submissions
-    from reviosa_core.data import interrvos
+    from reviosa_core.data import formats
     from reviosa_core.evaluate import Source
     from reviosa_core.schema import Role
 
@@ -218,7 +221,7 @@ def submit(
     trees = {Role.ACTOR: predictions} | ({Role.TARGET: targets} if targets else {})
     source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
     with _one_line():
-        clips = interrvos.read(data)
+        clips = formats.read(data, split)
         count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
     typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
 
@@ -227,7 +230,7 @@ def _rows(path: Path) -> pd.DataFrame:
     """The rows that `evaluate` wrote."""
     import pandas as pd
 
-    from reviosa_core.data.interrvos import read_json
+    from reviosa_core.data.jsonfile import read_json
 
     ids = {"video": str, "expression": str, "inverse": str}
     if path.suffix == ".csv":
@@ -307,8 +310,9 @@ def import_(
 
 @data_app.command()
 def show(
-    data: Annotated[Path, typer.Argument(help="A folder in the InterRVOS-127K format.")],
+    data: Annotated[Path, typer.Argument(help="A data set: any of docs/datasets.md.")],
     video: Annotated[str, typer.Argument(help="The name of one of its videos.")],
+    split: Annotated[str | None, typer.Option(help="Which of its splits, where it has several.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; by default <video>.png.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="How many of the video's frames to show.")] = 6,
 ) -> None:
@@ -317,10 +321,10 @@ def show(
     Example: [bold]reviosa data show data/tiny/test intershapes_test_00000[/]
     """
     from reviosa_core import plots
-    from reviosa_core.data import interrvos
+    from reviosa_core.data import formats
 
     with _one_line():
-        clips = {clip.id: clip for clip in interrvos.read(data)}
+        clips = {clip.id: clip for clip in formats.read(data, split)}
         if video not in clips:
             _fail(f"{data}: no video {video!r}; it has {len(clips)}, as {', '.join(list(clips)[:3])}")
         out = out or Path(f"{video}.png")
@@ -330,7 +334,8 @@ def show(
 
 @data_app.command()
 def stats(
-    data: Annotated[Path, typer.Argument(help="A folder in the InterRVOS-127K format.")],
+    data: Annotated[Path, typer.Argument(help="A data set: any of docs/datasets.md.")],
+    split: Annotated[str | None, typer.Option(help="Which of its splits, where it has several.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second, as they are stored; for durations.")] = None,
     out: Annotated[Path | None, typer.Option(help="A figure, .png: the paper's Fig. A8 of this data.")] = None,
     rows: Annotated[Path | None, typer.Option(help="One row a video, .csv.")] = None,
@@ -340,10 +345,10 @@ def stats(
     Example: [bold]reviosa data stats data/tiny/test --out statistics.png[/]
     """
     from reviosa_core import plots, tables
-    from reviosa_core.data import interrvos, statistics
+    from reviosa_core.data import formats, statistics
 
     with _one_line():
-        found = statistics.collect(interrvos.read(data), fps)
+        found = statistics.collect(formats.read(data, split), fps)
         typer.echo(tables.dataset(found))
         if rows is not None:
             rows.parent.mkdir(parents=True, exist_ok=True)
@@ -385,6 +390,44 @@ def vidor(
     typer.echo(f"written: {out}: {len(names)} clips of {len(files) - len(problems)} videos")
     if problems:
         _fail("\n  ".join([f"{len(problems)} of {len(files)} files", *problems]))
+
+
+@data_app.command()
+def verify(
+    data: Annotated[Path, typer.Argument(help="The data set's folder, with all its splits or one.")],
+    format: Annotated[str | None, typer.Option(help="By default told by the files; docs/datasets.md has all.")] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Do not decode or hash frames: seconds instead of hours.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="The report; by default <name of the folder>.verify.json.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 8,
+) -> None:
+    """Check a data set: every file, id, list, size, frame and mask that something refers to.
+
+    All problems are listed, each with its file and id, and so is what the benchmark's own rules exclude. The report
+    (JSON) also counts videos, frames, masks and expressions, and has the sha256 of the files. Exit code 1 when
+    something is wrong.
+
+    Example: [bold]reviosa data verify data/mevis[/]
+    """
+    from reviosa_core import tables
+    from reviosa_core.verify import verify
+
+    with _one_line():
+        found = verify(data, format, fast, workers)
+        out = out or Path(f"{data.resolve().name}.verify.json")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=1) + "\n")
+    typer.echo(f"{found['format']}, {'decoded' if found['decoded'] else 'not decoded'}")
+    typer.echo(tables.markdown([{"split": split, **counts} for split, counts in found["splits"].items()]))
+    for name, label in (("excluded", "left out"), ("problems", "problem")):
+        for line in found[name][:LISTED]:
+            typer.echo(f"{label}: {line}")
+        if len(found[name]) > LISTED:
+            typer.echo(f"{label}: ... {len(found[name]) - LISTED} more in {out}")
+    typer.echo(f"{len(found['problems'])} problems, {len(found['excluded'])} left out by rule; written: {out}")
+    if found["problems"]:
+        raise typer.Exit(1)
 
 
 @weights_app.command()

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from reviosa_core import bitmasks, metrics, predictions
 from reviosa_core.bitmasks import BitMask
-from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, System
+from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression, Prediction, Role, System
 
 OTHER = {Role.ACTOR: Role.TARGET, Role.TARGET: Role.ACTOR}
 Missing = Literal["error", "zero"]
@@ -78,6 +78,8 @@ def evaluate_source(
     expressions, and as `score` does.
     """
     by_id = {clip.id: clip for clip in clips}
+    for clip in clips:
+        _check_public(clip)
     inverses = None if pairs is None else {id: _named_inverses(clip, pairs.get(id, ())) for id, clip in by_id.items()}
     if pairs is not None and (unknown := sorted(set(pairs) - set(by_id))):
         raise DataError(f"pairs: unknown videos {unknown[:5]}; the data has {len(by_id)} others")
@@ -151,6 +153,7 @@ def score(
     ids and both numbers, when an expression has no prediction or two, a prediction fits no expression, roles differ
     between predictions, or masks differ from the clip in frames or size.
     """
+    _check_public(clip)
     by_id = _match(clip, found, roles, missing)
     roles = roles or tuple(found[0].masks if found else ())
     inverse = _inverses(clip.expressions) if inverse is None else inverse
@@ -266,6 +269,12 @@ def _match(
             elif len(mask) != len(clip):
                 raise DataError(f"{where}: {len(mask)} {role} masks for {len(clip)} frames")
     return {prediction.expression_id: prediction for prediction in found}
+
+
+def _check_public(clip: Clip) -> None:
+    for expression in clip.expressions:
+        if UNKNOWN in expression.actor:
+            raise DataError(f"clip {clip.id}, expression {expression.id}: its masks are not public, a server scores it")
 
 
 def _inverses(expressions: Sequence[Expression]) -> dict[str, str]:

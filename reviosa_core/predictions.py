@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from json.decoder import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ import numpy as np
 from PIL import Image
 
 from reviosa_core import masks
-from reviosa_core.data.interrvos import unique_keys
+from reviosa_core.data import jsonfile
 from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
 
 KEYS = {Role.ACTOR: "prediction_masks_act", Role.TARGET: "prediction_masks_tar"}
-CHUNK = 1 << 20  # characters
 
 
 @contextmanager
@@ -59,7 +57,7 @@ def read(path: str | Path, progress: Callable[[int], Any] | None = None) -> Iter
     read. Raises DataError, naming file and id, on unreadable JSON, doubled keys, entries that are not lists of RLEs.
     """
     path = Path(path)
-    for video, entry in items(path, progress):
+    for video, entry in jsonfile.items(path, progress):
         if not isinstance(entry, dict):
             raise DataError(f"{path}: video {video}: an object of expressions is needed, got {type(entry).__name__}")
         yield video, [_prediction(path, video, id, own) for id, own in entry.items()]
@@ -138,72 +136,3 @@ def _frames(folder: Path, clip: Clip) -> list[RLE]:
             raise DataError(f"{path}: {mask.shape[:2]} pixels, the frame has {clip.size}")
         rles.append(masks.encode(mask.any(axis=2) if mask.ndim == 3 else mask > 0))
     return rles
-
-
-def items(path: Path, progress: Callable[[int], Any] | None = None) -> Iterator[tuple[str, Any]]:
-    """Key and value of a JSON object's members, one at a time, however large the file. DataError on bad JSON."""
-    decoder, seen = json.JSONDecoder(object_pairs_hook=unique_keys), set()
-    try:
-        with path.open(encoding="utf-8") as file:
-            text, at, ended = "", 0, False
-
-            def more() -> None:
-                nonlocal text, at, ended
-                chunk = file.read(max(CHUNK, len(text) - at))  # doubles: a large value is not tried at every chunk
-                ended = not chunk
-                text, at = text[at:] + chunk, 0
-                if progress:
-                    progress(len(chunk))
-
-            def symbol() -> str:
-                nonlocal at
-                while True:
-                    while at < len(text) and text[at] in " \t\r\n":
-                        at += 1
-                    if at < len(text):
-                        at += 1
-                        return text[at - 1]
-                    more()
-                    if ended:
-                        raise DataError(f"{path}: the file ends early")
-
-            def value() -> Any:
-                nonlocal at
-                while True:
-                    try:
-                        found, stop = decoder.raw_decode(text, at)
-                        if stop < len(text) or ended:  # at the very end a number could go on
-                            at = stop
-                            return found
-                    except JSONDecodeError:
-                        if ended:
-                            raise
-                    more()
-
-            if symbol() != "{":
-                raise DataError(f"{path}: a JSON object is needed")
-            after = symbol()
-            while after != "}":
-                if after != '"':
-                    raise DataError(f"{path}: a name is needed after {len(seen)} members, got {after!r}")
-                at -= 1
-                key = value()
-                if key in seen:
-                    raise DataError(f"{path}: {key!r} occurs twice")
-                seen.add(key)
-                if symbol() != ":":
-                    raise DataError(f"{path}: no colon after {key!r}")
-                symbol()
-                at -= 1
-                yield key, value()
-                after = symbol()
-                if after == ",":
-                    after = symbol()
-                    if after == "}":
-                        raise DataError(f"{path}: a name is needed after {key!r}, got '}}'")
-                elif after != "}":
-                    raise DataError(f"{path}: no comma after {key!r}")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: {error}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
@@ -12,6 +12,8 @@ from jaxtyping import Bool, UInt8
 
 CaptionType = Literal["single", "multi", "unidirectional", "bidirectional", "undefined"]
 RLE = dict[str, Any]  # COCO run lengths: {"size": [h, w], "counts": str}
+UNKNOWN = "unknown"  # mask key of an actor whose masks nobody has drawn, or has published
+NOTHING = "nothing"  # mask key of the actor of an expression that refers to nothing in its video (MeViS v2)
 
 
 class Role(StrEnum):
@@ -31,6 +33,18 @@ class Frames(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
+@runtime_checkable
+class Track(Protocol):
+    """One object through a clip, an RLE or None (absent) per frame: a list, or anything that reads frame i on demand.
+
+    Not a Sequence: its items are not to be looked at before somebody needs them, not even by a type check.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> RLE | None: ...
+    def __iter__(self) -> Iterator[RLE | None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +81,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A video with its expressions and masks, validated once, frames decoded on demand.
+    """A video with its expressions and masks, validated once, frames and masks read on demand.
 
     `masks` maps a mask key to one RLE (or None: object absent) per frame, by position in `frame_names`.
     """
@@ -77,7 +91,7 @@ class Clip:
     frame_names: tuple[str, ...]
     size: tuple[int, int]  # height, width in pixels
     expressions: tuple[Expression, ...] = ()
-    masks: Mapping[str, Sequence[RLE | None]] = field(default_factory=dict)
+    masks: Mapping[str, Track] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.frames) != len(self.frame_names):

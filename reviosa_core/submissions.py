@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from reviosa_core import masks, predictions
-from reviosa_core.data.interrvos import check_name
+from reviosa_core.data.images import check_name
 from reviosa_core.schema import Clip, DataError, Prediction, Role
 
 Benchmark = Literal["ref-youtube-vos", "mevis", "interrvos"]

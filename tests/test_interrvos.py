@@ -8,6 +8,7 @@ from PIL import Image
 
 from reviosa_core import masks
 from reviosa_core.data import interrvos
+from reviosa_core.data.images import Frames
 from reviosa_core.schema import Clip, DataError, Expression
 
 T, H, W = 3, 5, 7
@@ -185,4 +186,4 @@ def test_reads_real_videos():
 
 def test_frames_open_as_rgb(tmp_path):
     Image.new("L", (W, H), 9).save(tmp_path / "0.jpg")
-    assert interrvos.Frames(tmp_path, ["0"])[0].shape == (H, W, 3)
+    assert Frames(tmp_path, ["0"])[0].shape == (H, W, 3)

@@ -27,6 +27,7 @@ LAYERS = {
     "pretrain": 3,
     "selection": 3,
     "probes": 3,
+    "verify": 3,
     "plots": 4,
     "tables": 4,
     "tracking": 4,
@@ -37,13 +38,21 @@ SIBLINGS = {
     "masks": ("schema",),
     "metrics": ("bitmasks",),
     "protocols": ("metrics", "bitmasks"),
-    "predictions": ("data.interrvos",),  # its JSON rule
-    "submissions": ("predictions", "data.interrvos"),  # its writer, and what a plain file name is
+    "predictions": ("data.jsonfile",),
     "config": ("schema",),
-    "data.intershapes": ("data.interrvos", "data.verbs"),  # the writer of the format, and the motions
+    "submissions": ("predictions", "data.images"),  # its writer, and what a plain file name is
     "data.own": ("data.interrvos",),  # the writer of the format
     "data.vidor": ("data.interrvos",),  # where frames lie in it
-    "data.*": ("data.video",),  # frames
+    "data.intershapes": ("data.interrvos", "data.verbs"),  # the writer of the format, and the motions
+    # What formats share: the style of folder, then files.
+    "data.interrvos": ("data.mevis_style",),
+    "data.mevis": ("data.mevis_style",),
+    "data.revos": ("data.mevis_style",),
+    "data.ref_sav": ("data.mevis_style", "data.maskdict"),
+    "data.ref_davis": ("data.ref_youtube_vos",),
+    "data.mevis_style": ("data.maskdict",),
+    "data.formats": ("data.*",),  # opens them all
+    "data.*": ("data.video", "data.images", "data.jsonfile", "data.lazy", "data.report"),
     "model.mllm": ("model.attention", "model.packing", "model.pixels", "model.prompts"),  # what a reader is made of
     "model.segmenter": ("model.pixels",),
     "model.reviosa": ("model.*",),  # wires them

@@ -49,19 +49,6 @@ def test_an_unfinished_file_is_not_there(tmp_path):
     assert json.loads(path.read_text()) == {} and list(predictions.read(path)) == []
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 7, 64, 10_000])
-def test_streaming_equals_reading_at_once(tmp_path, monkeypatch, chunk):
-    """Whatever the chunks cut: names, numbers, escapes, nested objects."""
-    monkeypatch.setattr(predictions, "CHUNK", chunk)
-    content = {"a": {"x": [1, 2.5, -3e-7, None, True]}, '\u00fc " {': {}, "n": 123456, "": [[], [{}]], "t": "}{,:"}
-    for indent in (None, 2):
-        path = tmp_path / f"{indent}.json"
-        path.write_text(json.dumps(content, indent=indent))
-        read = []
-        assert dict(predictions.items(path, read.append)) == content
-        assert sum(read) == len(path.read_text())
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -32,7 +32,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from reviosa_core import masks
-from reviosa_core.data import interrvos
+from reviosa_core.data import interrvos, jsonfile
 from reviosa_core.data.video import Video, open_video
 from reviosa_core.schema import RLE, CaptionType, Clip, DataError, Expression
 
@@ -175,7 +175,7 @@ def _json_lines(text: str, problems: Problems) -> Iterator[tuple[int, dict[str, 
             if not line.strip():
                 continue
             try:
-                cells = json.loads(line, object_pairs_hook=interrvos.unique_keys)
+                cells = json.loads(line, object_pairs_hook=jsonfile.unique_keys)
             except ValueError as error:
                 raise DataError(f"no JSON: {error}") from None
             if not isinstance(cells, dict) or not {*COLUMNS} - {"target"} <= cells.keys() <= {*COLUMNS}:
@@ -302,6 +302,6 @@ def _run_lengths(path: Path, part: str, video: Video) -> list[RLE | None]:
 def _json(path: Path, changed: int) -> Any:
     """One file may hold the masks of all videos: it is not read again for each. `changed`: so that an edit is seen."""
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=interrvos.unique_keys)
+        return json.loads(path.read_bytes(), object_pairs_hook=jsonfile.unique_keys)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}") from None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from reviosa_core.schema import Clip
+from reviosa_core.schema import NOTHING, UNKNOWN, Clip
 
 # Words that say nothing of what is seen. Words of place stay: "left", "front", "behind" are what expressions live on.
 STOP = frozenset(
@@ -67,7 +67,7 @@ def collect(clips: Iterable[Clip], fps: float | None = None) -> Statistics:
             row
             | {
                 "expressions": len(clip.expressions),
-                "objects": len(clip.masks),
+                "objects": len(clip.masks.keys() - {UNKNOWN, NOTHING}),
                 "interactions": len(interactions),
             }
         )

@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from jaxtyping import UInt8
 from PIL import Image
 
-from reviosa_core.schema import Clip, DataError, Expression, Frames
+from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression, Frames
 
 IMAGES = (".jpg", ".jpeg", ".png")
 FOLDER_FPS = 12.0  # a folder of images does not say how fast it plays
@@ -51,10 +51,20 @@ def open_video(path: str | Path) -> Video:
     return Video(frames, tuple(f"{i:05d}" for i in range(len(frames))), frames.size, frames.fps)
 
 
+def stated(path: Path) -> tuple[tuple[int, int], int]:
+    """(height, width) and number of frames as a video file states them, without decoding. DataError."""
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            return (stream.height, stream.width), stream.frames
+    except (FFmpegError, OSError, IndexError) as error:
+        raise DataError(f"{path}: unreadable video ({getattr(error, 'strerror', None) or error})") from None
+
+
 def to_clip(video: Video, text: str, clip_id: str) -> Clip:
     """A clip with the one expression "0". Nobody has drawn its masks: its actor is a key without a single mask."""
-    expression = Expression(id="0", text=text, caption_type="undefined", actor=("unknown",))
-    masks = {"unknown": [None] * len(video.names)}
+    expression = Expression(id="0", text=text, caption_type="undefined", actor=(UNKNOWN,))
+    masks = {UNKNOWN: [None] * len(video.names)}
     return Clip(clip_id, video.frames, video.names, video.size, (expression,), masks)
 
 
@@ -106,8 +116,11 @@ class _ImageFolder:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def file(self, index: int) -> Path:
+        return self.paths[index]
+
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "h w 3"]:
-        path = self.paths[index]
+        path = self.file(index)
         with _opened(path) as image:
             if (image.height, image.width) != self.size:
                 raise DataError(f"{path}: size {(image.height, image.width)}, the first image's is {self.size}")

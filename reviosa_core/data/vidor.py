@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from reviosa_core.data.interrvos import IMAGES, check_name, read_json
+from reviosa_core.data.images import check_name
+from reviosa_core.data.interrvos import IMAGES
+from reviosa_core.data.jsonfile import read_json
 from reviosa_core.data.video import open_video
 from reviosa_core.schema import DataError
 

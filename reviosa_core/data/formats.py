@@ -1,0 +1,69 @@
+"""Any of the data sets by its folder: which format it is, which splits it has, its clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from reviosa_core.data import a2d, interrvos, jhmdb, mevis, ref_davis, ref_sav, ref_youtube_vos, revos
+from reviosa_core.data.report import Report
+from reviosa_core.schema import Clip, DataError
+
+
+class Reader(Protocol):
+    """What each format's module has."""
+
+    def splits(self, root: Path) -> tuple[str, ...]:
+        """The splits in a folder; none when it is of another format."""
+        ...
+
+    def read(self, root: Path | str, split: str, report: Report | None = None) -> list[Clip]:
+        """All clips of a split."""
+        ...
+
+
+READERS: dict[str, Reader] = {
+    "interrvos": interrvos,
+    "mevis": mevis,
+    "ref-youtube-vos": ref_youtube_vos,
+    "ref-davis": ref_davis,
+    "revos": revos,
+    "ref-sav": ref_sav,
+    "a2d": a2d,
+    "jhmdb": jhmdb,
+}
+
+
+class Found(NamedTuple):
+    """A data set in a folder: the format's name, and its splits."""
+
+    format: str
+    splits: tuple[str, ...]
+
+
+def detect(root: Path | str, format: str | None = None) -> Found:
+    """What lies in a folder, told by its files; with `format`, just its splits. DataError when that is not clear."""
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    if format is not None and format not in READERS:
+        raise DataError(f"no format {format!r}, only {', '.join(READERS)}")
+    asked = READERS if format is None else {format: READERS[format]}
+    found = [Found(name, splits) for name, reader in asked.items() if (splits := reader.splits(root))]
+    if len(found) != 1:
+        several = " and ".join(own.format for own in found)
+        raise DataError(f"{root}: {several or 'none'} of {', '.join(asked)} by its files; see docs/datasets.md")
+    return found[0]
+
+
+def read(
+    root: Path | str, split: str | None = None, format: str | None = None, report: Report | None = None
+) -> list[Clip]:
+    """The clips of one split; of the only one where none is named. DataError naming the splits there are."""
+    found = detect(root, format)
+    if split is None and len(found.splits) == 1:
+        (split,) = found.splits
+    if split not in found.splits:
+        asked = "which split?" if split is None else f"no split {split!r}."
+        raise DataError(f"{root}: {asked} This {found.format} folder has {', '.join(found.splits)}")
+    return READERS[found.format].read(root, split, report)

@@ -1,0 +1,41 @@
+"""MeViS: <split>/{JPEGImages/<video>/<frame>.jpg, meta_expressions.json, mask_dict.json}.
+
+Splits train, valid_u (local evaluation), valid and test (scored by a server: no masks, every actor is UNKNOWN). Empty
+lists of ids mean that an expression refers to nothing (version 2): its actor is NOTHING.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from reviosa_core.data import jsonfile, mevis_style
+from reviosa_core.data.mevis_style import EXPRESSIONS, IMAGES, MASKS
+from reviosa_core.data.report import Report, expression_at
+from reviosa_core.schema import NOTHING, Clip, Expression
+
+RELEASED = "meta_expressions_release.json"  # the test split's
+
+
+def splits(root: Path) -> tuple[str, ...]:
+    """The splits in a folder; "." for the folder itself. None of another format."""
+    folders = (root, *(root / name for name in ("train", "valid_u", "valid", "test")))
+    files = {folder: _expressions(folder) for folder in folders if folder.is_dir()}
+    return tuple(str(f.relative_to(root)) for f, x in files.items() if x and not mevis_style.interrvos_keys(x))
+
+
+def read(root: Path | str, split: str = ".", report: Report | None = None) -> list[Clip]:
+    """All clips of a split, by video name. Frames and masks stay on disk; mask keys are annotation ids, as strings."""
+    folder = Path(root) / split
+    expressions = _expressions(folder) or folder / EXPRESSIONS
+    return mevis_style.read(expressions, folder / MASKS, folder / IMAGES, _expression, report or Report())
+
+
+def _expression(id: str, raw: Any, where: str) -> Expression:
+    if isinstance(raw, dict) and raw.get("obj_id") == raw.get("anno_id") == []:
+        return expression_at(where, id, jsonfile.get(raw, "exp", str, where), "undefined", (NOTHING,))
+    return mevis_style.flat(id, raw, where)
+
+
+def _expressions(folder: Path) -> Path | None:
+    return next((file for name in (EXPRESSIONS, RELEASED) if (file := folder / name).is_file()), None)
