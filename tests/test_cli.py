@@ -247,7 +247,7 @@ def test_data_commands_refuse(table: Path, tmp_path: Path):
     assert result.stderr.splitlines()[0] == f"error: {table}: 2 problems"
     assert [line.split(":")[0] for line in result.stderr.splitlines()[1:]] == ["  row 2", "  row 3"]
     assert "docs/datasets.md" in refused("data", "show", tmp_path, "clip")
-    assert "meta_expressions.json" in refused("data", "stats", tmp_path)
+    assert "docs/datasets.md" in refused("data", "stats", tmp_path)
 
 
 def test_weights_inspect(root: Path, tmp_path: Path):
