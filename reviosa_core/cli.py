@@ -259,16 +259,12 @@ def inspect(
 
 def _load(checkpoint: Path, device: str | None) -> System:
     import torch
-    from safetensors import SafetensorError
 
-    from reviosa_core.checkpoint import load_reviosa
-    from reviosa_core.model.reviosa import ReVIOSa
+    from reviosa_core.checkpoint import load
 
-    released = (checkpoint / "config.json").is_file() and not (checkpoint / "reviosa.json").is_file()
     try:
-        model = load_reviosa(checkpoint) if released else ReVIOSa.from_pretrained(checkpoint)
-        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        return load(checkpoint).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         _fail(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}")
 
 

@@ -18,8 +18,11 @@ LAYERS = {
     "bitmasks": 1,
     "protocols": 1,
     "predictions": 1,
+    "weights": 1,
     "model.*": 2,
+    "layouts": 3,
     "checkpoint": 3,
+    "convert": 3,
     "train": 3,
     "predict": 3,
     "evaluate": 3,
@@ -37,12 +40,15 @@ SIBLINGS = {
     "metrics": ("bitmasks",),
     "protocols": ("metrics", "bitmasks"),
     "predictions": ("data.interrvos",),  # its JSON rule
+    "weights": ("data.interrvos",),  # the same
     "config": ("schema",),
     "data.intershapes": ("data.interrvos", "data.verbs"),  # the writer of the format, and the motions
     "data.*": ("data.video",),  # frames
     "model.mllm": ("model.attention", "model.packing", "model.pixels", "model.prompts"),  # what a reader is made of
     "model.segmenter": ("model.pixels",),
     "model.reviosa": ("model.*",),  # wires them
+    "checkpoint": ("layouts",),
+    "convert": ("checkpoint", "layouts"),  # what is read is written
     "pretrain": ("train",),  # the loop
     "cli": ("plots", "tables"),
 }

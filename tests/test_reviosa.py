@@ -12,11 +12,11 @@ import tiny
 import torch
 from torch import Tensor
 
-from reviosa_core import config, losses, masks, train
+from reviosa_core import checkpoint, config, losses, masks, train
 from reviosa_core.data import intershapes, sampling
 from reviosa_core.model import prompts, reviosa, segmenter
 from reviosa_core.model.reviosa import FeatureCache, ReVIOSa
-from reviosa_core.schema import Clip, Expression, Prediction, Role, Sample
+from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, Sample
 
 P, WIDTH, S = tiny.GRID, 48, 64
 WEIGHTS = config.LossWeights(ce=2.0, dice=0.5, aml=3.0, text=0.7, points=50)
@@ -402,7 +402,7 @@ def test_attention_gives_every_layer_and_head_by_expression_and_role():
 
 def test_saved_and_loaded_predicts_the_same(tmp_path):
     own = speaking(prompted="first")
-    own.save_pretrained(tmp_path, tiny.SIZES, {"note": "test"})
+    own.save_pretrained(tmp_path, {"note": "test"})
     again = ReVIOSa.from_pretrained(tmp_path)
     assert not again.training and again.weights is None
     assert (again.roles, again.aml, again.prompted, again.frames) == (BOTH, AML, "first", 3)
@@ -413,25 +413,25 @@ def test_saved_and_loaded_predicts_the_same(tmp_path):
 
 
 def test_a_baseline_comes_back_as_one(tmp_path):
-    model(ACTOR, aml=None).save_pretrained(tmp_path, tiny.SIZES)
+    model(ACTOR, aml=None).save_pretrained(tmp_path)
     again = ReVIOSa.from_pretrained(tmp_path)
     assert (again.roles, again.aml) == (ACTOR, None)
 
 
 @pytest.mark.parametrize("name", ["reviosa.json", "model.safetensors", "tokenizer.json"])
 def test_a_missing_file_is_named(tmp_path, name):
-    model().save_pretrained(tmp_path, tiny.SIZES)
+    model().save_pretrained(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"no {name}"):
+    with pytest.raises((FileNotFoundError, DataError), match=f"no {name}"):
         ReVIOSa.from_pretrained(tmp_path)
 
 
 def test_weights_of_other_sizes_are_an_error_that_names_a_tensor(tmp_path):
-    model().save_pretrained(tmp_path, tiny.SIZES)
+    model().save_pretrained(tmp_path)
     about = json.loads((tmp_path / "reviosa.json").read_text())
-    about["sizes"]["mllm"]["lora"]["rank"] = 5
+    about["lora"]["rank"] = 5
     (tmp_path / "reviosa.json").write_text(json.dumps(about))
-    with pytest.raises(RuntimeError, match=r"lora_A\.default\.weight"):
+    with pytest.raises(DataError, match=r"lora_A\.default\.weight is \(3, \d+\), .* of the model is \(5, \d+\)"):
         ReVIOSa.from_pretrained(tmp_path)
 
 
@@ -458,7 +458,7 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def join(folder: Path, experiment: str = "full", **changes) -> ReVIOSa:
     roles, aml = (ACTOR if experiment == "baseline" else BOTH), experiment == "full"
-    return reviosa.from_backbones(
+    return checkpoint.from_backbones(
         folder, tiny.SIZES, config.Experiment(roles=roles, aml=aml), seed=3, aml=AML, settings=settings(**changes)
     )
 
@@ -478,7 +478,7 @@ def test_backbones_are_joined_unchanged_and_the_new_parts_follow_the_seed(backbo
 
 def test_aml_without_a_selected_layer_is_an_error(backbones):
     with pytest.raises(ValueError, match="no layer and heads were selected"):
-        reviosa.from_backbones(
+        checkpoint.from_backbones(
             backbones, tiny.SIZES, config.Experiment(roles=BOTH, aml=True), seed=0, aml=None, settings=settings()
         )
 
