@@ -6,7 +6,6 @@ checked by name and shape before anything is allocated, and none is left over: a
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -77,7 +76,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     for name, entry in entries.items():
         part = next(part for part, pattern, _ in PARTS if re.fullmatch(pattern, name))
         parts[part][0] += 1
-        parts[part][1] += math.prod(entry.shape)
+        parts[part][1] += entry.count
     found: dict[str, Any] = {
         "kind": kind,
         "tensors": len(entries),

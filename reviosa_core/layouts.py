@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -300,13 +300,15 @@ def released_config(config: InternVLConfig, template: str) -> dict[str, Any]:
     }
 
 
+TEMPLATES = {"internvl2_5": "qwen_chat", "qwen_chat": "qwen_chat", "phi3_chat": "phi3_chat"}  # released, ours
+
+
 def template_of(raw: Mapping[str, Any]) -> str:
     """Our name of the chat template that a released configuration names."""
     name = str(raw.get("template", ""))
-    known = {"internvl2_5": "qwen_chat", "qwen_chat": "qwen_chat", "phi3_chat": "phi3_chat"}
-    if name not in known:
-        raise DataError(f"config.json: template {name!r}, not one of {sorted(known)}")
-    return known[name]
+    if name not in TEMPLATES:
+        raise DataError(f"config.json: template {name!r}, not one of {sorted(TEMPLATES)}")
+    return TEMPLATES[name]
 
 
 # -- tokens -----------------------------------------------------------------------------------------------------------
@@ -317,9 +319,9 @@ def our_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[PreTrainedTokenizerF
     return _renamed(tokenizer, {RELEASED_TOKENS[role]: (role, ours) for role, ours in prompts.TOKENS.items()})
 
 
-def released_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
-    """The reverse."""
-    return _renamed(tokenizer, {ours: (role, RELEASED_TOKENS[role]) for role, ours in prompts.TOKENS.items()})[0]
+def released_tokens(tokenizer: PreTrainedTokenizerBase, roles: Sequence[Role]) -> PreTrainedTokenizerFast:
+    """The reverse, for the roles that the system has."""
+    return _renamed(tokenizer, {prompts.TOKENS[role]: (role, RELEASED_TOKENS[role]) for role in roles})[0]
 
 
 def _renamed(

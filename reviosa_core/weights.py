@@ -32,8 +32,12 @@ class Entry:
     read: Callable[[], Tensor]
 
     @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
+        return self.count * self.dtype.itemsize
 
     def chunk(self, index: int, count: int) -> Entry:
         """One of `count` equal parts along the first axis."""
@@ -105,9 +109,7 @@ class Weights(Mapping[str, Tensor]):
             else [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
         )
         for file, names in zip(files, shards, strict=True):
-            # Copies: safetensors refuses views, and two names that share memory.
-            tensors = {name: self[name].clone(memory_format=torch.contiguous_format) for name in names}
-            save_file(tensors, folder / file, {"format": "pt"})
+            save_file({name: self[name].contiguous() for name in names}, folder / file, {"format": "pt"})
         if len(files) > 1:
             index = {
                 "metadata": {"total_size": sum(entry.nbytes for entry in self.entries.values())},

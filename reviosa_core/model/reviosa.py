@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -330,15 +330,12 @@ class ReVIOSa(nn.Module):
         """
         folder, facts = Path(folder), card or {}
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ABOUT).unlink(missing_ok=True)  # it is written last: a folder that has it is whole
+        (folder / ABOUT).unlink(missing_ok=True)
         held = self.trained() if trained_only else self.state_dict()
         weights.of({name: tensor.detach().cpu() for name, tensor in held.items()}, folder).write(folder)
-        self.mllm.tokenizer.save_pretrained(folder)
-        about = self.design.model_dump(mode="json") | {"format": FORMAT, "card": facts}
-        if trained_only:
-            about["backbones"] = self.fingerprint()
-        (folder / "README.md").write_text(model_card(facts, sum(p.numel() for p in held.values()), self.roles))
-        (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+        parameters = sum(tensor.numel() for tensor in held.values())
+        more = {"backbones": self.fingerprint()} if trained_only else {}
+        write_about(folder, self.design, self.mllm.tokenizer, facts, parameters, **more)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> ReVIOSa:
@@ -359,16 +356,20 @@ class ReVIOSa(nn.Module):
     ) -> ReVIOSa:
         """The model of a design with these tensors, named as ours; all names and shapes are checked before any memory
         is taken. Raises DataError."""
-        with segmenter.unallocated():
-            expected = cls._empty(design, tokenizer).state_dict()
-        tensors.check({name: tuple(tensor.shape) for name, tensor in expected.items()})
+        tensors.check(cls.shapes(design, tokenizer))
         model = cls._empty(design, tokenizer)
         # Copies, or the files would have to stay as they are for as long as the model lives.
         state = {
-            name: tensors[name].to(dtype if name.startswith("mllm.") else torch.float32, copy=True) for name in expected
+            name: tensors[name].to(dtype if name.startswith("mllm.") else torch.float32, copy=True) for name in tensors
         }
         model.load_state_dict(state, assign=True)
         return model.eval()
+
+    @classmethod
+    def shapes(cls, design: Design, tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors of such a model; nothing is allocated."""
+        with segmenter.unallocated():
+            return {name: tuple(t.shape) for name, t in cls._empty(design, tokenizer).state_dict().items()}
 
     @classmethod
     def _empty(cls, design: Design, tokenizer: PreTrainedTokenizerBase) -> ReVIOSa:
@@ -391,6 +392,22 @@ class ReVIOSa(nn.Module):
             if name not in trained and parameter.dim() <= 1:
                 found.update(name.encode() + parameter.detach().cpu().bfloat16().view(torch.int16).numpy().tobytes())
         return found.hexdigest()
+
+
+def write_about(
+    folder: Path,
+    design: Design,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: Mapping[str, Any],
+    parameters: int,
+    **more: str,
+) -> None:
+    """All of a saved folder but its tensors; `read_design` reads it. reviosa.json is last: a folder that has it is
+    whole."""
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(model_card(facts, parameters, design.roles))
+    about = design.model_dump(mode="json") | {"format": FORMAT, "card": dict(facts), **more}
+    (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
 
 
 def read_design(folder: Path) -> tuple[Design, dict[str, Any], PreTrainedTokenizerFast]:
