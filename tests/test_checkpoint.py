@@ -34,9 +34,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from reviosa_core import checkpoint, weights
+from reviosa_core import checkpoint, config, train, weights
 from reviosa_core.data import intershapes
-from reviosa_core.model import segmenter
+from reviosa_core.model import mllm, segmenter
+from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.schema import DataError, Role
 
 
@@ -380,3 +381,221 @@ def test_what_a_released_reviosa_must_have(released):
     (folder / "tokenizer_config.json").write_text(json.dumps(about))
     with pytest.raises(DataError, match=r"no token '\[SEG\]'"):
         checkpoint.load_reviosa(folder, configuration=SAM2)
+
+
+def test_an_end_of_several_tokens(released):
+    """phi3_chat ends in a text that Qwen's tokenizer spells out: it is learned, written and left out of the answer."""
+    folder, *_ = released
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "template": "phi3_chat"}))
+    model = checkpoint.load_reviosa(folder, configuration=SAM2, frames=2).mllm
+    assert model.template.name == "phi3_chat" and len(model.end_ids) == len("<|end|>")
+    due = model.turn("a", "ok").answer
+    assert due[-7:] == model.end_ids and model.read(due) == "ok<|end|>"
+
+    # A head that writes what we say.
+    said = iter([*model.encode("is ["), model.role_ids[Role.ACTOR], *model.encode("] <|en.<|end|>"), 0, 0, 0])
+
+    def heard(_: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(torch.tensor([next(said)]), VOCABULARY).float()
+
+    model.internvl.lm_head = torch.nn.Identity()
+    model.internvl.lm_head.forward = heard
+    (answer,) = model.write(torch.zeros(2, 3, 3, DT), ["a"], max_tokens=40)
+    assert answer.text == "is [[SEG_ACT]] <|en." and set(answer.states) == {Role.ACTOR}
+    assert len(list(said)) == 3, "nothing is written after the end"
+
+
+def test_a_tokenizer_that_cannot_write_the_end():
+    words = tiny.tokenizer()
+    with pytest.raises(ValueError, match=r"cannot write '<\|end\|>', the end of phi3_chat"):
+        mllm.Mllm(mllm.build(tiny.SIZES.mllm, words), words, "phi3_chat")
+
+
+# -- what was trained, apart from its backbones ------------------------------------------------------------------------
+
+
+def sizes(**changes) -> config.Model:
+    """What a profile must say to start from the folders of made.py."""
+    mllm_ = config.Mllm(
+        image_size=IMAGE,
+        patch_size=PATCH,
+        frames=2,
+        vision=config.Vision(hidden=DV, layers=LV, heads=HV, ffn=made.FV),
+        language=config.Language(hidden=DT, layers=LT, heads=HT, kv_heads=KV, ffn=made.FT),
+        lora=config.Lora(rank=3, alpha=6, dropout=0.0),
+    )
+    return config.Model(mllm=mllm_.model_copy(update=changes), segmenter=tiny.SIZES.segmenter)
+
+
+RATES = config.Train(
+    steps=2, clips=1, expressions=2, frames="uniform", lr=1e-2, decoder_lr=1e-2, projector_lr=1e-2,
+    gradient_checkpointing=True, cache_gb=0, loss=config.LossWeights(ce=2, dice=0.5, aml=1, text=1, points=20),
+)  # fmt: skip
+BOTH = config.Experiment(roles=tuple(Role), aml=True)
+
+
+@pytest.fixture
+def start(folder: Path, tmp_path: Path) -> config.Released:
+    """Released files as a profile names them."""
+    torch.save({"model": segmenter.build(tiny.SIZES.segmenter).state_dict()}, tmp_path / "sam2.pt")
+    (tmp_path / "sam2.yaml").write_text(json.dumps({"model": SAM2}))
+    paths = {"internvl": folder, "sam2": tmp_path / "sam2.pt", "sam2_yaml": tmp_path / "sam2.yaml"}
+    return config.Released(**{k: str(v) for k, v in paths.items()}, template="phi3_chat", license="mit")
+
+
+def trained(start: config.Released, folder: Path) -> ReVIOSa:
+    model = checkpoint.from_backbones(start, sizes(), BOTH, seed=3, aml=(1, (3, 0)), settings=RATES)
+    clip = intershapes.to_clip(intershapes.make_scene(tiny.data(64, 4), (0, 0, 1)), "one")
+    train.fine_tune(model, [clip], RATES, frames=2, folder=folder, seed=0)
+    return model.eval()
+
+
+def test_training_starts_from_released_files(start: config.Released, folder: Path, tmp_path: Path):
+    """As notebook 03 with a profile like paper-4b: two steps change what is trained and nothing else."""
+    internvl, *_ = checkpoint.load_internvl(folder)
+    sam = checkpoint.load_sam2(start.sam2, SAM2)
+    model = trained(start, tmp_path / "resume")
+    assert model.mllm.template.name == "phi3_chat" and model.mllm.language.is_gradient_checkpointing
+    found = {n.replace(".base_layer.", "."): t for n, t in model.mllm.internvl.state_dict().items()}
+    for name, tensor in internvl.state_dict().items():
+        if name not in ("lm_head.weight", "model.language_model.embed_tokens.weight"):
+            assert torch.equal(found[name], tensor), name
+    assert all(torch.equal(t, sam.state_dict()[n]) for n, t in model.segmenter.sam.state_dict().items())
+    moved = {name for name, tensor in model.trained().items() if "lora_B" in name and tensor.any()}
+    assert len(moved) == 7 * LT
+    query = "transformer.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(model.segmenter.decoder.state_dict()[query], sam.sam_mask_decoder.state_dict()[query])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 448}, "image_size is 24, the profile's model.mllm.image_size is 448"),
+        ({"language": config.Language(hidden=DT, layers=3, heads=HT, kv_heads=KV, ffn=made.FT)}, "layers=2.*layers=3"),
+    ],
+)
+def test_a_profile_of_other_sizes_is_refused(start: config.Released, change: dict, message: str):
+    with pytest.raises(DataError, match=message):
+        checkpoint.from_backbones(start, sizes(**change), BOTH, seed=3, aml=(1, (0,)), settings=RATES)
+
+
+def test_a_profile_of_another_sam2_is_refused(start: config.Released):
+    other = sizes()
+    other = other.model_copy(update={"segmenter": other.segmenter.model_copy(update={"windows": (8, 2, 4, 2)})})
+    with pytest.raises(DataError, match=r"window_spec is \[4, 2, 4, 2\], the profile's .* \[8, 2, 4, 2\]"):
+        checkpoint.from_backbones(start, other, BOTH, seed=3, aml=(1, (0,)), settings=RATES)
+
+
+def test_what_was_trained_and_its_backbones_are_the_model(start: config.Released, folder: Path, tmp_path: Path):
+    model = trained(start, tmp_path / "resume")
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "part", trained_only=True)
+    held = checkpoint.Weights.at(tmp_path / "part")
+    assert set(held) == set(model.trained())
+    assert checkpoint.describe(tmp_path / "part")["parameters"] == sum(p.numel() for p in model.trained().values())
+    joined = checkpoint.load(tmp_path / "part", backbones=start)
+    whole = checkpoint.load(tmp_path / "whole")
+    for other in (joined, whole):
+        assert other.state_dict().keys() == model.state_dict().keys()
+        assert all(torch.equal(t, other.state_dict()[n]) for n, t in model.state_dict().items())
+        assert other.design == model.design
+    with pytest.raises(DataError, match=r"holds what was trained only; load it with its backbones"):
+        checkpoint.load(tmp_path / "part")
+    rewrite(folder, **{"vision_model.encoder.layers.1.ls1": torch.ones(DV)})
+    with pytest.raises(DataError, match="was trained on other backbones than"):
+        checkpoint.load(tmp_path / "part", backbones=start)
+
+
+def test_half_precision_is_internvls_and_predicts_nearly_the_same(start: config.Released, tmp_path: Path):
+    model = trained(start, tmp_path / "resume")
+    model.save_pretrained(tmp_path / "whole")
+    half = checkpoint.load(tmp_path / "whole", dtype=torch.bfloat16)
+    kinds = {name.split(".")[0]: {p.dtype for p in part.parameters()} for name, part in half.named_children()}
+    assert kinds == {"mllm": {torch.bfloat16}, "segmenter": {torch.float32}, "projector": {torch.float32}}
+    frames = torch.randint(0, 256, (2, 30, 40, 3), dtype=torch.uint8)
+    torch.testing.assert_close(half.mllm.see(frames).float(), model.mllm.see(frames), atol=0.1, rtol=0.1)
+    scene = intershapes.to_clip(intershapes.make_scene(tiny.data(64, 4), (0, 0, 1)), "one")
+    (found,) = half.segment(scene, scene.expressions[:1])
+    assert found.masks[Role.ACTOR].shape == (4, 64, 64)
+    half.save_pretrained(tmp_path / "half")
+    assert "bfloat16" in checkpoint.describe(tmp_path / "half")["dtypes"]
+
+
+@pytest.mark.gpu
+def test_a_gpu_predicts_what_a_cpu_does(start: config.Released, tmp_path: Path):
+    model = trained(start, tmp_path / "resume").cpu()
+    frames = torch.randint(0, 256, (2, 30, 40, 3), dtype=torch.uint8)
+    here = model.mllm.see(frames)
+    torch.testing.assert_close(model.to("cuda").mllm.see(frames).cpu(), here, atol=1e-3, rtol=1e-3)
+
+
+# -- the paper's sizes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        # vision tower, visual projector, embeddings and head, language model without LoRA, LoRA at rank 128
+        ("paper-1b", (304.0, 4.5, 271.8, 357.9, 70.4)),
+        ("paper-4b", (304.0, 12.6, 621.3, 2774.8, 239.5)),
+    ],
+)
+def test_the_papers_profiles_build_and_train_what_the_paper_trains(root: Path, name: str, millions: tuple):
+    """On the meta device, from the profile's sizes. The counts are those of the architectures, worked out below."""
+    profile = config.load(root / "params.yaml").profiles[name]
+    sizes, words = profile.model, tiny.tokenizer()
+    described = mllm.describe(sizes.mllm, words)
+    described.text_config.vocab_size = 151674 + len(Role)  # InternVL-2.5's, and the role tokens
+    with segmenter.unallocated():
+        internvl = mllm.empty(described)
+        mllm.add_lora(internvl, sizes.mllm.lora)
+        seg = segmenter.Segmenter(segmenter.build(sizes.segmenter))
+        model = ReVIOSa(mllm.Mllm(internvl, words), seg, tuple(Role), frames=sizes.mllm.frames)
+    model.freeze()
+    assert all(p.is_meta for p in model.parameters())
+    layers = sizes.mllm.language.layers
+    parts = [f"self_attn.{m}_proj" for m in "qkvo"] + [f"mlp.{m}_proj" for m in ("gate", "up", "down")]
+    lora = {
+        f"mllm.internvl.model.language_model.layers.{i}.{part}.lora_{ab}.default.weight"
+        for i in range(layers) for part in parts for ab in "AB"
+    }  # fmt: skip
+    vocabulary = {"mllm.internvl.model.language_model.embed_tokens.weight", "mllm.internvl.lm_head.weight"}
+    projector = {f"projector.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}
+    decoder = {f"segmenter.decoder.{n}" for n, _ in seg.decoder.named_parameters() if not n.startswith("conv_s")}
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == lora | vocabulary | projector | decoder
+    assert all(not p.requires_grad for p in [*seg.sam.parameters(), *internvl.model.vision_tower.parameters()])
+
+    def count(pattern: str, but: str = "nothing") -> float:
+        return sum(p.numel() for n, p in model.named_parameters() if pattern in n and but not in n) / 1e6
+
+    found = (
+        count("vision_tower"),
+        count("multi_modal_projector"),
+        count("embed_tokens") + count("lm_head"),
+        count("language_model.layers", "lora_") + count("language_model.norm"),
+        count("lora_"),
+    )
+    assert found == pytest.approx(millions, abs=0.06)
+    v, t, r = sizes.mllm.vision, sizes.mllm.language, sizes.mllm.lora.rank
+    kv = t.hidden // t.heads * t.kv_heads
+    layer = 2 * t.hidden**2 + 2 * t.hidden * kv + t.hidden + 2 * kv + 3 * t.hidden * t.ffn + 2 * t.hidden
+    assert found[3] * 1e6 == pytest.approx(layers * layer + t.hidden)
+    assert found[4] * 1e6 == layers * r * (2 * 2 * t.hidden + 2 * (t.hidden + kv) + 3 * (t.hidden + t.ffn))
+    assert found[2] * 1e6 == 2 * 151676 * t.hidden
+    block = 4 * v.hidden**2 + 4 * v.hidden + 2 * v.hidden * v.ffn + v.ffn + v.hidden + 6 * v.hidden
+    tokens = (sizes.mllm.image_size // sizes.mllm.patch_size) ** 2 + 1
+    patches = 3 * sizes.mllm.patch_size**2 * v.hidden + v.hidden + (tokens + 1) * v.hidden
+    assert found[0] * 1e6 == v.layers * block + patches
+
+
+@pytest.mark.parametrize("version", ["sam2", "sam2.1"])
+def test_the_papers_sam2_has_the_packaged_sizes(root: Path, version: str):
+    """What a profile says of SAM2 and what the packaged configuration of hiera-large says are one model (2.0 lacks
+    three tensors of 2.1)."""
+    said = segmenter.describe(config.load(root / "params.yaml").profiles["paper-1b"].model.segmenter)
+    path = Path(str(files("sam2"))) / "configs" / version / f"{version}_hiera_l.yaml"
+    packaged = checkpoint.read_sam2_yaml(path)
+    checkpoint._same_sam2_sizes(packaged, said, "sam2.pt")
+    ours, theirs = segmenter.shapes(said), segmenter.shapes(packaged)
+    assert {n: ours[n] for n in theirs} == theirs
+    assert len(ours) - len(theirs) == (3 if version == "sam2" else 0)
