@@ -151,6 +151,35 @@ def test_the_comparison_sees_each_single_mistake():
 
 
 @torch.no_grad()
+def test_frames_of_another_size_see_interpolated_position_embeddings(folder: Path):
+    """Bicubic over the grid of patches, the class token's own apart: as the released tower does."""
+    model, *_ = checkpoint.load_internvl(folder)
+    tensors, name = released_tensors(), "vision_model.embeddings.position_embedding"
+    grid = tensors[name][:, 1:].reshape(1, 6, 6, DV).permute(0, 3, 1, 2)
+    wider = F.interpolate(grid, size=(8, 8), mode="bicubic", align_corners=False).permute(0, 2, 3, 1).flatten(1, 2)
+    embeddings = model.model.vision_tower.embeddings
+    pixels = torch.randn(2, 3, 32, 32)
+    found = embeddings(pixels)
+    weight, bias = (tensors[f"vision_model.embeddings.patch_embedding.{kind}"] for kind in ("weight", "bias"))
+    patches = F.conv2d(pixels, weight, bias, stride=PATCH).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(found[:, 1:], patches + wider, atol=1e-5, rtol=1e-4)
+    first = tensors["vision_model.embeddings.class_embedding"] + tensors[name][:, :1]
+    torch.testing.assert_close(found[:, :1], first.expand(2, 1, DV), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_role_tokens_leave_a_loaded_head_as_it_was(folder: Path):
+    """transformers ties head and embeddings when it resizes, unless told not to at every level of the configuration."""
+    model, tokenizer, _ = checkpoint.load_internvl(folder)
+    head, embeddings = model.lm_head.weight.clone(), model.get_input_embeddings().weight.clone()
+    mllm.add_role_tokens(model, tokenizer)
+    old = len(tokenizer) - len(Role)
+    assert torch.equal(model.lm_head.weight[:old], head[:old])
+    assert torch.equal(model.get_input_embeddings().weight[:old], embeddings[:old])
+    assert not torch.equal(model.lm_head.weight, model.get_input_embeddings().weight)
+
+
+@torch.no_grad()
 def test_released_sharded_and_native_are_one_model(folder: Path, tmp_path: Path):
     model, tokenizer, _ = checkpoint.load_internvl(folder)
     tensors = load_file(folder / "model.safetensors")
@@ -230,6 +259,29 @@ def test_broken_folders(folder: Path, tmp_path: Path):
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"released/model\.safetensors: "):
         checkpoint.identify(folder)
+
+
+def test_the_wrong_file_is_named(folder: Path, tmp_path: Path):
+    """A file of one kind in the place of another, and a tokenizer of another model."""
+    torch.save({"model": {"image_encoder.trunk.x": torch.zeros(1)}}, tmp_path / "sam2.pt")
+    for load, path, message in [
+        (checkpoint.load_internvl, tmp_path / "sam2.pt", "sam2, not InternVL"),
+        (checkpoint.load_reviosa, folder, "internvl, as released, not a released ReVIOSa or Sa2VA"),
+        (checkpoint.load_sam2, folder, "no packaged SAM2 has width None, 0 blocks"),
+    ]:
+        with pytest.raises(DataError, match=f"{path}: {message}"):
+            load(path)
+    about = json.loads((folder / "tokenizer_config.json").read_text())
+    added = about["added_tokens_decoder"]
+    about["added_tokens_decoder"] = {i: t for i, t in added.items() if t["content"] != "<IMG_CONTEXT>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="released: the tokenizer has no token '<IMG_CONTEXT>'"):
+        checkpoint.load_internvl(folder)
+    more = {str(len(BYTES) + len(SPECIALS) + i): {"content": f"<{i}>", "special": True} for i in range(20)}
+    about["added_tokens_decoder"] = added | more
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=r"the tokenizer has 284 tokens, the embeddings 271"):
+        checkpoint.load_internvl(folder)
 
 
 def test_describe_counts_without_reading(folder: Path, tmp_path: Path):
@@ -403,6 +455,23 @@ def test_an_end_of_several_tokens(released):
     (answer,) = model.write(torch.zeros(2, 3, 3, DT), ["a"], max_tokens=40)
     assert answer.text == "is [[SEG_ACT]] <|en." and set(answer.states) == {Role.ACTOR}
     assert len(list(said)) == 3, "nothing is written after the end"
+
+
+def test_an_end_that_merges_with_the_full_stop(released):
+    """Qwen's tokenizer has tokens such as `.<`: the end does not start at a token of its own then."""
+    folder, *_ = released
+    words = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps(words | {".<": 270}))
+    (folder / "merges.txt").write_text("#version: 0.2\n. <\n")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "template": "phi3_chat"}))
+    model = checkpoint.load_reviosa(folder, configuration=SAM2, frames=2).mllm
+    due = model.turn("a", "ok.").answer
+    assert 270 in due and due[-7:] != model.end_ids
+    said = iter([*due, 0])
+    model.internvl.lm_head = torch.nn.Identity()
+    model.internvl.lm_head.forward = lambda _: F.one_hot(torch.tensor([next(said)]), VOCABULARY).float()
+    (answer,) = model.write(torch.zeros(2, 3, 3, DT), ["a"], max_tokens=40)
+    assert answer.text == "ok." and len(list(said)) == 1
 
 
 def test_a_tokenizer_that_cannot_write_the_end():
