@@ -20,14 +20,14 @@ import torch
 from reviosa_core import config, layouts
 from reviosa_core.data.intershapes import vocabulary
 from reviosa_core.model import mllm, segmenter
-from reviosa_core.model.reviosa import Design, ReVIOSa
+from reviosa_core.model.design import Design
+from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.schema import Role
 from reviosa_core.weights import Entry, Weights, files_of
 
 COMMANDS = {
     "inspect": "from reviosa_core.checkpoint import describe; describe('{folder}')",
     "load, bf16": "import torch; from reviosa_core.checkpoint import load; load('{folder}', dtype=torch.bfloat16)",
-    "load, fp32": "from reviosa_core.checkpoint import load; load('{folder}')",
     "convert": "from reviosa_core.convert import convert; convert('{folder}', '{folder}-native', 'native')",
 }
 PEAK = r"""

@@ -26,7 +26,8 @@ from transformers import (
 from reviosa_core import config, layouts
 from reviosa_core.data.interrvos import read_json
 from reviosa_core.model import mllm, prompts, segmenter
-from reviosa_core.model.reviosa import ABOUT, Design, ReVIOSa, read_design
+from reviosa_core.model.design import ABOUT, Design, read_design
+from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.schema import DataError, Role
 from reviosa_core.weights import Weights
 

@@ -16,7 +16,8 @@ from reviosa_core import layouts
 from reviosa_core.checkpoint import identify, read_internvl, read_reviosa
 from reviosa_core.model import mllm
 from reviosa_core.model.card import model_card
-from reviosa_core.model.reviosa import ReVIOSa, read_design, write_about
+from reviosa_core.model.design import read_design, write_about
+from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.schema import DataError
 from reviosa_core.weights import SHARD_BYTES, Weights, files_of
 

@@ -46,6 +46,7 @@ SIBLINGS = {
     "data.*": ("data.video",),  # frames
     "model.mllm": ("model.attention", "model.packing", "model.pixels", "model.prompts"),  # what a reader is made of
     "model.segmenter": ("model.pixels",),
+    "model.design": ("model.card", "model.mllm", "model.segmenter"),  # what it describes
     "model.reviosa": ("model.*",),  # wires them
     "checkpoint": ("layouts",),
     "convert": ("checkpoint", "layouts"),  # what is read is written

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,37 +13,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
     InternVLConfig,
     InternVLForConditionalGeneration,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
 )
 
 from reviosa_core import config, losses, masks, weights
 from reviosa_core.data import sampling
-from reviosa_core.data.interrvos import read_json
 from reviosa_core.model import attention, mllm, packing, prompts, segmenter
-from reviosa_core.model.card import model_card
+from reviosa_core.model.design import ABOUT, Design, read_design, write_about
 from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, Sample
-
-ABOUT, FORMAT = "reviosa.json", "reviosa-workbook 2"
-
-
-class Design(config.Strict):
-    """What a ReVIOSa is made of: all that its tensors do not say. Stands in reviosa.json beside them."""
-
-    internvl: dict[str, Any]  # transformers' configuration
-    sam2: dict[str, Any]  # as sam2's own configuration files
-    lora: config.Lora | None
-    template: str
-    roles: tuple[Role, ...]
-    frames: int
-    prompted: Literal["first", "all"]
-    aml: tuple[int, tuple[int, ...]] | None
 
 
 @dataclass(frozen=True)
@@ -392,51 +373,6 @@ class ReVIOSa(nn.Module):
             if name not in trained and parameter.dim() <= 1:
                 found.update(name.encode() + parameter.detach().cpu().bfloat16().view(torch.int16).numpy().tobytes())
         return found.hexdigest()
-
-
-def write_about(
-    folder: Path,
-    design: Design,
-    tokenizer: PreTrainedTokenizerBase,
-    facts: Mapping[str, Any],
-    parameters: int,
-    **more: str,
-) -> None:
-    """All of a saved folder but its tensors; `read_design` reads it. reviosa.json is last: a folder that has it is
-    whole."""
-    tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(model_card(facts, parameters, design.roles))
-    about = design.model_dump(mode="json") | {"format": FORMAT, "card": dict(facts), **more}
-    (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
-
-
-def read_design(folder: Path) -> tuple[Design, dict[str, Any], PreTrainedTokenizerFast]:
-    """What a saved folder says of its model, the rest of reviosa.json, and the tokenizer.
-
-    Raises FileNotFoundError naming a missing file, DataError for another format.
-    """
-    for name in (ABOUT, "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is not a ReVIOSa checkpoint: no {name}")
-    about = read_json(folder / ABOUT)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    if about.get("format") == "reviosa-workbook 1":  # gave sizes for what the design now says in full
-        sizes = config.Model.model_validate(about["sizes"])
-        about |= {
-            "internvl": mllm.describe(sizes.mllm, tokenizer).to_dict(),
-            "sam2": segmenter.describe(sizes.segmenter),
-            "lora": sizes.mllm.lora,
-            "frames": sizes.mllm.frames,
-            "prompted": sizes.segmenter.prompted,
-        }
-    elif about.get("format") != FORMAT:
-        raise DataError(f"{folder / ABOUT}: format {about.get('format')!r}, this version reads {FORMAT!r}")
-    try:
-        design = Design.model_validate({key: about[key] for key in Design.model_fields if key in about})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"{folder / ABOUT}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    return design, about, tokenizer
 
 
 def save_backbones(folder: Path, internvl: InternVLForConditionalGeneration, tokenizer: Any, sam: nn.Module) -> None:
