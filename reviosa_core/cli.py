@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 data_app = typer.Typer(no_args_is_help=True)
 app.add_typer(data_app, name="data", help="Make data sets in the InterRVOS-127K format.")
 weights_app = typer.Typer(no_args_is_help=True)
-app.add_typer(weights_app, name="weights", help="What checkpoint files are.")
+app.add_typer(weights_app, name="weights", help="What checkpoint files are, and other layouts for them.")
 
 
 @app.callback()

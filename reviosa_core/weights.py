@@ -74,8 +74,15 @@ class Weights(Mapping[str, Tensor]):
         return len(self.entries)
 
     def named(self, rename: Callable[[str], str | None]) -> Weights:
-        """The tensors that `rename` gives a name, under that name."""
-        return Weights(self.path, {new: entry for old, entry in self.entries.items() if (new := rename(old))})
+        """The tensors that `rename` gives a name, under that name. DataError when two get the same."""
+        entries: dict[str, Entry] = {}
+        for old, entry in self.entries.items():
+            new = rename(old)
+            if new in entries:
+                raise DataError(f"{self.path}: {entries[new].source} and {entry.source} are both {new} of the model")
+            if new is not None:
+                entries[new] = entry
+        return Weights(self.path, entries)
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Raise DataError unless these are exactly the tensors of a model, all of its shapes."""

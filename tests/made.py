@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 
+from reviosa_core import config
 from reviosa_core.model import segmenter
 
 SAM2 = segmenter.describe(tiny.SIZES.segmenter)
@@ -92,7 +93,7 @@ def released_tensors() -> dict[str, Tensor]:
 
 def write_internvl(out: Path) -> Path:
     """As InternVL2_5 is released: config, one file of tensors, a slow Qwen2 tokenizer's files."""
-    out.mkdir()
+    out.mkdir(parents=True)
     (out / "config.json").write_text(json.dumps(CONFIG))
     save_file(released_tensors(), out / "model.safetensors")
     (out / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(BYTES)}))
@@ -121,3 +122,16 @@ def add_reviosa(folder: Path, template: str = "qwen_chat") -> tuple[nn.Module, d
 def rewrite(folder: Path, **changes: Tensor | None) -> None:
     tensors = load_file(folder / "model.safetensors") | {k: v for k, v in changes.items() if v is not None}
     save_file({k: v for k, v in tensors.items() if changes.get(k, v) is not None}, folder / "model.safetensors")
+
+
+def sizes(**changes) -> config.Model:
+    """What a profile must say to start from these."""
+    mllm = config.Mllm(
+        image_size=IMAGE,
+        patch_size=PATCH,
+        frames=2,
+        vision=config.Vision(hidden=DV, layers=LV, heads=HV, ffn=FV),
+        language=config.Language(hidden=DT, layers=LT, heads=HT, kv_heads=KV, ffn=FT),
+        lora=config.Lora(rank=3, alpha=6, dropout=0.0),
+    )
+    return config.Model(mllm=mllm.model_copy(update=changes), segmenter=tiny.SIZES.segmenter)

@@ -217,6 +217,16 @@ def test_every_tensor_is_accounted_for(folder: Path):
         checkpoint.load_internvl(folder)
 
 
+def test_two_names_for_one_tensor(folder: Path, tmp_path: Path):
+    """transformers reads the names of its modules as well as those of its files; a folder with both is ambiguous."""
+    model, tokenizer, _ = checkpoint.load_internvl(folder)
+    model.save_pretrained(tmp_path / "native")
+    tokenizer.save_pretrained(tmp_path / "native")
+    rewrite(tmp_path / "native", **{"model.vision_tower.embeddings.cls_token": torch.ones(1, 1, DV)})
+    with pytest.raises(DataError, match=r"vision_tower\.embeddings\.cls_token and .*cls_token are both model\.vision"):
+        checkpoint.load_internvl(tmp_path / "native")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -483,19 +493,6 @@ def test_a_tokenizer_that_cannot_write_the_end():
 # -- what was trained, apart from its backbones ------------------------------------------------------------------------
 
 
-def sizes(**changes) -> config.Model:
-    """What a profile must say to start from the folders of made.py."""
-    mllm_ = config.Mllm(
-        image_size=IMAGE,
-        patch_size=PATCH,
-        frames=2,
-        vision=config.Vision(hidden=DV, layers=LV, heads=HV, ffn=made.FV),
-        language=config.Language(hidden=DT, layers=LT, heads=HT, kv_heads=KV, ffn=made.FT),
-        lora=config.Lora(rank=3, alpha=6, dropout=0.0),
-    )
-    return config.Model(mllm=mllm_.model_copy(update=changes), segmenter=tiny.SIZES.segmenter)
-
-
 RATES = config.Train(
     steps=2, clips=1, expressions=2, frames="uniform", lr=1e-2, decoder_lr=1e-2, projector_lr=1e-2,
     gradient_checkpointing=True, cache_gb=0, loss=config.LossWeights(ce=2, dice=0.5, aml=1, text=1, points=20),
@@ -513,7 +510,7 @@ def start(folder: Path, tmp_path: Path) -> config.Released:
 
 
 def trained(start: config.Released, folder: Path) -> ReVIOSa:
-    model = checkpoint.from_backbones(start, sizes(), BOTH, seed=3, aml=(1, (3, 0)), settings=RATES)
+    model = checkpoint.from_backbones(start, made.sizes(), BOTH, seed=3, aml=(1, (3, 0)), settings=RATES)
     clip = intershapes.to_clip(intershapes.make_scene(tiny.data(64, 4), (0, 0, 1)), "one")
     train.fine_tune(model, [clip], RATES, frames=2, folder=folder, seed=0)
     return model.eval()
@@ -545,11 +542,11 @@ def test_training_starts_from_released_files(start: config.Released, folder: Pat
 )
 def test_a_profile_of_other_sizes_is_refused(start: config.Released, change: dict, message: str):
     with pytest.raises(DataError, match=message):
-        checkpoint.from_backbones(start, sizes(**change), BOTH, seed=3, aml=(1, (0,)), settings=RATES)
+        checkpoint.from_backbones(start, made.sizes(**change), BOTH, seed=3, aml=(1, (0,)), settings=RATES)
 
 
 def test_a_profile_of_another_sam2_is_refused(start: config.Released):
-    other = sizes()
+    other = made.sizes()
     other = other.model_copy(update={"segmenter": other.segmenter.model_copy(update={"windows": (8, 2, 4, 2)})})
     with pytest.raises(DataError, match=r"window_spec is \[4, 2, 4, 2\], the profile's .* \[8, 2, 4, 2\]"):
         checkpoint.from_backbones(start, other, BOTH, seed=3, aml=(1, (0,)), settings=RATES)
