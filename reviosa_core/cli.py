@@ -25,7 +25,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 data_app = typer.Typer(no_args_is_help=True)
 app.add_typer(data_app, name="data", help="Check data sets, look at them, make some in the InterRVOS-127K format.")
 weights_app = typer.Typer(no_args_is_help=True)
-app.add_typer(weights_app, name="weights", help="What checkpoint files are.")
+app.add_typer(weights_app, name="weights", help="What checkpoint files are, and other layouts for them.")
 
 
 @app.callback()
@@ -451,18 +451,39 @@ def inspect(
     typer.echo(tables.markdown(parts))
 
 
+@weights_app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A checkpoint's folder.")],
+    target: Annotated[Path, typer.Argument(help="The folder to make.")],
+    to: Annotated[Literal["native", "reviosa-hf"], typer.Option(help="The layout to write.")],
+    sam2: Annotated[
+        Path | None, typer.Option(help="SAM2's own .pt, for a released ReVIOSa: its original decoder then tracks.")
+    ] = None,
+) -> None:
+    """Write a checkpoint in another layout, one shard in memory at a time.
+
+    native: InternVL-2.5 as released becomes what transformers reads; a released ReVIOSa or Sa2VA becomes this project's
+    own, and this project's own becomes one with LoRA merged. reviosa-hf: this project's own becomes a released ReVIOSa,
+    for the code of that project. Every tensor is accounted for before anything is written, and the folder appears when
+    it is whole.
+
+    Example: [bold]reviosa weights convert InternVL2_5-1B internvl-native --to native[/]
+    """
+    from reviosa_core.convert import convert as write
+
+    with _one_line():
+        write(source, target, to, sam2=sam2)
+    typer.echo(f"written: {target}")
+
+
 def _load(checkpoint: Path, device: str | None) -> System:
     import torch
-    from safetensors import SafetensorError
 
-    from reviosa_core.checkpoint import load_reviosa
-    from reviosa_core.model.reviosa import ReVIOSa
+    from reviosa_core.checkpoint import load
 
-    released = (checkpoint / "config.json").is_file() and not (checkpoint / "reviosa.json").is_file()
     try:
-        model = load_reviosa(checkpoint) if released else ReVIOSa.from_pretrained(checkpoint)
-        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        return load(checkpoint).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         _fail(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 from ruamel.yaml import YAML
 
 from reviosa_core.schema import Role
@@ -82,6 +82,7 @@ class Segmenter(Strict):
 
     image_size: int
     embed: int
+    heads: int = 1  # of the first stage; every stage doubles them
     stages: tuple[int, int, int, int]
     windows: tuple[int, int, int, int]
     global_blocks: tuple[int, ...]
@@ -124,6 +125,21 @@ class Pretrain(Strict):
     mllm: Phase
 
 
+class Released(Strict):
+    """Backbones to start from instead of pretraining some, by path from the project's root: a folder with InternVL, and
+    Meta's SAM2 file (with its yaml, where it is none of the packaged ones)."""
+
+    internvl: str
+    sam2: str
+    sam2_yaml: str | None = None
+    template: Literal["qwen_chat", "phi3_chat"]
+    license: str  # of what is made of them, for its card
+
+
+def _start(value: Any) -> str:
+    return "released" if isinstance(value, Released) or (isinstance(value, dict) and "internvl" in value) else "phases"
+
+
 class LossWeights(Strict):
     """Weights of Eq. 7-8; `points` is how many points the mask losses look at (uncertainty-sampled)."""
 
@@ -161,7 +177,9 @@ class Profile(Strict):
     seed: int
     data: Data
     model: Model
-    pretrain: Pretrain
+    pretrain: Annotated[
+        Annotated[Pretrain, Tag("phases")] | Annotated[Released, Tag("released")], Discriminator(_start)
+    ]
     train: Train
     selection: Selection
     evaluate: Evaluate
@@ -234,6 +252,23 @@ class Project:
     @property
     def backbones(self) -> Path:
         return self.root / "backbones" / self.profile
+
+    @property
+    def start(self) -> Path | Released:
+        """What fine-tuning starts from: the folder that stage `pretrain` leaves, or released files."""
+        released = self.settings.pretrain
+        if not isinstance(released, Released):
+            return self.backbones
+        paths = released.model_dump(include={"internvl", "sam2", "sam2_yaml"}, exclude_none=True)
+        return released.model_copy(update={key: str(self.root / path) for key, path in paths.items()})
+
+    def card(self) -> dict[str, Any]:
+        """What the card of trained weights says of their origin."""
+        start, data = self.settings.pretrain, self.data("train").relative_to(self.root)
+        if not isinstance(start, Released):
+            return {"license": "apache-2.0", "base_model": f"backbones/{self.profile}", "datasets": str(data)}
+        base = [Path(start.internvl).name, Path(start.sam2).name]
+        return {"license": start.license, "base_model": base, "datasets": str(data)}
 
     def run(self, *parts: str) -> Path:
         """Weights, predictions, executed notebooks: large, not in git. The folder of the file is made."""

@@ -52,6 +52,13 @@ class Run:
         defined = {name.replace("&", ""): float(value) for name, value in metrics.items() if value is not None}
         mlflow.log_metrics(defined, step=step)
 
+    def card(self) -> dict[str, str]:
+        """What the card of weights made in this run says of it: its id, and the commit where there is one."""
+        tags = mlflow.get_run(self.id).data.tags
+        commit = tags.get("mlflow.source.git.commit")
+        changed = " with changes" if tags.get("git.dirty") == "True" else ""
+        return {"run_id": self.id} | ({"git_commit": commit + changed} if commit else {})
+
     def figure(self, figure: Figure, name: str) -> None:
         """A matplotlib figure as artifact `name` (with its extension)."""
         mlflow.log_figure(figure, name)

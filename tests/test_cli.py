@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import made
 import numpy as np
 import pytest
 from PIL import Image
@@ -255,6 +256,22 @@ def test_weights_inspect(root: Path, tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert "kind: internvl, transformers" in result.output and "through LoRA" in result.output
     assert "no model.safetensors" in refused("weights", "inspect", tmp_path)
+
+
+def test_weights_convert(tmp_path: Path):
+    made.write_internvl(tmp_path / "released")
+    result = reviosa("weights", "convert", tmp_path / "released", tmp_path / "native", "--to", "native")
+    assert result.exit_code == 0 and result.output == f"written: {tmp_path / 'native'}\n"
+    found = reviosa("weights", "inspect", tmp_path / "native")
+    assert "kind: internvl, transformers" in found.output
+    for source, target, message in [
+        ("released", "released", "exists, and no conversion made it"),
+        ("native", "other", "internvl, transformers, cannot be written as native"),
+        ("nowhere", "other", "no such file or folder"),
+    ]:
+        assert message in refused("weights", "convert", tmp_path / source, tmp_path / target, "--to", "native")
+    assert reviosa("weights", "convert", tmp_path, tmp_path / "x", "--to", "onnx").exit_code == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["native", "released"]
 
 
 def test_help_is_quick_and_teaches():

@@ -19,8 +19,11 @@ LAYERS = {
     "protocols": 1,
     "predictions": 1,
     "submissions": 1,
+    "weights": 1,
     "model.*": 2,
+    "layouts": 3,
     "checkpoint": 3,
+    "convert": 3,
     "train": 3,
     "predict": 3,
     "evaluate": 3,
@@ -39,6 +42,7 @@ SIBLINGS = {
     "metrics": ("bitmasks",),
     "protocols": ("metrics", "bitmasks"),
     "predictions": ("data.jsonfile",),
+    "weights": ("data.jsonfile",),
     "config": ("schema",),
     "submissions": ("predictions", "data.images"),  # its writer, and what a plain file name is
     "data.own": ("data.interrvos",),  # the writer of the format
@@ -55,7 +59,10 @@ SIBLINGS = {
     "data.*": ("data.video", "data.images", "data.jsonfile", "data.lazy", "data.report"),
     "model.mllm": ("model.attention", "model.packing", "model.pixels", "model.prompts"),  # what a reader is made of
     "model.segmenter": ("model.pixels",),
+    "model.design": ("model.card", "model.mllm", "model.segmenter"),  # what it describes
     "model.reviosa": ("model.*",),  # wires them
+    "checkpoint": ("layouts",),
+    "convert": ("checkpoint", "layouts"),  # what is read is written
     "pretrain": ("train",),  # the loop
     "cli": ("plots", "tables"),
 }

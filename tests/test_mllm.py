@@ -44,7 +44,7 @@ def test_each_special_token_has_one_id_of_its_own(model):
     ids = [model.encode(token) for token in tokens]
     assert all(len(i) == 1 for i in ids) and len({i[0] for i in ids}) == len(tokens)
     assert model.role_ids == {Role.ACTOR: ids[0][0], Role.TARGET: ids[1][0]}
-    assert (model.context_id, model.end_id) == (ids[4][0], ids[6][0])
+    assert (model.context_id, model.end_ids) == (ids[4][0], ids[6])
 
 
 def test_an_unknown_token_is_named(model):
@@ -194,14 +194,14 @@ def greedy(model: mllm.Mllm, features: Tensor, question: str, max_tokens: int) -
         inputs = model.embed(torch.tensor([ids]), [features])
         return model.language(inputs_embeds=inputs, use_cache=False).last_hidden_state[0]
 
-    while len(ids) - start < max_tokens and (len(ids) == start or ids[-1] != model.end_id):
+    while len(ids) - start < max_tokens and (len(ids) == start or ids[-1:] != model.end_ids):
         ids.append(int(model.internvl.lm_head(hidden()[-1]).argmax()))
     states, answer = {}, hidden()[start:]
     for token, state in zip(ids[start:], answer, strict=True):
         for role, role_id in model.role_ids.items():
             if token == role_id:
                 states.setdefault(role, state)
-    return model.tokenizer.decode([i for i in ids[start:] if i != model.end_id]).strip(), states
+    return model.tokenizer.decode([i for i in ids[start:] if i not in model.end_ids]).strip(), states
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made
 import pytest
+import tiny
+import torch
+from ruamel.yaml import YAML
+
+from reviosa_core import checkpoint
+from reviosa_core.model import segmenter
 
 pytestmark = pytest.mark.slow
 
@@ -107,3 +114,30 @@ def test_the_same_seed_gives_the_same_numbers(copy: Path):
     before = results(copy)
     dvc(copy, "repro", "--force")
     assert results(copy) == before
+
+
+def test_a_profile_that_starts_from_released_files_trains(copy: Path):
+    """What paper-1b does, at the smallest sizes: nothing is pretrained, the named files are noted and fine-tuned."""
+    made.write_internvl(copy / "weights" / "InternVL")
+    torch.save({"model": segmenter.build(tiny.SIZES.segmenter).state_dict()}, copy / "weights" / "sam2.pt")
+    (copy / "weights" / "sam2.yaml").write_text(json.dumps({"model": made.SAM2}))
+    yaml = YAML()
+    params = yaml.load(copy / "params.yaml")
+    smoke = params["profiles"]["smoke"]
+    smoke["pretrain"] = {
+        "internvl": "weights/InternVL",
+        "sam2": "weights/sam2.pt",
+        "sam2_yaml": "weights/sam2.yaml",
+        "template": "phi3_chat",
+        "license": "mit",
+    }
+    smoke["model"] = made.sizes().model_dump(mode="json")
+    yaml.dump(params, copy / "params.yaml")
+    dvc(copy, "repro", "train@tokens")
+    noted = json.loads((copy / "backbones" / "smoke" / "released.json").read_text())
+    assert noted["template"] == "phi3_chat" and noted[str(copy / "weights" / "sam2.pt")]["kind"] == "sam2"
+    assert (copy / "weights" / "InternVL" / "model.safetensors").is_file(), "what was named is left alone"
+    model = checkpoint.load(copy / "runs" / "smoke" / "tokens")
+    assert model.mllm.template.name == "phi3_chat" and model.design.lora == made.sizes().mllm.lora
+    card = (copy / "runs" / "smoke" / "tokens" / "README.md").read_text()
+    assert "license: mit" in card and "- InternVL\n" in card and "run id: " in card

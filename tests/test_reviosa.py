@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from huggingface_hub import ModelCard
 from torch import Tensor
 
-from reviosa_core import config, losses, masks, train
+from reviosa_core import checkpoint, config, losses, masks, train, weights
 from reviosa_core.data import intershapes, sampling
 from reviosa_core.model import prompts, reviosa, segmenter
 from reviosa_core.model.reviosa import FeatureCache, ReVIOSa
-from reviosa_core.schema import Clip, Expression, Prediction, Role, Sample
+from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, Sample
 
 P, WIDTH, S = tiny.GRID, 48, 64
 WEIGHTS = config.LossWeights(ce=2.0, dice=0.5, aml=3.0, text=0.7, points=50)
@@ -402,7 +404,7 @@ def test_attention_gives_every_layer_and_head_by_expression_and_role():
 
 def test_saved_and_loaded_predicts_the_same(tmp_path):
     own = speaking(prompted="first")
-    own.save_pretrained(tmp_path, tiny.SIZES, {"note": "test"})
+    own.save_pretrained(tmp_path, {"note": "test"})
     again = ReVIOSa.from_pretrained(tmp_path)
     assert not again.training and again.weights is None
     assert (again.roles, again.aml, again.prompted, again.frames) == (BOTH, AML, "first", 3)
@@ -413,25 +415,81 @@ def test_saved_and_loaded_predicts_the_same(tmp_path):
 
 
 def test_a_baseline_comes_back_as_one(tmp_path):
-    model(ACTOR, aml=None).save_pretrained(tmp_path, tiny.SIZES)
+    model(ACTOR, aml=None).save_pretrained(tmp_path)
     again = ReVIOSa.from_pretrained(tmp_path)
     assert (again.roles, again.aml) == (ACTOR, None)
 
 
+def test_the_card_says_what_is_known(tmp_path):
+    facts = {"license": "mit", "base_model": ["InternVL2_5-1B", "sam2_hiera_large.pt"], "datasets": "data/tiny/train"}
+    own = model()
+    own.save_pretrained(tmp_path, facts | {"run_id": "abc", "git_commit": "0123", "metrics": {"J&F": 58.0}})
+    text = (tmp_path / "README.md").read_text()
+    assert facts.items() <= ModelCard(text).data.to_dict().items()
+    assert "- run id: abc\n- git commit: 0123\n" in text and "| J&F | 58.0 |" in text
+    assert f"{sum(t.numel() for t in own.state_dict().values()):,} parameters" in text
+    assert json.loads((tmp_path / "reviosa.json").read_text())["card"]["run_id"] == "abc"
+    own.save_pretrained(tmp_path)
+    assert "license" not in (tmp_path / "README.md").read_text(), "what is not known is not said"
+
+
+def test_a_folder_of_the_first_format_still_loads(tmp_path):
+    """It gave sizes of ours where there is a whole design now."""
+    own = speaking(prompted="first")
+    own.save_pretrained(tmp_path)
+    old = {
+        "format": "reviosa-workbook 1",
+        "sizes": tiny.SIZES.model_dump(mode="json"),
+        "roles": ["actor", "target"],
+        "aml": AML,
+        "template": "qwen_chat",
+        "card": {},
+    }
+    (tmp_path / "reviosa.json").write_text(json.dumps(old))
+    again = ReVIOSa.from_pretrained(tmp_path)
+    assert (again.roles, again.aml, again.prompted, again.frames) == (BOTH, AML, "first", 3)
+    assert all(torch.equal(value, own.state_dict()[name]) for name, value in again.state_dict().items())
+    assert same(again.segment(clip(), ASKED), own.segment(clip(), ASKED))
+
+
+def test_a_folder_of_another_format_is_refused(tmp_path):
+    model().save_pretrained(tmp_path)
+    about = json.loads((tmp_path / "reviosa.json").read_text())
+    for change, message in [
+        ({"format": "reviosa-workbook 3"}, "format 'reviosa-workbook 3', this version reads 'reviosa-workbook 2'"),
+        ({"roles": ["agent"]}, r"reviosa\.json: roles\.0: "),
+        ({"sam2": {"_target_": "os.system"}}, r"names 'os\.system', which is no part of SAM2"),
+    ]:
+        (tmp_path / "reviosa.json").write_text(json.dumps(about | change))
+        with pytest.raises(DataError, match=message):
+            ReVIOSa.from_pretrained(tmp_path)
+
+
+def test_a_smaller_save_leaves_nothing_of_a_larger_one(tmp_path, monkeypatch):
+    own = model()
+    monkeypatch.setattr("reviosa_core.weights.Weights.write", partialmethod(weights.Weights.write, shard_bytes=300_000))
+    own.save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    assert all(torch.equal(v, own.state_dict()[k]) for k, v in ReVIOSa.from_pretrained(tmp_path).state_dict().items())
+    monkeypatch.undo()
+    own.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.glob("model*")] == ["model.safetensors"]
+
+
 @pytest.mark.parametrize("name", ["reviosa.json", "model.safetensors", "tokenizer.json"])
 def test_a_missing_file_is_named(tmp_path, name):
-    model().save_pretrained(tmp_path, tiny.SIZES)
+    model().save_pretrained(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"no {name}"):
+    with pytest.raises((FileNotFoundError, DataError), match=f"no {name}"):
         ReVIOSa.from_pretrained(tmp_path)
 
 
 def test_weights_of_other_sizes_are_an_error_that_names_a_tensor(tmp_path):
-    model().save_pretrained(tmp_path, tiny.SIZES)
+    model().save_pretrained(tmp_path)
     about = json.loads((tmp_path / "reviosa.json").read_text())
-    about["sizes"]["mllm"]["lora"]["rank"] = 5
+    about["lora"]["rank"] = 5
     (tmp_path / "reviosa.json").write_text(json.dumps(about))
-    with pytest.raises(RuntimeError, match=r"lora_A\.default\.weight"):
+    with pytest.raises(DataError, match=r"lora_A\.default\.weight is \(3, \d+\), .* of the model is \(5, \d+\)"):
         ReVIOSa.from_pretrained(tmp_path)
 
 
@@ -458,7 +516,7 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def join(folder: Path, experiment: str = "full", **changes) -> ReVIOSa:
     roles, aml = (ACTOR if experiment == "baseline" else BOTH), experiment == "full"
-    return reviosa.from_backbones(
+    return checkpoint.from_backbones(
         folder, tiny.SIZES, config.Experiment(roles=roles, aml=aml), seed=3, aml=AML, settings=settings(**changes)
     )
 
@@ -478,7 +536,7 @@ def test_backbones_are_joined_unchanged_and_the_new_parts_follow_the_seed(backbo
 
 def test_aml_without_a_selected_layer_is_an_error(backbones):
     with pytest.raises(ValueError, match="no layer and heads were selected"):
-        reviosa.from_backbones(
+        checkpoint.from_backbones(
             backbones, tiny.SIZES, config.Experiment(roles=BOTH, aml=True), seed=0, aml=None, settings=settings()
         )
 

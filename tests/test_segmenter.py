@@ -127,6 +127,28 @@ def test_decode_without_a_language_token_equals_stock_sam2(seg, monkeypatch):
     torch.testing.assert_close(logits, want, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_an_object_scored_absent_keeps_its_logits(seg):
+    """SAM2 writes -1024 over the masks of an object it scores as absent; training never saw that."""
+    features, prompt = seg.see(video())[[0, 3, 5]], torch.randn(N, D)
+    want, _ = seg.decode(features, prompt)
+    for decoder in (seg.decoder, seg.sam.sam_mask_decoder):
+        decoder.pred_obj_score_head.layers[-1].bias.fill_(-2.0)
+    found, _ = seg.decode(features, prompt)
+    assert torch.equal(found, want) and found.min() > -1000
+    with pytest.raises(AssertionError):
+        stock_decode(seg, features, prompt[:, None])  # whose masks are gated now
+
+
+@torch.no_grad()
+def test_of_three_masks_the_best_by_estimate_wins_frame_by_frame(seg, monkeypatch):
+    masks_, ious = torch.randn(N, 3, S // 4, S // 4), torch.tensor([[0.1, 0.9, 0.5], [0.7, 0.2, 0.3], [0.3, 0.4, 0.8]])
+    monkeypatch.setattr(seg.decoder, "forward", lambda **_: (masks_, ious, None, None))
+    logits, iou = seg.decode(seg.see(video()[:N]), torch.randn(N, D))
+    assert torch.equal(logits, torch.stack([masks_[0, 1], masks_[1, 0], masks_[2, 2]]))
+    assert iou.tolist() == pytest.approx([0.9, 0.7, 0.8])
+
+
 def test_decode_trains_the_copy_and_the_prompt_only(seg):
     prompt = torch.randn(N, D, requires_grad=True)
     before = [p.clone() for p in seg.sam.parameters()]

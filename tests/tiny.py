@@ -81,7 +81,7 @@ def taught(model: mllm.Mllm, features: Tensor, questions: Sequence[str], answers
     places are random but distinct, so a head that maps each to its next token can be solved for."""
     turns = [[model.turn(q, a) for q, a in zip(questions, answers, strict=True)]]
     packed = packing.pack([model.prefix_ids(len(features))], turns, model.tokenizer.pad_token_id)
-    end, _ = packed.find(model.end_id)
+    end, _ = packed.find(model.end_ids[-1])
     packed.labels[0, end[:, 1]] = model.role_ids[Role.TARGET]
     due = packed.labels != packing.IGNORE
     wanted = torch.nn.functional.one_hot(packed.labels[due], len(model.tokenizer)).float()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -51,9 +51,11 @@ class Mllm(nn.Module):
         self.internvl = internvl
         self.tokenizer = tokenizer
         self.template = prompts.TEMPLATES[template]
-        self.end_id = self.token_id(self.template.end)
+        self.end_ids = self.encode(self.template.end)  # several for phi3_chat, whose end Qwen's tokenizer spells out
+        if self.read(self.end_ids) != self.template.end:
+            raise ValueError(f"tokenizer cannot write {self.template.end!r}, the end of {template}")
         self.context_id = self.token_id(prompts.IMAGE_CONTEXT)
-        self.pad_id = self.end_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)  # never read
+        self.pad_id = self.end_ids[-1] if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)  # never read
         vision = internvl.config.vision_config
         self.image_size = vision.image_size[0]
         self.grid = int(self.image_size // vision.patch_size[0] * internvl.config.downsample_ratio)  # P: tokens a side
@@ -103,6 +105,10 @@ class Mllm(nn.Module):
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, nothing added."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def read(self, ids: Sequence[int]) -> str:
+        """The text of some token ids, special tokens too."""
+        return self.tokenizer.decode(ids).strip()
 
     def embed(self, ids: Int[Tensor, "b n"], features: Sequence[Float[Tensor, "_ _ _ d"]]) -> Float[Tensor, "b n d"]:
         """Embeddings of a batch, the features of each video [t p p d] in the places of its <IMG_CONTEXT> tokens."""
@@ -200,7 +206,8 @@ class Mllm(nn.Module):
                     for role, role_id in self.role_ids.items():
                         if token == role_id and not done[row]:
                             states[row].setdefault(role, hidden[row])
-            done = [d or (bool(w) and w[-1] == self.end_id) for d, w in zip(done, written, strict=True)]
+            # By the text: where the end is several tokens, its first may have merged with the full stop before it.
+            done = [d or self.read(w).endswith(self.template.end) for d, w in zip(done, written, strict=True)]
             if all(done) or stop - longest == max_tokens:
                 break
             chosen = self.internvl.lm_head(hidden).argmax(-1)
@@ -208,7 +215,7 @@ class Mllm(nn.Module):
                 if not done[row]:
                     written[row].append(token)
             ids, start = chosen[:, None], stop
-        texts = [self.tokenizer.decode([t for t in w if t != self.end_id]).strip() for w in written]
+        texts = [self.read(w).removesuffix(self.template.end).strip() for w in written]
         return [Answer(text, state) for text, state in zip(texts, states, strict=True)]
 
 
@@ -236,10 +243,10 @@ def template_words(frames: int) -> list[str]:
     ]
 
 
-def build(sizes: config.Mllm, tokenizer: PreTrainedTokenizerBase) -> InternVLForConditionalGeneration:
-    """InternVL of the given sizes, randomly initialised, in float32."""
+def describe(sizes: config.Mllm, tokenizer: PreTrainedTokenizerBase) -> InternVLConfig:
+    """InternVL of the given sizes as transformers' configuration."""
     v, t = sizes.vision, sizes.language
-    internvl_config = InternVLConfig(
+    return InternVLConfig(
         vision_config={
             "hidden_size": v.hidden,
             "num_hidden_layers": v.layers,
@@ -271,19 +278,30 @@ def build(sizes: config.Mllm, tokenizer: PreTrainedTokenizerBase) -> InternVLFor
         downsample_ratio=0.5,
         tie_word_embeddings=False,  # the default silently ties head and embeddings
     )
-    internvl_config._attn_implementation = ATTENTION
-    internvl = InternVLForConditionalGeneration(internvl_config)
+
+
+def build(sizes: config.Mllm, tokenizer: PreTrainedTokenizerBase) -> InternVLForConditionalGeneration:
+    """InternVL of the given sizes, randomly initialised, in float32."""
+    described = describe(sizes, tokenizer)
+    described._attn_implementation = ATTENTION
+    internvl = InternVLForConditionalGeneration(described)
     embeddings = internvl.model.vision_tower.embeddings
     for parameter in (embeddings.cls_token, embeddings.position_embeddings):
         nn.init.trunc_normal_(parameter, std=0.02)  # transformers leaves them at zero
     return internvl
 
 
-def load(folder: Path) -> InternVLForConditionalGeneration:
-    """InternVL from a directory in transformers' own layout, in float32, with attention that can be tapped."""
-    return InternVLForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True
-    )
+def empty(described: InternVLConfig) -> InternVLForConditionalGeneration:
+    """InternVL without values (on the meta device) for `load_state_dict(..., assign=True)` to fill. Buffers that are
+    computed, not stored, have theirs."""
+    described._attn_implementation = ATTENTION
+    with torch.device("meta"):
+        internvl = InternVLForConditionalGeneration(described)
+    for module in internvl.modules():
+        if hasattr(module, "inv_freq"):
+            fresh = type(module)(module.config)
+            module.inv_freq, module.original_inv_freq = fresh.inv_freq, fresh.inv_freq.clone()
+    return internvl
 
 
 @torch.no_grad()
@@ -311,3 +329,14 @@ def add_lora(internvl: InternVLForConditionalGeneration, sizes: config.Lora) -> 
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     )
     inject_adapter_in_model(lora, internvl.model.language_model)
+
+
+def merge_lora(internvl: InternVLForConditionalGeneration) -> None:
+    """Each layer with LoRA becomes the plain layer that computes the same."""
+    language = internvl.model.language_model
+    for name, module in list(language.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.merge(safe_merge=True)
+            language.set_submodule(name, module.get_base_layer())
+    if hasattr(language, "peft_config"):
+        del language.peft_config

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import copy
-import json
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
 
-from reviosa_core import config, losses, masks
+from reviosa_core import config, losses, masks, weights
 from reviosa_core.data import sampling
 from reviosa_core.model import attention, mllm, packing, prompts, segmenter
-from reviosa_core.schema import Clip, Expression, Prediction, Role, Sample
+from reviosa_core.model.design import ABOUT, Design, read_design, write_about
+from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, Sample
 
 
 @dataclass(frozen=True)
@@ -70,14 +75,15 @@ class ReVIOSa(nn.Module):
         roles: Sequence[Role],
         *,
         frames: int,
-        prompted: str = "all",
+        prompted: Literal["first", "all"] = "all",
         aml: tuple[int, tuple[int, ...]] | None = None,
         weights: config.LossWeights | None = None,
         cache_gb: float = 0.0,
     ) -> None:
         super().__init__()
         self.mllm, self.segmenter = language, seg
-        self.roles, self.frames, self.prompted, self.aml, self.weights = tuple(roles), frames, prompted, aml, weights
+        self.roles, self.frames, self.aml, self.weights = tuple(roles), frames, aml, weights
+        self.prompted: Literal["first", "all"] = prompted
         self.projector = nn.Sequential(  # MLP_seg of Eq. 4
             nn.Linear(language.width, language.width), nn.ReLU(), nn.Linear(language.width, seg.dim)
         )
@@ -91,14 +97,20 @@ class ReVIOSa(nn.Module):
         """Leave trainable exactly what the paper trains: LoRA on the language model, its embeddings and head, the
         projector, and the mask decoder. Vision tower, visual projector and SAM2's image encoder stay frozen."""
         self.requires_grad_(False)
-        for part in (self.mllm.language.get_input_embeddings(), self.mllm.internvl.lm_head, self.projector):
-            part.requires_grad_(True)
-        for name, parameter in self.mllm.language.named_parameters():
-            if "lora_" in name:
-                parameter.requires_grad_(True)
-        self.segmenter.decoder.requires_grad_(True)
-        for name in ("conv_s0", "conv_s1"):  # part of the frozen image features (see Segmenter.decode)
-            getattr(self.segmenter.decoder, name).requires_grad_(False)
+        for parameter in self.trained().values():
+            parameter.requires_grad_(True)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """What the paper trains, by name."""
+        vocabulary = ("mllm.internvl.model.language_model.embed_tokens.", "mllm.internvl.lm_head.")
+        unused = ("segmenter.decoder.conv_s0.", "segmenter.decoder.conv_s1.")  # see Segmenter.decode
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if "lora_" in name
+            or name.startswith((*vocabulary, "projector.", "segmenter.decoder."))
+            and not name.startswith(unused)
+        }
 
     def parameter_groups(self, rates: config.Train) -> list[dict[str, Any]]:
         """AdamW groups with their learning rates."""
@@ -147,7 +159,7 @@ class ReVIOSa(nn.Module):
 
         expressions = sum(len(m) for m in batch.masks[Role.ACTOR])
         owners = [(b, e, role) for role in self.roles for b, e in rows[role][1]]
-        ce, dice = self._mask_terms(batch, owners, self.projector(hidden[queries[:, 0], queries[:, 1]]))
+        ce, dice = self._mask_terms(batch, owners, self.prompt(hidden[queries[:, 0], queries[:, 1]]))
         terms = {
             "ce": w.ce * ce.sum() / expressions,
             "dice": w.dice * dice.sum() / expressions,
@@ -159,6 +171,10 @@ class ReVIOSa(nn.Module):
             aml = [losses.attention_mask_loss(m, t) for m, t in zip(maps, truths, strict=True)]
             terms["aml"] = w.aml * torch.stack(aml).sum() / expressions
         return terms
+
+    def prompt(self, states: Float[Tensor, "r w"]) -> Float[Tensor, "r d"]:
+        """What SAM2 is told for each role token's state (Eq. 4). It runs in float32 whatever InternVL runs in."""
+        return self.projector(states.to(self.projector[0].weight.dtype))
 
     def _rows(self, packed: packing.Packed, batch: Batch, role: Role) -> tuple[Tensor, list[tuple[int, int]]]:
         """Positions of a role's tokens, and the (clip, expression) each belongs to."""
@@ -229,7 +245,7 @@ class ReVIOSa(nn.Module):
         size = self.segmenter.image_size
         seen = [self.segmenter.see(torch.tensor(np.asarray(clip.frames[t]))[None]) for t in range(len(clip))]
         features = segmenter.FrameFeatures.cat(seen)
-        prompt = self.projector(states)
+        prompt = self.prompt(states)
         decoded = {}
         for key in keys[:1] if self.prompted == "first" else keys:
             decoded[key], _ = self.segmenter.decode(features[[key] * len(prompt)], prompt)
@@ -266,48 +282,97 @@ class ReVIOSa(nn.Module):
 
     # -- Saving and loading ---------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path, sizes: config.Model, card: dict[str, Any] | None = None) -> None:
-        """Everything inference needs: model.safetensors, reviosa.json (sizes, roles, template), the tokenizer."""
-        folder = Path(folder)
+    @property
+    def design(self) -> Design:
+        lora = getattr(self.mllm.language, "peft_config", {}).get("default")
+        return Design(
+            internvl=self.mllm.internvl.config.to_dict(),
+            sam2=self.segmenter.sam.configuration,
+            lora=lora and config.Lora(rank=lora.r, alpha=lora.lora_alpha, dropout=lora.lora_dropout),
+            template=self.mllm.template.name,
+            roles=self.roles,
+            frames=self.frames,
+            prompted=self.prompted,
+            aml=self.aml,
+        )
+
+    def merge_lora(self) -> ReVIOSa:
+        """Fold LoRA into the layers it is beside; the same model, without LoRA."""
+        mllm.merge_lora(self.mllm.internvl)
+        return self
+
+    def save_pretrained(
+        self, folder: str | Path, card: dict[str, Any] | None = None, *, trained_only: bool = False
+    ) -> None:
+        """Tensors, tokenizer, reviosa.json (the design and the card's facts) and README.md (the card).
+
+        `trained_only` leaves out what was never trained: `checkpoint.load` then needs the backbones too. Merged
+        weights: `model.merge_lora().save_pretrained(...)`.
+        """
+        folder, facts = Path(folder), card or {}
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous().cpu() for k, v in self.state_dict().items()}, folder / "model.safetensors")
-        self.mllm.tokenizer.save_pretrained(folder)
-        about = {
-            "format": "reviosa-workbook 1",
-            "sizes": sizes.model_dump(mode="json"),
-            "roles": list(self.roles),
-            "aml": self.aml,
-            "template": self.mllm.template.name,
-            "card": card or {},
-        }
-        (folder / "reviosa.json").write_text(json.dumps(about, indent=1))
+        (folder / ABOUT).unlink(missing_ok=True)
+        held = self.trained() if trained_only else self.state_dict()
+        weights.of({name: tensor.detach().cpu() for name, tensor in held.items()}, folder).write(folder)
+        parameters = sum(tensor.numel() for tensor in held.values())
+        more = {"backbones": self.fingerprint()} if trained_only else {}
+        write_about(folder, self.design, self.mllm.tokenizer, facts, parameters, **more)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> ReVIOSa:
-        """A model saved by `save_pretrained`, in evaluation mode.
+    def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> ReVIOSa:
+        """A whole model saved by `save_pretrained`, in evaluation mode, on the CPU. `dtype` is that of InternVL; SAM2
+        and the projector are in float32.
 
-        Raises FileNotFoundError naming the missing file; RuntimeError naming missing, unexpected or misshapen tensors.
+        Raises FileNotFoundError naming the missing file; DataError for tensors that are missing, unknown or misshapen.
         """
         folder = Path(folder)
-        for name in ("reviosa.json", "model.safetensors", "tokenizer.json"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder} is not a ReVIOSa checkpoint: no {name}")
-        about = json.loads((folder / "reviosa.json").read_text())
-        sizes = config.Model.model_validate(about["sizes"])
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        internvl = mllm.build(sizes.mllm, tokenizer)
-        mllm.add_lora(internvl, sizes.mllm.lora)
-        aml = about["aml"] and (about["aml"][0], tuple(about["aml"][1]))
-        model = cls(
-            mllm.Mllm(internvl, tokenizer, about["template"]),
-            segmenter.Segmenter(segmenter.build(sizes.segmenter)),
-            tuple(map(Role, about["roles"])),
-            frames=sizes.mllm.frames,
-            prompted=sizes.segmenter.prompted,
-            aml=aml,
-        )
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        design, about, tokenizer = read_design(folder)
+        if "backbones" in about:
+            raise DataError(f"{folder}: holds what was trained only; load it with its backbones (checkpoint.load)")
+        return cls.of(design, tokenizer, weights.Weights.at(folder), dtype)
+
+    @classmethod
+    def of(
+        cls, design: Design, tokenizer: PreTrainedTokenizerBase, tensors: weights.Weights, dtype: torch.dtype
+    ) -> ReVIOSa:
+        """The model of a design with these tensors, named as ours; all names and shapes are checked before any memory
+        is taken. Raises DataError."""
+        tensors.check(cls.shapes(design, tokenizer))
+        model = cls._empty(design, tokenizer)
+        # Copies, or the files would have to stay as they are for as long as the model lives.
+        state = {
+            name: tensors[name].to(dtype if name.startswith("mllm.") else torch.float32, copy=True) for name in tensors
+        }
+        model.load_state_dict(state, assign=True)
         return model.eval()
+
+    @classmethod
+    def shapes(cls, design: Design, tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors of such a model; nothing is allocated."""
+        with segmenter.unallocated():
+            return {name: tuple(t.shape) for name, t in cls._empty(design, tokenizer).state_dict().items()}
+
+    @classmethod
+    def _empty(cls, design: Design, tokenizer: PreTrainedTokenizerBase) -> ReVIOSa:
+        internvl = mllm.empty(InternVLConfig.from_dict(design.internvl))
+        if design.lora:
+            mllm.add_lora(internvl, design.lora)
+        return cls(
+            mllm.Mllm(internvl, tokenizer, design.template),
+            segmenter.Segmenter(segmenter.from_config(design.sam2)),
+            design.roles,
+            frames=design.frames,
+            prompted=design.prompted,
+            aml=design.aml,
+        )
+
+    def fingerprint(self) -> str:
+        """Of the backbones: their frozen biases and scales, rounded to bfloat16 as either precision rounds them."""
+        found, trained = hashlib.sha256(), self.trained()
+        for name, parameter in sorted(self.named_parameters()):
+            if name not in trained and parameter.dim() <= 1:
+                found.update(name.encode() + parameter.detach().cpu().bfloat16().view(torch.int16).numpy().tobytes())
+        return found.hexdigest()
 
 
 def save_backbones(folder: Path, internvl: InternVLForConditionalGeneration, tokenizer: Any, sam: nn.Module) -> None:
@@ -315,43 +380,3 @@ def save_backbones(folder: Path, internvl: InternVLForConditionalGeneration, tok
     copy.deepcopy(internvl).half().save_pretrained(folder / "internvl")
     tokenizer.save_pretrained(folder / "internvl")
     save_file({k: v.half().contiguous().cpu() for k, v in sam.state_dict().items()}, folder / "sam2.safetensors")
-
-
-def from_backbones(
-    folder: Path,
-    sizes: config.Model,
-    experiment: config.Experiment,
-    *,
-    seed: int,
-    aml: tuple[int, tuple[int, ...]] | None,
-    settings: config.Train,
-) -> ReVIOSa:
-    """Pretrained backbones, joined and ready to fine-tune: role tokens, LoRA and projector new, the rest frozen.
-
-    `aml` is the selected (layer, heads); it is used when the experiment asks for AML. Raises ValueError when it does
-    and none is given, RuntimeError when the weights do not fit the sizes.
-    """
-    if experiment.aml and aml is None:
-        raise ValueError("the experiment trains with AML, but no layer and heads were selected")
-    torch.manual_seed(seed)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "internvl")
-    internvl = mllm.load(folder / "internvl")
-    mllm.add_role_tokens(internvl, tokenizer)
-    mllm.add_lora(internvl, sizes.mllm.lora)
-    sam = segmenter.build(sizes.segmenter)
-    sam.load_state_dict(load_file(folder / "sam2.safetensors"))
-    model = ReVIOSa(
-        mllm.Mllm(internvl, tokenizer, "tiny_chat" if prompts.place(0) in tokenizer.get_vocab() else "qwen_chat"),
-        segmenter.Segmenter(sam),
-        experiment.roles,
-        frames=sizes.mllm.frames,
-        prompted=sizes.segmenter.prompted,
-        aml=aml if experiment.aml else None,
-        weights=settings.loss,
-        cache_gb=settings.cache_gb,
-    )
-    model.freeze()
-    if settings.gradient_checkpointing:
-        # Not the reentrant kind: with a row tap its gradients would be silently wrong.
-        model.mllm.language.gradient_checkpointing_enable({"use_reentrant": False})
-    return model

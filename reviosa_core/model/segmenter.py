@@ -8,24 +8,23 @@ trained; the original decoder carries the resulting masks through memory, which 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from jaxtyping import Bool, Float, UInt8
-from sam2.modeling.backbones.hieradet import Hiera
-from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
-from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
-from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
-from sam2.modeling.position_encoding import PositionEmbeddingSine
-from sam2.modeling.sam.transformer import RoPEAttention
+from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from reviosa_core import config
 from reviosa_core.model.pixels import normalise
+from reviosa_core.schema import DataError
 
 
 @dataclass(frozen=True)
@@ -173,8 +172,8 @@ def to_square(masks: Bool[Tensor, "*n h w"] | UInt8[Tensor, "*n h w"], size: int
     return (resized[:, 0] >= 0.5).unflatten(0, masks.shape[:-2])
 
 
-def build(sizes: config.Segmenter) -> SAM2Base:
-    """SAM2.1 of the given sizes, randomly initialised: the structure and flags of the packaged sam2.1 configurations.
+def describe(sizes: config.Segmenter) -> dict[str, Any]:
+    """SAM2.1 of the given sizes as sam2's own configuration files say it: the structure and flags of the packaged ones.
 
     Raises ValueError where SAM2's geometry cannot work at these sizes.
     """
@@ -187,55 +186,86 @@ def build(sizes: config.Segmenter) -> SAM2Base:
     pooling = {sum(sizes.stages[:i]) for i in (1, 2, 3)}  # a stage's first block halves its windows: it needs some
     if clash := pooling.intersection(sizes.global_blocks):
         raise ValueError(f"segmenter: global block {min(clash)} is the first of its stage (stages {sizes.stages})")
-    grid = [sizes.image_size // 16] * 2
 
-    def rope(**kwargs) -> RoPEAttention:
-        return RoPEAttention(
-            rope_theta=10000.0, feat_sizes=grid, embedding_dim=d, num_heads=1, downsample_rate=1, dropout=0.0, **kwargs
+    def part(name: str, **arguments: Any) -> dict[str, Any]:
+        return {"_target_": f"sam2.modeling.{name}", **arguments}
+
+    def rope(**more: Any) -> dict[str, Any]:
+        return part(
+            "sam.transformer.RoPEAttention",
+            rope_theta=10000.0,
+            feat_sizes=[sizes.image_size // 16] * 2,
+            embedding_dim=d,
+            num_heads=1,
+            downsample_rate=1,
+            dropout=0.0,
+            **more,
         )
 
-    def sine(features: int) -> PositionEmbeddingSine:
-        return PositionEmbeddingSine(num_pos_feats=features, normalize=True, scale=None, temperature=10000)
+    def sine(features: int) -> dict[str, Any]:
+        name = "position_encoding.PositionEmbeddingSine"
+        return part(name, num_pos_feats=features, normalize=True, scale=None, temperature=10000)
 
-    trunk = Hiera(
-        embed_dim=sizes.embed,
-        num_heads=1,
-        stages=sizes.stages,
-        global_att_blocks=sizes.global_blocks,
-        window_pos_embed_bkg_spatial_size=(7, 7),
-        window_spec=sizes.windows,
-    )
-    neck = FpnNeck(
-        position_encoding=sine(d),
-        d_model=d,
-        backbone_channel_list=[sizes.embed * 2**i for i in (3, 2, 1, 0)],
-        fpn_top_down_levels=[2, 3],
-        fpn_interp_model="nearest",
-    )
-    attention = MemoryAttentionLayer(
-        activation="relu",
-        dim_feedforward=2048 if d == 256 else 4 * d,
-        dropout=0.0,
-        pos_enc_at_attn=False,
-        self_attention=rope(),
-        d_model=d,
-        pos_enc_at_cross_attn_keys=True,
-        pos_enc_at_cross_attn_queries=False,
-        cross_attention=rope(rope_k_repeat=True, kv_in_dim=m),
-    )
-    memory = MemoryEncoder(
-        out_dim=m,
-        in_dim=d,
-        position_encoding=sine(m),
-        mask_downsampler=MaskDownSampler(embed_dim=d, kernel_size=3, stride=2, padding=1),
-        fuser=Fuser(CXBlock(dim=d, kernel_size=7, padding=3, layer_scale_init_value=1e-6, use_dwconv=True), 2),
-    )
-    return SAM2Base(
-        image_encoder=ImageEncoder(trunk=trunk, neck=neck, scalp=1),
-        memory_attention=MemoryAttention(
-            d_model=d, pos_enc_at_input=True, layer=attention, num_layers=4 if d == 256 else 2
+    return part(
+        "sam2_base.SAM2Base",
+        image_encoder=part(
+            "backbones.image_encoder.ImageEncoder",
+            trunk=part(
+                "backbones.hieradet.Hiera",
+                embed_dim=sizes.embed,
+                num_heads=sizes.heads,
+                stages=list(sizes.stages),
+                global_att_blocks=list(sizes.global_blocks),
+                window_pos_embed_bkg_spatial_size=[7, 7],
+                window_spec=list(sizes.windows),
+            ),
+            neck=part(
+                "backbones.image_encoder.FpnNeck",
+                position_encoding=sine(d),
+                d_model=d,
+                backbone_channel_list=[sizes.embed * 2**i for i in (3, 2, 1, 0)],
+                fpn_top_down_levels=[2, 3],
+                fpn_interp_model="nearest",
+            ),
+            scalp=1,
         ),
-        memory_encoder=memory,
+        memory_attention=part(
+            "memory_attention.MemoryAttention",
+            d_model=d,
+            pos_enc_at_input=True,
+            layer=part(
+                "memory_attention.MemoryAttentionLayer",
+                activation="relu",
+                dim_feedforward=2048 if d == 256 else 4 * d,
+                dropout=0.0,
+                pos_enc_at_attn=False,
+                self_attention=rope(),
+                d_model=d,
+                pos_enc_at_cross_attn_keys=True,
+                pos_enc_at_cross_attn_queries=False,
+                cross_attention=rope(rope_k_repeat=True, kv_in_dim=m),
+            ),
+            num_layers=4 if d == 256 else 2,
+        ),
+        memory_encoder=part(
+            "memory_encoder.MemoryEncoder",
+            out_dim=m,
+            in_dim=d,
+            position_encoding=sine(m),
+            mask_downsampler=part("memory_encoder.MaskDownSampler", embed_dim=d, kernel_size=3, stride=2, padding=1),
+            fuser=part(
+                "memory_encoder.Fuser",
+                layer=part(
+                    "memory_encoder.CXBlock",
+                    dim=d,
+                    kernel_size=7,
+                    padding=3,
+                    layer_scale_init_value=1e-6,
+                    use_dwconv=True,
+                ),
+                num_layers=2,
+            ),
+        ),
         num_maskmem=sizes.num_maskmem,
         image_size=sizes.image_size,
         sigmoid_scale_for_mem_enc=20.0,
@@ -265,3 +295,67 @@ def build(sizes: config.Segmenter) -> SAM2Base:
             "dynamic_multimask_stability_thresh": 0.98,
         },
     )
+
+
+PARTS = (
+    "sam2_base.SAM2Base",
+    "backbones.image_encoder.ImageEncoder",
+    "backbones.hieradet.Hiera",
+    "backbones.image_encoder.FpnNeck",
+    "position_encoding.PositionEmbeddingSine",
+    "memory_attention.MemoryAttention",
+    "memory_attention.MemoryAttentionLayer",
+    "sam.transformer.RoPEAttention",
+    "memory_encoder.MemoryEncoder",
+    "memory_encoder.MaskDownSampler",
+    "memory_encoder.Fuser",
+    "memory_encoder.CXBlock",
+)
+
+
+def from_config(configuration: Mapping[str, Any]) -> SAM2Base:
+    """SAM2 as one of sam2's configuration files describes it, randomly initialised; the description stays with it, as
+    `configuration`.
+
+    Raises DataError for a description that names anything but parts of SAM2: it may come with a checkpoint, and naming
+    a function would be calling it.
+    """
+    plain = OmegaConf.to_container(OmegaConf.create(dict(configuration)), resolve=True)
+    for target in _targets(plain):
+        if target not in [f"sam2.modeling.{name}" for name in PARTS]:
+            raise DataError(f"a SAM2 configuration names {target!r}, which is no part of SAM2")
+    sam: SAM2Base = instantiate(plain, _convert_="all")
+    sam.configuration = plain
+    return sam
+
+
+def _targets(node: Any) -> Iterator[Any]:
+    if isinstance(node, dict):
+        yield from ([node["_target_"]] if "_target_" in node else [])
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _targets(child)
+
+
+@contextmanager
+def unallocated() -> Iterator[None]:
+    """What is built inside has names and shapes, but no memory."""
+    with torch.device("meta"), _Linspace():
+        yield
+
+
+class _Linspace(TorchFunctionMode):
+    """The one factory whose values SAM2's trunk reads while it is built stays on the CPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        return func(*args, **(kwargs or {}) | ({"device": "cpu"} if func is torch.linspace else {}))
+
+
+def shapes(configuration: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of such a SAM2; nothing is allocated. Raises DataError as `from_config`."""
+    with unallocated():
+        return {name: tuple(t.shape) for name, t in from_config(configuration).state_dict().items()}
+
+
+def build(sizes: config.Segmenter) -> SAM2Base:
+    """SAM2.1 of the given sizes, randomly initialised. Raises ValueError as `describe`."""
+    return from_config(describe(sizes))

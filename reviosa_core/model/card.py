@@ -1,0 +1,36 @@
+"""README.md of saved weights: what they are, where they come from, under which licence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+HEAD = ("license", "base_model", "datasets")  # what the hub reads from a card's head
+
+
+def model_card(facts: Mapping[str, Any], parameters: int, roles: tuple[str, ...]) -> str:
+    """A card as the Hugging Face hub reads them.
+
+    `facts` may have license, base_model, datasets (names or lists of them), metrics (name -> number), and anything else
+    worth a line: run id, git commit. What is not known is not in it.
+    """
+    head = ModelCardData(library_name="reviosa-workbook", **{key: facts[key] for key in HEAD if key in facts})
+    tokens = " and ".join(roles)
+    lines = [
+        "---",
+        head.to_yaml(),
+        "---",
+        "",
+        "# ReVIOSa",
+        "",
+        f"Segments the {tokens} of an expression in a video. {parameters:,} parameters in these files. Made with the",
+        'ReVIOSa workbook: `reviosa predict --video clip.mp4 --text "the dog pulling the man" --checkpoint .`',
+        "",
+    ]
+    said = {key: value for key, value in facts.items() if key not in (*HEAD, "metrics")}
+    lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in said.items()]
+    if metrics := facts.get("metrics"):
+        lines += ["", "| metric | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in metrics.items())]
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,195 @@
+"""Tensors in files: read by name, one at a time, and written shard by shard. Nothing here knows a model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from reviosa_core.data.jsonfile import read_json
+from reviosa_core.schema import DataError
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
+SHARD_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a tensor before it is read, how to read it, and what it is called in the file."""
+
+    source: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
+    def chunk(self, index: int, count: int) -> Entry:
+        """One of `count` equal parts along the first axis."""
+        shape = (self.shape[0] // count, *self.shape[1:])
+        return replace(self, shape=shape, read=lambda: self.read().chunk(count)[index])
+
+
+@dataclass(frozen=True)
+class Weights(Mapping[str, Tensor]):
+    """Tensors by name, each read when it is asked for; `entries` without reading any."""
+
+    path: Path
+    entries: Mapping[str, Entry]
+
+    @staticmethod
+    def at(path: str | Path) -> Weights:
+        """A folder with model.safetensors or with shards and their index, a .safetensors file, or SAM2's .pt.
+
+        Raises DataError naming file and tensor: no weights, a missing or truncated shard, a tensor that is not where
+        the index says, a pickle that holds more than tensors.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+        return Weights(path, _pickled(path) if path.suffix in (".pt", ".pth", ".bin") else _stored(path))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.entries[name].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def named(self, rename: Callable[[str], str | None]) -> Weights:
+        """The tensors that `rename` gives a name, under that name. DataError when two get the same."""
+        entries: dict[str, Entry] = {}
+        for old, entry in self.entries.items():
+            new = rename(old)
+            if new in entries:
+                raise DataError(f"{self.path}: {entries[new].source} and {entry.source} are both {new} of the model")
+            if new is not None:
+                entries[new] = entry
+        return Weights(self.path, entries)
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise DataError unless these are exactly the tensors of a model, all of its shapes."""
+        if unknown := [entry.source for name, entry in self.entries.items() if name not in shapes]:
+            more = f", nor have {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            raise DataError(f"{self.path}: tensor {unknown[0]} has no place in the model{more}")
+        if absent := sorted(shapes.keys() - self.entries.keys()):
+            raise DataError(f"{self.path}: {len(absent)} of {len(shapes)} tensors missing, first {absent[0]}")
+        for name, entry in self.entries.items():
+            if entry.shape != tuple(shapes[name]):
+                raise DataError(
+                    f"{self.path}: {entry.source} is {entry.shape}, {name} of the model is {tuple(shapes[name])}"
+                )
+
+    def write(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
+        """Into model.safetensors, or into shards of at most `shard_bytes` (or one tensor) and their index. What is in
+        memory at any time is one shard."""
+        for old in (*folder.glob("model-*-of-*.safetensors"), folder / SINGLE, folder / INDEX):
+            old.unlink(missing_ok=True)  # an earlier index would be read in the place of a new single file
+        shards: list[list[str]] = [[]]
+        held = 0
+        for name, entry in self.entries.items():
+            if shards[-1] and held + entry.nbytes > shard_bytes:
+                shards.append([])
+                held = 0
+            shards[-1].append(name)
+            held += entry.nbytes
+        files = (
+            [SINGLE]
+            if len(shards) == 1
+            else [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+        )
+        for file, names in zip(files, shards, strict=True):
+            save_file({name: self[name].contiguous() for name in names}, folder / file, {"format": "pt"})
+        if len(files) > 1:
+            index = {
+                "metadata": {"total_size": sum(entry.nbytes for entry in self.entries.values())},
+                "weight_map": {name: file for file, names in zip(files, shards, strict=True) for name in names},
+            }
+            (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+
+
+def of(tensors: Mapping[str, Tensor], path: Path) -> Weights:
+    """Tensors that are in memory already; `path` is what errors call them."""
+    return Weights(path, {n: Entry(n, tuple(t.shape), t.dtype, lambda t=t: t) for n, t in tensors.items()})
+
+
+def files_of(path: Path) -> dict[Path, set[str] | None]:
+    """The safetensors files of a file or folder, and the tensors each must hold (None: whatever it holds)."""
+    if path.is_file():
+        return {path: None}
+    if not (path / INDEX).is_file():
+        if not (path / SINGLE).is_file():
+            raise DataError(f"{path}: no {SINGLE} and no {INDEX}")
+        return {path / SINGLE: None}
+    index = read_json(path / INDEX).get("weight_map")
+    if not isinstance(index, dict):
+        raise DataError(f"{path / INDEX}: no 'weight_map'")
+    by_file: dict[Path, set[str] | None] = {}
+    for name, file in index.items():
+        if not isinstance(file, str) or Path(file).name != file:
+            raise DataError(f"{path / INDEX}: {name} is in {file!r}, which is not a plain file name")
+        names = by_file.setdefault(path / file, set())
+        assert names is not None
+        names.add(name)
+    if missing := [file.name for file in by_file if not file.is_file()]:
+        raise DataError(f"{path}: {len(missing)} of {len(by_file)} shards missing, first {missing[0]}")
+    return by_file
+
+
+def _stored(path: Path) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    for file, names in files_of(path).items():
+        with _open(file) as shard:
+            there = set(shard.keys())
+            if absent := sorted((names or set()) - there):
+                raise DataError(f"{file}: {len(absent)} tensors of the index are not in it, first {absent[0]}")
+            if names is not None and (extra := sorted(there - names)):
+                raise DataError(f"{file}: {len(extra)} tensors that the index does not have, first {extra[0]}")
+            for name in sorted(there):
+                part = shard.get_slice(name)
+                if part.get_dtype() not in DTYPES:
+                    raise DataError(f"{file}: {name} is of type {part.get_dtype()}, not one of {list(DTYPES)}")
+                shape, dtype = tuple(part.get_shape()), DTYPES[part.get_dtype()]
+                found[name] = Entry(name, shape, dtype, lambda file=file, name=name: _read(file, name))
+    return found
+
+
+def _read(file: Path, name: str) -> Tensor:
+    with _open(file) as shard:
+        return shard.get_tensor(name)
+
+
+def _open(file: Path) -> Any:
+    try:
+        return safe_open(str(file), framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{file}: {error}") from None
+
+
+def _pickled(path: Path) -> dict[str, Entry]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a zip, pickle or safety error, by how the file is broken
+        said = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: not weights that can be loaded safely: {said}") from None
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+        raise DataError(f"{path}: no state dict, neither at the top nor under 'model'")
+    return dict(of(state, path).entries)
