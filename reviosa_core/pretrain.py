@@ -3,8 +3,8 @@
 Three loops over procedural clips that no benchmark split contains:
   segmenter  class-agnostic promptable video segmentation, as SAM2 was trained (points, boxes, masks, then memory)
   vision     the vision tower learns to name what each visual token shows, and where it lies
-  mllm       the language model learns to watch (where was what is here now, and what does it do?) and to read: grounded
-             answers ("Where is the red circle?" -> one place a frame), and which visual tokens a phrase means
+  mllm       the language model learns to read: grounded answers ("Where is the red circle?" -> one place a frame),
+             dense tags (what is here, and what does it do?), and pointing (which visual tokens does a phrase mean?)
 No role token, no LoRA and no mask decoder prompted by language appears here: that is phase (b).
 """
 
@@ -217,12 +217,12 @@ def ground(scene: intershapes.Scene, grid: int, frames: Sequence[int]) -> Ground
     covered = np.stack([masks.area_resize(scene.labels[shown] == k + 1, (grid, grid)) for k in range(count)])
     moves = scene.centres[:, -1] - scene.centres[:, 0]
     deeds = [[_heading(move)] for move in moves]
-    for event in scene.interactions:
-        acting, acted_on = _deeds(verbs.VERBS[event.verb])
-        deeds[event.a] += acting
-        deeds[event.b] += acted_on
-    for solo in scene.solos:
-        deeds[solo.k] += _deeds(verbs.VERBS[solo.verb])[0 if solo.agent else 1]
+    for i in scene.interactions:
+        verb = verbs.VERBS[i.verb]
+        doing = verb.active.split()[0]
+        done = verb.passive.split()[1] if verb.passive else doing  # "being pushed by"
+        deeds[i.a].append(doing)
+        deeds[i.b].append(done)
     looks = tuple((s.color, s.kind) for s in scene.shapes)
     names = []
     for look in dict.fromkeys(looks):
@@ -241,17 +241,6 @@ def ground(scene: intershapes.Scene, grid: int, frames: Sequence[int]) -> Ground
         tuple(tuple(int(y) * grid + int(x) for x, y in path) for path in cells),
         (*scene.utterances, *names),
     )
-
-
-def _deeds(verb: verbs.Verb) -> tuple[list[str], list[str]]:
-    """The words for what the first and the second of a pair do: "pushing", and "pushed"."""
-    both = verb.active.split()[0]
-    if verb.passive is None:
-        return [both], [both]
-    parts: tuple[list[str], list[str]] = [], []
-    for _, words, first_is_subject in verb.voices():
-        parts[0 if first_is_subject else 1].append(words.removeprefix("being ").split()[0])
-    return parts
 
 
 def _heading(move: np.ndarray) -> str:
@@ -344,15 +333,13 @@ class Ask:
 
 
 class ReadingPretraining(nn.Module):
-    """The language model on frozen visual tokens: watching, grounded answers, and looking.
+    """The language model on frozen visual tokens: grounded answers, dense tags, and looking.
 
-    "Watching" supervises visual tokens in the middle of the layers: a token knows where its object was in each earlier
-    frame, and, one layer on, is the words for what it does. Without it, roles that only motion tells stay at chance.
     "Looking" supervises attention: without it, states learn in minutes what to look for and not, in half an hour, to
-    fetch where it is. (LOG.md has both.) Real backbones bring this from their pretraining. No role token exists yet.
+    fetch where it is (LOG.md). Real backbones bring that from their own pretraining. Role tokens do not exist yet.
     """
 
-    weights = {"answer": 1.0, "tracks": 1.0, "deeds": 1.0, "places": 0.5, "places of names": 0.25, "looking": 0.5}
+    weights = {"answer": 1.0, "tags": 0.5, "places": 0.5, "places of names": 0.25, "looking": 0.5}
     heads = (0, 1)
 
     def __init__(
@@ -370,8 +357,6 @@ class ReadingPretraining(nn.Module):
         # From a state straight to places, of the actor, the target, or a phrase's objects: the state has to *hold*
         # where they are. (Matching states with visual tokens asks only for what they look like; see LOG.md.)
         self.where = nn.Linear(model.width, 3 * features[0].shape[:-1].numel())
-        self.track = nn.Linear(model.width, features[0].shape[:-1].numel())  # from a visual token to its object's cells
-        self.norm, self.scale = nn.RMSNorm(model.width), nn.Parameter(torch.tensor(0.0))
         count = model.internvl.config.text_config.num_hidden_layers
         self.layers = (count // 2 - 1, count - 1)  # where names look, where answers look
         self.colors, self.kinds = set(intershapes.COLORS), intershapes.KINDS
@@ -397,10 +382,10 @@ class ReadingPretraining(nn.Module):
         features = self.features[torch.as_tensor(indices)].to(model.device).float()
         queries = torch.tensor([(ask.row, ask.position) for ask in asks])
         tap = RowTap(queries, dict.fromkeys(self.layers, self.heads))
-        depths = model.depths(batch, list(features), row_tap=tap)
-        hidden, middle = depths[-1], self.layers[0] + 1  # depths[0] is the embeddings
+        hidden = model(batch, list(features), row_tap=tap)
         image = batch.ids == model.context_id
-        watching = [depths[d][image].view(*features.shape) for d in (middle, middle + 1)]
+        visual = hidden[image].view(*features.shape)
+        tags = [_tag_target(c, model, [(*x, *y) for x, y in zip(c.looks, c.deeds, strict=True)]) for c in clips]
 
         rows = queries[:, 0]
         names = torch.tensor([ask.what == NAME for ask in asks])
@@ -415,33 +400,14 @@ class ReadingPretraining(nn.Module):
         look = -(truth[:, None] * seen.clamp(min=1e-7).log()).sum(-1).mean(-1)
         terms = {
             "answer": model.text_loss(batch, hidden),
-            "tracks": self._tracks(watching[0], clips),
-            "deeds": self._deeds(watching[1], clips),
+            "tags": _tag_loss(
+                model.internvl.lm_head(visual), torch.stack(tags).to(hidden.device), model.token_id(BACKGROUND)
+            ),
             "places": state[~names].mean(),
             "places of names": state[names].mean(),
             "looking": look.mean(),
         }
         return terms, self._hits(places.detach(), truth, asks)
-
-    def _tracks(self, states: Float[Tensor, "b t p p d"], clips: Sequence[Grounded]) -> Tensor:
-        """In which cell was what this visual token shows, in each earlier frame? Tokens count as much as it fills."""
-        frames = states.shape[1]
-        main = [clip.coverage.argmax(0) for clip in clips]
-        cells = torch.from_numpy(np.stack([np.array(c.cells)[m] for c, m in zip(clips, main, strict=True)]))
-        share = torch.from_numpy(np.stack([clip.coverage.max(0) for clip in clips])).to(states.device)
-        guess = self.track(states).unflatten(-1, (frames, -1)).log_softmax(-1)  # [b t p p f cell]
-        missed = -guess.gather(-1, cells.to(states.device)[..., None])[..., 0]
-        earlier = torch.ones(frames, frames, device=states.device).tril(-1)[None, :, None, None]
-        weight = (share * (share > 0.25))[..., None] * earlier
-        return (missed * weight).sum() / weight.sum().clamp(min=1e-6)
-
-    def _deeds(self, states: Float[Tensor, "b t p p d"], clips: Sequence[Grounded]) -> Tensor:
-        """The words for what is done here, from the middle of the clip on: before, nobody can know."""
-        names = self.model.language.get_input_embeddings().weight
-        late = slice(states.shape[1] // 2, None)
-        target = torch.stack([_tag_target(clip, self.model, clip.deeds)[late] for clip in clips]).to(states.device)
-        logits = self.scale.exp() * self.norm(states[:, late]) @ names.T
-        return _tag_loss(logits, target, self.model.token_id(BACKGROUND))
 
     def _asks(
         self, clip: Grounded, utterance: intershapes.Utterance, row: int, turn: int, start: int, question: int

@@ -74,15 +74,24 @@ def test_questions_are_clean():
     assert prompts.TEMPLATES["qwen_chat"].question(" The Red  circle.\n") == "Please segment the red circle."
 
 
-def test_role_tokens_start_as_places_where_a_backbone_has_them():
-    tokenizer = mllm.word_tokenizer([*mllm.template_words(1), *(prompts.place(i) for i in range(4))])
+def test_role_tokens_start_as_what_a_place_follows_where_a_backbone_answers_with_places():
+    tokenizer = mllm.word_tokenizer([*mllm.template_words(1), prompts.place(0)])
     internvl = mllm.build(tiny.SIZES.mllm, tokenizer)
-    rows = internvl.model.language_model.get_input_embeddings().weight
-    places = rows[[tokenizer.convert_tokens_to_ids(prompts.place(i)) for i in range(4)]].detach().clone()
+    words = {role: tokenizer.convert_tokens_to_ids(word) for role, word in prompts.BEFORE.items()}
+    before = internvl.model.language_model.get_input_embeddings().weight.detach().clone()
     mllm.add_role_tokens(internvl, tokenizer)
     rows = internvl.model.language_model.get_input_embeddings().weight
-    for token in prompts.TOKENS.values():
-        torch.testing.assert_close(rows[tokenizer.convert_tokens_to_ids(token)], places.mean(0))
+    for role, token in prompts.TOKENS.items():
+        torch.testing.assert_close(rows[tokenizer.convert_tokens_to_ids(token)], before[words[role]])
+    assert len({*words.values(), tokenizer.unk_token_id}) == 3
+
+
+@pytest.mark.parametrize("template", prompts.TEMPLATES.values(), ids=lambda t: t.name)
+def test_every_reply_has_the_words_before_the_tokens(template):
+    due = Expression("0", "a pushes b", "unidirectional", ("1",), ("2",))
+    words = template.answer(due, tuple(Role)).split()
+    for role, token in prompts.TOKENS.items():
+        assert words[words.index(next(w for w in words if w.startswith(token))) - 1] == prompts.BEFORE[role]
 
 
 def test_role_tokens_get_rows_and_move_no_other():

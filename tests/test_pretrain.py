@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from reviosa_core import config, pretrain
-from reviosa_core.data import intershapes, verbs
+from reviosa_core.data import intershapes
 from reviosa_core.model import mllm, prompts, segmenter
 
 GRID, SHOWN = 6, (0, 2, 5)
@@ -50,14 +50,12 @@ def test_ground_says_what_the_labels_show(scenes):
             x, y = np.clip(scene.centres[k, t], 0, 0.999)
             assert clip.cells[k][row] == int(y * GRID) * GRID + int(x * GRID)
     event = scene.interactions[0]
-    verb = verbs.VERBS[event.verb]
-    assert verb.active.split()[0] in clip.deeds[event.a] and verb.passive.split()[1] in clip.deeds[event.b]
-    assert not {*clip.deeds[event.a][1:]} & {*clip.deeds[event.b][1:]}
+    assert clip.deeds[event.a][1].endswith("ing") and clip.deeds[event.b][1] != clip.deeds[event.a][1]
     named = {u.text: u.actor for u in clip.utterances if u.text == f"the {' '.join(clip.looks[event.a])}"}
     assert all(event.a in objects for objects in named.values()) and named
 
 
-def test_watching_answers_places_and_looking_are_learned(scenes, reader):
+def test_answers_tags_places_and_looking_are_learned(scenes, reader):
     """A few steps on two clips: every term goes down."""
     grounded = [pretrain.ground(scene, GRID, SHOWN) for scene in scenes[:2]]
     with torch.no_grad():
@@ -90,30 +88,6 @@ def test_a_state_is_asked_at_the_word_it_is_about(scenes, reader):
     actor, target = (clip.cells[objects[0]][0] for objects in (utterance.actor, utterance.target))
     assert [words[a.position] for a in asks if a.what == pretrain.ACTOR] == ["is", prompts.place(actor)]
     assert [words[a.position] for a in asks if a.what == pretrain.TARGET] == ["and", prompts.place(target)]
-
-
-def test_deeds_are_said_from_both_sides():
-    said = {name: pretrain._deeds(verb) for name, verb in verbs.VERBS.items()}
-    assert said["push"] == (["pushing"], ["pushed"])
-    assert said["follow"] == (["following", "led"], ["followed", "leading"])
-    assert said["meet"] == (["meeting"], ["meeting"])
-
-
-def test_tracks_are_those_of_earlier_frames(scenes, reader):
-    """A head that says the right cells of earlier frames loses nothing, whatever it says of later ones."""
-    clips = [pretrain.ground(scene, GRID, SHOWN) for scene in scenes[:2]]
-    t, cells = len(SHOWN), GRID**2
-    reading = pretrain.ReadingPretraining(
-        reader, clips, torch.zeros(2, t, GRID, GRID, reader.width), config.Phase(steps=1, batch=2, lr=1e-3), seed=0
-    )
-    right = torch.zeros(2, t, GRID, GRID, t, cells)
-    for b, clip in enumerate(clips):
-        for at, shown in np.ndenumerate(clip.coverage.argmax(0)):
-            for earlier in range(at[0]):
-                right[b, *at, earlier, clip.cells[shown][earlier]] = 50
-    reading.track = torch.nn.Identity()
-    assert float(reading._tracks(right.flatten(-2), clips)) < 1e-6
-    assert float(reading._tracks(right.flip(1).flatten(-2), clips)) > 1
 
 
 @pytest.mark.parametrize("frames", [1, 3])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -126,26 +125,13 @@ class Mllm(nn.Module):
         row_tap: attention.RowTap | None = None,
     ) -> Float[Tensor, "b n d"]:
         """Last-layer hidden states (Eq. 2)."""
-        return self._decode(batch, features, row_tap).last_hidden_state
-
-    def depths(
-        self,
-        batch: packing.Packed,
-        features: Sequence[Float[Tensor, "_ _ _ d"]],
-        row_tap: attention.RowTap | None = None,
-    ) -> tuple[Float[Tensor, "b n d"], ...]:
-        """The embeddings, then the hidden states after each layer; the last are those of `forward`."""
-        return self._decode(batch, features, row_tap, output_hidden_states=True).hidden_states
-
-    def _decode(self, batch: packing.Packed, features: Sequence[Tensor], row_tap: Any, **kwargs) -> Any:
         return self.language(
             inputs_embeds=self.embed(batch.ids, features),
             attention_mask=batch.mask(),
             position_ids=batch.positions,
             use_cache=False,
             row_tap=row_tap,
-            **kwargs,
-        )
+        ).last_hidden_state
 
     def text_loss(self, batch: packing.Packed, hidden: Float[Tensor, "b n d"]) -> Float[Tensor, ""]:
         """Mean cross-entropy over the answers' tokens; the head runs on those positions only."""
@@ -308,16 +294,16 @@ def empty(described: InternVLConfig) -> InternVLForConditionalGeneration:
 def add_role_tokens(internvl: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give the tokenizer [SEG_ACT] and [SEG_TAR] and the model rows for them, in embeddings and (untied) head.
 
-    A backbone that answers with places starts them as places: the mean of those words. Others start at random.
+    A backbone that answers with places starts each as the word before such an answer, at which it knows the places; a
+    place itself has only to be passed on (LOG.md has the difference). Others start at random.
     """
     tokenizer.add_tokens(list(prompts.TOKENS.values()), special_tokens=True)
     internvl.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     vocabulary = tokenizer.get_vocab()
-    places = [vocabulary[prompts.place(cell)] for cell in range(len(vocabulary)) if prompts.place(cell) in vocabulary]
-    if places:
+    if prompts.place(0) in vocabulary:
         rows = internvl.model.language_model.get_input_embeddings().weight
-        for token in prompts.TOKENS.values():
-            rows[vocabulary[token]] = rows[places].mean(0)
+        for role, token in prompts.TOKENS.items():
+            rows[vocabulary[token]] = rows[vocabulary[prompts.BEFORE[role]]]
 
 
 def add_lora(internvl: InternVLForConditionalGeneration, sizes: config.Lora) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from reviosa_core.schema import Expression, Role
 
 TOKENS: dict[Role, str] = {Role.ACTOR: "[SEG_ACT]", Role.TARGET: "[SEG_TAR]"}
+BEFORE: dict[Role, str] = {Role.ACTOR: "is", Role.TARGET: "and"}  # the word of every reply that a role's token follows
 IMAGE_START, IMAGE_CONTEXT, IMAGE_END = "<img>", "<IMG_CONTEXT>", "</img>"
 
 
