@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 from layouts import BOX, GAPS, LAYOUTS, H, T, W, made
@@ -143,7 +144,6 @@ def test_a2d_masks(rng):
 
 
 def test_a2d_files(tmp_path, rng):
-    h5py = pytest.importorskip("h5py", reason="the masks of A2D-Sentences need h5py")
     folder = made(tmp_path, "a2d") / "text_annotations" / "a2d_annotation_with_instances" / "v1"
     many, one = rng.random((T, W, H)) < 0.5, rng.random((W, H)) < 0.5
     for frame, ids, stack in ((7, [0, 1, 2], many), (3, [1], one)):

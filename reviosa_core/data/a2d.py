@@ -2,8 +2,7 @@
 Release/clips320H/<video>.mp4 and text_annotations/a2d_annotation_with_instances/<video>/<frame>.h5.
 
 A row is [text, video, frame, instance], frames count from 1. One frame is annotated, so a clip is one frame: its id is
-v_<video>_f_<frame>, its expressions are called by their instance. The masks are HDF5 and need h5py, which is asked for
-when a mask is.
+v_<video>_f_<frame>, its expressions are called by their instance. The masks are HDF5.
 """
 
 from __future__ import annotations
@@ -98,12 +97,7 @@ def _frame(path: Path, frame: int, size: tuple[int, int], _: int) -> np.ndarray:
 
 
 def _mask(path: Path, instance: int, size: tuple[int, int], _: int) -> RLE:
-    try:
-        import h5py  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise DataError(
-            f"{path}: HDF5 files need h5py, which is not a part of this project: pip install h5py"
-        ) from None
+    import h5py  # here: the command line starts without it
 
     try:
         with h5py.File(path) as file:
