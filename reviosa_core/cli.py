@@ -15,11 +15,18 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from reviosa_core.evaluate import Source
     from reviosa_core.schema import Clip, Prediction, System
 
 SHEET = 8  # frames on the contact sheet
 SHEET_BYTES = 4_000_000
 LISTED = 20  # problems of a data set on the screen
+
+Split = Annotated[str | None, typer.Option(help="Which of the data's splits; by default its only one.")]
+Predictions = Annotated[
+    Path, typer.Option(help="JSON in the released layout, or a tree <video>/<expression>/<frame>.png of actors.")
+]
+DATA = "A data set: any of docs/datasets.md."
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 data_app = typer.Typer(no_args_is_help=True)
@@ -84,11 +91,9 @@ def predict(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="A data set's folder: InterRVOS-127K's format, or another's.")],
-    predictions: Annotated[
-        Path, typer.Option(help="JSON in the released layout, or a tree <video>/<expression>/<frame>.png of actors.")
-    ],
-    split: Annotated[str | None, typer.Option(help="Of the data; by default its only one.")] = None,
+    data: Annotated[Path, typer.Option(help=DATA)],
+    predictions: Predictions,
+    split: Split = None,
     targets: Annotated[Path | None, typer.Option(help="A second tree, of targets.")] = None,
     out: Annotated[Path | None, typer.Option(help="Scores, and every row, as JSON.")] = None,
     rows: Annotated[Path | None, typer.Option(help="One row per video, expression and role: .csv or .parquet.")] = None,
@@ -113,17 +118,13 @@ def evaluate(
     """
     from reviosa_core import metrics, tables
     from reviosa_core.data import formats, jsonfile
-    from reviosa_core.evaluate import Source, evaluate_source
-    from reviosa_core.schema import Role
+    from reviosa_core.evaluate import evaluate_source
 
     if rows is not None and rows.suffix not in (".csv", ".parquet"):
         _fail(f"--rows {rows}: a .csv or .parquet file is written")
-    if not predictions.exists():
-        _fail(f"--predictions {predictions}: no such file or folder")
     if targets is not None and not predictions.is_dir():
         _fail(f"--targets {targets}: goes with a tree of actors; the file {predictions} holds both roles")
-    trees = {Role.ACTOR: predictions} | ({Role.TARGET: targets} if targets else {})
-    source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
+    source = _source(predictions, targets)
     with _one_line():
         clips = formats.read(data, split)
         named = None if pairs is None else jsonfile.read_json(pairs)
@@ -186,13 +187,11 @@ def compare(
 @app.command()
 def submit(
     to: Annotated[Literal["ref-youtube-vos", "mevis", "interrvos"], typer.Option(help="Whose layout.")],
-    data: Annotated[Path, typer.Option(help="The data set that is answered: any of docs/datasets.md.")],
-    predictions: Annotated[
-        Path, typer.Option(help="JSON in the released layout, or a tree <video>/<expression>/<frame>.png of actors.")
-    ],
+    data: Annotated[Path, typer.Option(help=DATA)],
+    predictions: Predictions,
     out: Annotated[Path, typer.Option(help="The file to write: .zip, for interrvos .json.")],
     targets: Annotated[Path | None, typer.Option(help="A second tree, of targets, for interrvos.")] = None,
-    split: Annotated[str | None, typer.Option(help="Which of its splits, where it has several.")] = None,
+    split: Split = None,
 ) -> None:
     """Write what a benchmark's server or script takes, once it is known to be complete.
 
@@ -206,24 +205,31 @@ def submit(
     """
     from reviosa_core import submissions
     from reviosa_core.data import formats
-    from reviosa_core.evaluate import Source
-    from reviosa_core.schema import Role
 
     suffix = ".json" if to == "interrvos" else ".zip"
     if out.suffix != suffix:
         _fail(f"--out {out}: {to} takes a {suffix} file")
     if out.resolve() == predictions.resolve():
         _fail(f"--out {out}: is what --predictions names")
-    if not predictions.exists():
-        _fail(f"--predictions {predictions}: no such file or folder")
     if targets is not None and (to != "interrvos" or not predictions.is_dir()):
         _fail(f"--targets {targets}: goes with a tree of actors, and with --to interrvos")
-    trees = {Role.ACTOR: predictions} | ({Role.TARGET: targets} if targets else {})
-    source = Source(trees=trees) if predictions.is_dir() else Source(file=predictions)
+    source = _source(predictions, targets)
     with _one_line():
         clips = formats.read(data, split)
         count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
     typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
+
+
+def _source(predictions: Path, targets: Path | None) -> Source:
+    """Where predictions come from, named by two options."""
+    from reviosa_core.evaluate import Source
+    from reviosa_core.schema import Role
+
+    if not predictions.exists():
+        _fail(f"--predictions {predictions}: no such file or folder")
+    if not predictions.is_dir():
+        return Source(file=predictions)
+    return Source(trees={Role.ACTOR: predictions} | ({Role.TARGET: targets} if targets else {}))
 
 
 def _rows(path: Path) -> pd.DataFrame:
@@ -310,9 +316,9 @@ def import_(
 
 @data_app.command()
 def show(
-    data: Annotated[Path, typer.Argument(help="A data set: any of docs/datasets.md.")],
+    data: Annotated[Path, typer.Argument(help=DATA)],
     video: Annotated[str, typer.Argument(help="The name of one of its videos.")],
-    split: Annotated[str | None, typer.Option(help="Which of its splits, where it has several.")] = None,
+    split: Split = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; by default <video>.png.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="How many of the video's frames to show.")] = 6,
 ) -> None:
@@ -334,8 +340,8 @@ def show(
 
 @data_app.command()
 def stats(
-    data: Annotated[Path, typer.Argument(help="A data set: any of docs/datasets.md.")],
-    split: Annotated[str | None, typer.Option(help="Which of its splits, where it has several.")] = None,
+    data: Annotated[Path, typer.Argument(help=DATA)],
+    split: Split = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second, as they are stored; for durations.")] = None,
     out: Annotated[Path | None, typer.Option(help="A figure, .png: the paper's Fig. A8 of this data.")] = None,
     rows: Annotated[Path | None, typer.Option(help="One row a video, .csv.")] = None,

@@ -117,11 +117,13 @@ class Phase(Loop):
 
 
 class Pretrain(Strict):
-    clips: int
+    clips: int  # kept as pixels, for SAM2 and the vision tower
+    reading_clips: int  # kept as visual tokens, for the language model
     segmenter_images: Phase
     segmenter_pairs: Phase
     segmenter: Phase
     vision: Phase
+    watching: Phase
     mllm: Phase
 
 

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from reviosa_core import masks
-from reviosa_core.data import jsonfile
+from reviosa_core.data import images, jsonfile
 from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
 
 KEYS = {Role.ACTOR: "prediction_masks_act", Role.TARGET: "prediction_masks_tar"}
@@ -117,22 +116,5 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
 
 
 def _frames(folder: Path, clip: Clip) -> list[RLE]:
-    found, due = {path.stem for path in folder.glob("*.png")}, set(clip.frame_names)
-    if found != due:
-        missing, extra = sorted(due - found), sorted(found - due)
-        raise DataError(
-            f"{folder}: {len(found)} PNGs for {len(due)} frames; {len(missing)} missing {missing[:3]}, "
-            f"{len(extra)} unknown {extra[:3]}"
-        )
-    rles = []
-    for name in clip.frame_names:
-        path = folder / f"{name}.png"
-        try:
-            with Image.open(path) as image:
-                mask = np.asarray(image)
-        except OSError as error:
-            raise DataError(f"{path}: {error}") from None
-        if mask.shape[:2] != clip.size:
-            raise DataError(f"{path}: {mask.shape[:2]} pixels, the frame has {clip.size}")
-        rles.append(masks.encode(mask.any(axis=2) if mask.ndim == 3 else mask > 0))
-    return rles
+    maps = (pixels for _, pixels in images.pngs(folder, clip.frame_names, clip.size))
+    return [masks.encode(pixels.any(axis=2) if pixels.ndim == 3 else pixels > 0) for pixels in maps]

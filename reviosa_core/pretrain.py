@@ -1,16 +1,17 @@
 """Phase (a) of the tiny profile: make, from nothing, what InternVL-2.5 and SAM2 checkpoints are to the paper.
 
-Three loops over procedural clips that no benchmark split contains:
+Four loops over procedural clips that no benchmark split contains:
   segmenter  class-agnostic promptable video segmentation, as SAM2 was trained (points, boxes, masks, then memory)
-  vision     the vision tower learns to name what each visual token shows, and where it lies
-  mllm       the language model learns to read: grounded answers ("Where is the red circle?" -> one place a frame),
-             dense tags (what is here, and what does it do?), and pointing (which visual tokens does a phrase mean?)
+  vision     to see: the vision tower learns to name what each visual token shows, and where it lies
+  watching   the language model learns, without a text, where what is here was before, and what it does
+  mllm       to read: grounded answers ("Where is the red circle?" -> one place a frame), and which visual tokens a
+             phrase or an answer means
 No role token, no LoRA and no mask decoder prompted by language appears here: that is phase (b).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from sam2.modeling.sam.transformer import Attention
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
@@ -35,15 +36,18 @@ from reviosa_core.model.prompts import TEMPLATES, place
 from reviosa_core.train import Log, fit
 
 BACKGROUND = "background"
+BLOCK = 512  # scenes made ahead of those who take them
 STILL = 0.04  # displacement in frame sides under which an object counts as still
 
 
-def scenes(data: config.Data, seed: int, count: int) -> list[intershapes.Scene]:
+def scenes(data: config.Data, seed: int, count: int) -> Iterator[intershapes.Scene]:
     """The pretraining clips: made in memory from their own seeds, never written, never in a split."""
     seeds = [(seed, intershapes.SPLITS["pretrain"], i) for i in range(count)]
-    with ProcessPoolExecutor() as pool:
-        made = pool.map(partial(intershapes.make_scene, data), seeds, chunksize=32)
-        return list(tqdm(made, total=count, desc="scenes", mininterval=10))
+    with ProcessPoolExecutor() as pool, tqdm(total=count, desc="scenes", mininterval=10) as progress:
+        for start in range(0, count, BLOCK):
+            for scene in pool.map(partial(intershapes.make_scene, data), seeds[start : start + BLOCK], chunksize=32):
+                progress.update()
+                yield scene
 
 
 # -- SAM2: promptable segmentation with memory -----------------------------------------------------------------------
@@ -77,6 +81,7 @@ def pretrain_segmenter(
         ("videos", phases.segmenter, 4),
     )
     for name, phase, frames in stages:
+        fingerprint += f" {phase!r}"  # what a checkpoint depends on: all phases up to its own
         step = _CallStep(sam, partial(_segmenter_losses, clips=clips, phase=phase, seed=seed, objects=4, frames=frames))
         groups = [{"params": list(sam.parameters()), "lr": phase.lr}]
         fit(
@@ -207,22 +212,23 @@ class Grounded:
     utterances: tuple[intershapes.Utterance, ...]
 
 
-def ground(scene: intershapes.Scene, grid: int, frames: Sequence[int]) -> Grounded:
+def ground(
+    scene: intershapes.Scene, grid: int, frames: Sequence[int], rng: np.random.Generator | None = None
+) -> Grounded:
     """Everything the labels say about some frames of a scene, at the resolution of the visual tokens.
 
     To the scene's own expressions come the plain names of its objects ("the red circle", whether or not it is the only
-    one): names are the slowest thing to learn.
+    one), and its interactions without any name ("the object pushing another object"): elsewhere names often suffice.
     """
     count, shown = len(scene.shapes), list(frames)
     covered = np.stack([masks.area_resize(scene.labels[shown] == k + 1, (grid, grid)) for k in range(count)])
     moves = scene.centres[:, -1] - scene.centres[:, 0]
     deeds = [[_heading(move)] for move in moves]
-    for i in scene.interactions:
-        verb = verbs.VERBS[i.verb]
-        doing = verb.active.split()[0]
-        done = verb.passive.split()[1] if verb.passive else doing  # "being pushed by"
-        deeds[i.a].append(doing)
-        deeds[i.b].append(done)
+    for event in scene.interactions:
+        for own, k in zip(verbs.VERBS[event.verb].deeds(), (event.a, event.b), strict=True):
+            deeds[k] += own
+    for solo in scene.solos:
+        deeds[solo.k] += verbs.VERBS[solo.verb].deeds()[0 if solo.agent else 1]
     looks = tuple((s.color, s.kind) for s in scene.shapes)
     names = []
     for look in dict.fromkeys(looks):
@@ -239,7 +245,7 @@ def ground(scene: intershapes.Scene, grid: int, frames: Sequence[int]) -> Ground
         looks,
         tuple(map(tuple, deeds)),
         tuple(tuple(int(y) * grid + int(x) for x, y in path) for path in cells),
-        (*scene.utterances, *names),
+        (*scene.utterances, *names, *intershapes.nameless(scene, rng or np.random.default_rng(0))),
     )
 
 
@@ -318,6 +324,73 @@ class VisionPretraining(nn.Module):
         return {"vision tags": tags, "vision position": position, "vision size": size}
 
 
+class WatchingPretraining(nn.Module):
+    """The language model on frozen visual tokens alone. In the middle of its layers, a visual token knows in which cell
+    what it shows was in each earlier frame; one layer on, it is the words for what that looks like and does.
+
+    Asked of the last layer alone, and together with reading, deeds stay at chance (LOG.md).
+    """
+
+    def __init__(
+        self,
+        model: mllm.Mllm,
+        clips: Sequence[Grounded],
+        features: Float[Tensor, "clip t p p d"],
+        phase: config.Phase,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model, self.clips, self.features, self.phase, self.seed = model, clips, features, phase, seed
+        self.middle = model.internvl.config.text_config.num_hidden_layers // 2  # layers before the tracks
+        self.track = nn.Linear(model.width, features[0].shape[:-1].numel())
+        self.norm, self.scale = nn.RMSNorm(model.width), nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, micro: int) -> dict[str, Tensor]:
+        indices = np.random.default_rng((self.seed, micro)).integers(len(self.clips), size=self.phase.batch)
+        clips = [self.clips[i] for i in indices]
+        features = self.features[torch.as_tensor(indices)].to(self.model.device).float()
+        prefix = self.model.prefix_ids(features.shape[1])
+        batch = packing.pack([prefix] * len(clips), [[]] * len(clips), self.model.pad_id).to(self.model.device)
+        return self.terms(self.model.depths(batch, list(features)), batch, clips)
+
+    def terms(
+        self, depths: Sequence[Float[Tensor, "b n d"]], batch: packing.Packed, clips: Sequence[Grounded]
+    ) -> dict[str, Tensor]:
+        """Losses of the states after each layer (`Mllm.depths`)."""
+        seen = batch.ids == self.model.context_id
+        tracks, looks = (
+            depths[d][seen].unflatten(0, (len(clips), -1, self.model.grid, self.model.grid))
+            for d in (self.middle, self.middle + 1)
+        )
+        return {"tracks": self._tracks(tracks, clips), "words": self._words(looks, clips)}
+
+    def in_words(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
+        """Logits over the vocabulary of states in the middle."""
+        return self.scale.exp() * self.norm(states) @ self.model.language.get_input_embeddings().weight.T
+
+    def _tracks(self, states: Float[Tensor, "b t p p d"], clips: Sequence[Grounded]) -> Tensor:
+        """Cross-entropy of the earlier cells; visual tokens count as much as their object fills of them."""
+        frames, device = states.shape[1], states.device
+        main = [clip.coverage.argmax(0) for clip in clips]
+        cells = torch.from_numpy(np.stack([np.array(c.cells)[m] for c, m in zip(clips, main, strict=True)])).to(device)
+        share = torch.from_numpy(np.stack([clip.coverage.max(0) for clip in clips])).to(device)
+        guess = self.track(states).unflatten(-1, (frames, -1)).log_softmax(-1)  # [b t p p f cell]
+        missed = -guess.gather(-1, cells[..., None])[..., 0]
+        earlier = torch.ones(frames, frames, device=device).tril(-1)[None, :, None, None]
+        weight = (share * (share > 0.25))[..., None] * earlier
+        return (missed * weight).sum() / weight.sum().clamp(min=1e-6)
+
+    def _words(self, states: Float[Tensor, "b t p p d"], clips: Sequence[Grounded]) -> Tensor:
+        """Looks everywhere; deeds from the middle of the clip on, for before nobody can know."""
+        late = states.shape[1] // 2
+        targets = []
+        for clip in clips:
+            both = _tag_target(clip, self.model, [(*x, *y) for x, y in zip(clip.looks, clip.deeds, strict=True)])
+            both[:late] = _tag_target(clip, self.model, clip.looks)[:late]
+            targets.append(both)
+        return _tag_loss(self.in_words(states), torch.stack(targets).to(states.device), self.model.token_id(BACKGROUND))
+
+
 ACTOR, TARGET, NAME = range(3)  # whose places a state is asked for
 
 
@@ -330,34 +403,32 @@ class Ask:
     position: int
     what: int
     objects: tuple[int, ...]
+    meant: tuple[str, ...]  # the words for what it has to look for, where it has just begun to look
 
 
 class ReadingPretraining(nn.Module):
-    """The language model on frozen visual tokens: grounded answers, dense tags, and looking.
+    """The language model on frozen visual tokens: grounded answers, what is meant, and looking; and watching goes on.
 
-    "Looking" supervises attention: without it, states learn in minutes what to look for and not, in half an hour, to
-    fetch where it is (LOG.md). Real backbones bring that from their own pretraining. Role tokens do not exist yet.
+    "Meant": before a role's first place, in the layer in which visual tokens are words, the state is the words for what
+    to look for. "Looking" supervises attention: without it, states learn in minutes what to look for and not, in half
+    an hour, to fetch where it is. (LOG.md has both.) Real backbones bring this from their own pretraining. Role tokens
+    do not exist yet.
     """
 
-    weights = {"answer": 1.0, "tags": 0.5, "places": 0.5, "places of names": 0.25, "looking": 0.5}
+    weights = {
+        "answer": 1.0, "places": 0.5, "places of names": 0.25, "looking": 0.5, "meant": 0.5, "tracks": 0.5, "words": 0.5
+    }  # fmt: skip
     heads = (0, 1)
 
-    def __init__(
-        self,
-        model: mllm.Mllm,
-        clips: Sequence[Grounded],
-        features: Float[Tensor, "clip t p p d"],
-        phase: config.Phase,
-        seed: int,
-        questions: int = 8,
-    ) -> None:
+    def __init__(self, watching: WatchingPretraining, phase: config.Phase, questions: int = 8) -> None:
         super().__init__()
-        self.model, self.clips, self.features = model, clips, features
-        self.phase, self.seed, self.questions = phase, seed, questions
+        self.watching, self.model = watching, watching.model
+        self.clips, self.features, self.seed = watching.clips, watching.features, watching.seed
+        self.phase, self.questions = phase, questions
         # From a state straight to places, of the actor, the target, or a phrase's objects: the state has to *hold*
         # where they are. (Matching states with visual tokens asks only for what they look like; see LOG.md.)
-        self.where = nn.Linear(model.width, 3 * features[0].shape[:-1].numel())
-        count = model.internvl.config.text_config.num_hidden_layers
+        self.where = nn.Linear(self.model.width, 3 * self.features[0].shape[:-1].numel())
+        count = self.model.internvl.config.text_config.num_hidden_layers
         self.layers = (count // 2 - 1, count - 1)  # where names look, where answers look
         self.colors, self.kinds = set(intershapes.COLORS), intershapes.KINDS
 
@@ -382,30 +453,31 @@ class ReadingPretraining(nn.Module):
         features = self.features[torch.as_tensor(indices)].to(model.device).float()
         queries = torch.tensor([(ask.row, ask.position) for ask in asks])
         tap = RowTap(queries, dict.fromkeys(self.layers, self.heads))
-        hidden = model(batch, list(features), row_tap=tap)
-        image = batch.ids == model.context_id
-        visual = hidden[image].view(*features.shape)
-        tags = [_tag_target(c, model, [(*x, *y) for x, y in zip(c.looks, c.deeds, strict=True)]) for c in clips]
+        depths = model.depths(batch, list(features), row_tap=tap)
+        hidden, image = depths[-1], batch.ids == model.context_id
 
         rows = queries[:, 0]
         names = torch.tensor([ask.what == NAME for ask in asks])
         truth = torch.stack([torch.from_numpy(clips[a.row].coverage[list(a.objects)].sum(0)).flatten() for a in asks])
-        truth = (truth / truth.sum(1, keepdim=True).clamp(min=1e-6)).to(hidden.device)
+        # Answers look at the later frames, in which it is known who does what; the tracks say where that was before.
+        late = truth.unflatten(1, (features.shape[1], -1)).clone()
+        late[:, : features.shape[1] // 2] = 0
+        truth, late = ((x / x.sum(1, keepdim=True).clamp(min=1e-6)).to(hidden.device) for x in (truth, late.flatten(1)))
         which = torch.tensor([ask.what for ask in asks])
         places = self.where(hidden[rows, queries[:, 1]]).unflatten(-1, (3, -1))[torch.arange(len(asks)), which]
         state = -(truth * places.log_softmax(-1)).sum(-1)
         # Names look in the middle, answers at the end: where a layer's heads should already know what to look for.
         at = [r[:, :, image[0]] for r in (tap.rows[layer] for layer in self.layers)]  # the prefix is common: r h tpp
-        seen = torch.where(names[:, None, None].to(hidden.device), at[0], at[1])
-        look = -(truth[:, None] * seen.clamp(min=1e-7).log()).sum(-1).mean(-1)
+        named = names[:, None, None].to(hidden.device)
+        seen, due = torch.where(named, at[0], at[1]), torch.where(named[..., 0], truth, late)
+        look = -(due[:, None] * seen.clamp(min=1e-7).log()).sum(-1).mean(-1)
         terms = {
             "answer": model.text_loss(batch, hidden),
-            "tags": _tag_loss(
-                model.internvl.lm_head(visual), torch.stack(tags).to(hidden.device), model.token_id(BACKGROUND)
-            ),
             "places": state[~names].mean(),
             "places of names": state[names].mean(),
             "looking": look.mean(),
+            "meant": self._meant(depths[self.watching.middle + 1], asks),
+            **self.watching.terms(depths, batch, clips),
         }
         return terms, self._hits(places.detach(), truth, asks)
 
@@ -417,11 +489,15 @@ class ReadingPretraining(nn.Module):
         for phrase in utterance.phrases:
             named = self._named(clip, utterance.text.split()[phrase.start : phrase.stop])
             if named:
-                asks.append(Ask(row, turn, start + 1 + phrase.stop, NAME, named))  # after "Where is"
+                asks.append(Ask(row, turn, start + 1 + phrase.stop, NAME, named, ()))  # after "Where is"
         position = start + question + 1  # "is", which the actor's first place follows
         for what, objects in ((ACTOR, utterance.actor), (TARGET, utterance.target)):
             if objects is not None:
-                asks += [Ask(row, turn, position + i, what, objects) for i in (0, 1)]
+                meant = self._words_for(utterance, what)
+                asks += [
+                    Ask(row, turn, position, what, objects, meant),
+                    Ask(row, turn, position + 1, what, objects, ()),
+                ]
                 position += len(objects) * (clip.coverage.shape[1] + 1)  # its places, and "," or "and"
         return asks
 
@@ -435,10 +511,36 @@ class ReadingPretraining(nn.Module):
             answer += f" and {trail(utterance.target)}"
         return self.model.turn(chat.question(utterance.text), chat.reply.format(answer))
 
+    def _meant(self, states: Float[Tensor, "b n d"], asks: Sequence[Ask]) -> Tensor:
+        """Soft cross-entropy of the states that begin to look, against the words for what is meant."""
+        beginning = [ask for ask in asks if ask.meant]
+        target = torch.zeros(len(beginning), len(self.model.tokenizer))
+        for row, ask in enumerate(beginning):
+            for word in ask.meant:
+                target[row, self.model.token_id(word)] += 1 / len(ask.meant)
+        found = states[[ask.row for ask in beginning], [ask.position for ask in beginning]]
+        return -(target.to(states.device) * self.watching.in_words(found).log_softmax(-1)).sum(-1).mean()
+
+    def _words_for(self, utterance: intershapes.Utterance, what: int) -> tuple[str, ...]:
+        """The words of visual tokens for the actor, or the target, of a sentence: looks as it names them, and deeds."""
+        text = utterance.text.split()
+        objects = (utterance.actor if what == ACTOR else utterance.target) or ()
+        phrases = [text[p.start : p.stop] for p in utterance.phrases if set(p.objects) <= set(objects)]
+        found = [word for phrase in phrases for word in self._look(phrase) if word]
+        if utterance.verb is None:
+            return (*found, *(word for word in text[-1:] if word in intershapes.HEADINGS))
+        deeds = verbs.VERBS[utterance.verb].deeds()
+        subject = 0 if set(deeds[0]) & set(text) else 1
+        return (*found, *deeds[subject if what == ACTOR else 1 - subject])
+
+    def _look(self, phrase: Sequence[str]) -> tuple[str | None, str | None]:
+        """Colour and kind that a phrase names."""
+        color = next((w for w in phrase if w in self.colors), None)
+        return color, next((k for w in phrase for k in self.kinds if w.startswith(k)), None)
+
     def _named(self, clip: Grounded, phrase: Sequence[str]) -> tuple[int, ...]:
         """The objects whose looks agree with the words of a phrase: what it can mean before the verb is read."""
-        color = next((w for w in phrase if w in self.colors), None)
-        kind = next((k for w in phrase for k in self.kinds if w.startswith(k)), None)
+        color, kind = self._look(phrase)
         if color is None and kind is None:
             return ()
         agree = lambda looks: color in (None, looks[0]) and kind in (None, looks[1])  # noqa: E731
@@ -467,10 +569,16 @@ class ReadingPretraining(nn.Module):
 
 
 @torch.no_grad()
-def see_all(model: mllm.Mllm, clips: Sequence[UInt8[np.ndarray, "t h w 3"]]) -> Float[Tensor, "clip t p p d"]:
-    """Visual tokens of many clips, once, in half precision: the tower is frozen from here on."""
-    seen = [model.see(torch.from_numpy(frames)).half().cpu() for frames in tqdm(clips, desc="frames", mininterval=10)]
-    return torch.stack(seen)
+def see(
+    model: mllm.Mllm, clips: Iterable[intershapes.Scene], frames: int, seed: int
+) -> tuple[list[Grounded], Float[Tensor, "clip t p p d"]]:
+    """What clips show, and their visual tokens in half precision: the tower is frozen from here on, pixels can go."""
+    grounded, features = [], []
+    for number, scene in enumerate(clips):
+        shown = sampling.frame_indices(len(scene.frames), frames)
+        grounded.append(ground(scene, model.grid, shown, np.random.default_rng((seed, number))))
+        features.append(model.see(torch.from_numpy(scene.frames[list(shown)])).half().cpu())
+    return grounded, torch.stack(features)
 
 
 @torch.no_grad()
@@ -487,6 +595,7 @@ def _tie_queries_to_keys(model: mllm.Mllm) -> None:
 def pretrain_mllm(
     model: mllm.Mllm,
     clips: Sequence[intershapes.Scene],
+    more: Iterable[intershapes.Scene],
     phases: config.Pretrain,
     frames: int,
     folder: Path,
@@ -494,39 +603,37 @@ def pretrain_mllm(
     fingerprint: str = "",
     log: Log | None = None,
 ) -> dict[str, float]:
-    """Vision, then reading. Returns how well pointing finds roles on the last clips, which are not trained on."""
-    held_out = min(64, len(clips) // 4)
+    """To see on `clips`, then to watch and to read on `more`, of which the visual tokens are kept, not the pixels.
+
+    Returns how well pointing finds roles on the last of `more`, which are not trained on.
+    """
     _tie_queries_to_keys(model)
-    vision = VisionPretraining(model, clips[:-held_out], phases.vision, seed)
+    vision = VisionPretraining(model, clips, phases.vision, seed)
     seeing = [*model.internvl.model.vision_tower.parameters(), *model.internvl.model.multi_modal_projector.parameters()]
-    groups = [
-        {
-            "params": [
-                *seeing,
-                *vision.geometry.parameters(),
-                vision.scale,
-                model.language.get_input_embeddings().weight,
-            ],
-            "lr": phases.vision.lr,
-        }
-    ]
+    words = model.language.get_input_embeddings().weight
+    fingerprint += f" {phases.vision!r}"
     fit(
-        vision, lambda m, micro: m(micro), groups, phases.vision, folder=folder / "vision", seed=seed,
-        fingerprint=fingerprint, log=log, label="pretrain vision",
+        vision, lambda m, micro: m(micro),
+        [{"params": [*seeing, *vision.geometry.parameters(), vision.scale, words], "lr": phases.vision.lr}],
+        phases.vision, folder=folder / "vision", seed=seed, fingerprint=fingerprint, log=log, label="pretrain, seeing",
     )  # fmt: skip
     for parameter in seeing:
         parameter.requires_grad_(False)
     model.eval()
-    shown = sampling.frame_indices(len(clips[0].frames), frames)
-    features = see_all(model, [scene.frames[list(shown)] for scene in clips])
-    grounded = [ground(scene, model.grid, shown) for scene in tqdm(clips, desc="grounding", mininterval=10)]
-    cut = len(clips) - held_out
-    reading = ReadingPretraining(model, grounded[:cut], features[:cut], phases.mllm, seed)
-    groups = [{"params": list(reading.parameters()), "lr": phases.mllm.lr}]
-    fit(
-        reading, lambda m, micro: m(micro), groups, phases.mllm, folder=folder / "mllm", seed=seed,
-        fingerprint=fingerprint, log=log, label="pretrain MLLM",
-    )  # fmt: skip
+    grounded, features = see(model, more, frames, seed)
+    held_out = min(64, len(grounded) // 4)
+    cut = len(grounded) - held_out
+    watching = WatchingPretraining(model, grounded[:cut], features[:cut], phases.watching, seed)
+    reading = ReadingPretraining(watching, phases.mllm)
+    for module, phase, name, label in (
+        (watching, phases.watching, "watching", "pretrain, watching"),
+        (reading, phases.mllm, "mllm", "pretrain, reading"),
+    ):
+        fingerprint += f" {phase!r}"
+        fit(
+            module, lambda m, micro: m(micro), [{"params": list(module.parameters()), "lr": phase.lr}], phase,
+            folder=folder / name, seed=seed, fingerprint=fingerprint, log=log, label=label,
+        )  # fmt: skip
     reading.clips, reading.features = grounded[cut:], features[cut:]
     with torch.no_grad():
         terms, hits = reading.read(np.arange(held_out), np.random.default_rng(seed))

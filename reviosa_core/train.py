@@ -69,6 +69,7 @@ def fit(
     )
     # Gathers with repeated indices (the row tap's keys) add their gradients in any order otherwise.
     torch.use_deterministic_algorithms(accelerator.device.type == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it did not write
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, history = folder / "checkpoint.pt", folder / "history.csv"
     module.to(accelerator.device)

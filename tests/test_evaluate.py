@@ -282,5 +282,5 @@ def test_trees_of_pngs_score_as_the_file(stored, tmp_path):
     found, _ = evaluate_source(Source(trees=trees), clips, workers=1, progress=False)
     pd.testing.assert_frame_equal(found, rows)
     (trees[Role.TARGET] / "v1" / "0" / "00001.png").unlink()
-    with pytest.raises(DataError, match=r"tar/v1/0: 2 PNGs for 3 frames; 1 missing \['00001'\]"):
+    with pytest.raises(DataError, match=r"tar/v1/0: 2 PNGs for 3 frames: 1 missing \['00001'\]"):
         evaluate_source(Source(trees=trees), clips, workers=1, progress=False)

@@ -41,7 +41,7 @@ SIBLINGS = {
     "masks": ("schema",),
     "metrics": ("bitmasks",),
     "protocols": ("metrics", "bitmasks"),
-    "predictions": ("data.jsonfile",),
+    "predictions": ("data.jsonfile", "data.images"),
     "weights": ("data.jsonfile",),
     "config": ("schema",),
     "submissions": ("predictions", "data.images"),  # its writer, and what a plain file name is

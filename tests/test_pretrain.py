@@ -55,13 +55,15 @@ def test_ground_says_what_the_labels_show(scenes):
     assert all(event.a in objects for objects in named.values()) and named
 
 
-def test_answers_tags_places_and_looking_are_learned(scenes, reader):
-    """A few steps on two clips: every term goes down."""
-    grounded = [pretrain.ground(scene, GRID, SHOWN) for scene in scenes[:2]]
-    with torch.no_grad():
-        features = torch.stack([reader.see(torch.from_numpy(s.frames[list(SHOWN)])) for s in scenes[:2]])
+def reading_of(reader: mllm.Mllm, scenes: list[intershapes.Scene]) -> pretrain.ReadingPretraining:
     phase = config.Phase(steps=1, batch=2, lr=1e-3)
-    reading = pretrain.ReadingPretraining(reader, grounded, features, phase, seed=0)
+    grounded, features = pretrain.see(reader, scenes, len(SHOWN), seed=0)
+    return pretrain.ReadingPretraining(pretrain.WatchingPretraining(reader, grounded, features, phase, seed=0), phase)
+
+
+def test_everything_asked_for_is_learned(scenes, reader):
+    """A few steps on two clips: every term goes down."""
+    reading = reading_of(reader, scenes[:2])
     optimizer = torch.optim.AdamW([p for p in reading.parameters() if p.requires_grad], lr=3e-3)
     both, before = np.arange(2), None
     for _ in range(25):
@@ -70,15 +72,57 @@ def test_answers_tags_places_and_looking_are_learned(scenes, reader):
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
+    assert set(terms) == set(reading.weights)
     assert all(float(term.detach()) < 0.95 * before[name] for name, term in terms.items()), (before, terms)
     assert set(hits) == {"actor found", "target found", "roles swapped", "single found"}
+
+
+def test_watching_knows_what_was_where(reader):
+    """Two equal clips but for the way one object went: states that hold its cells have the smaller loss."""
+    grid, frames, width = reader.grid, 3, reader.width
+    coverage = np.zeros((1, frames, grid, grid), np.float32)
+    cells = ((0, 7, 14),)
+    for frame, cell in enumerate(cells[0]):
+        coverage[0, frame].flat[cell] = 1
+    clip = pretrain.Grounded(coverage, (("red", "circle"),), (("right", "pushing"),), cells, ())
+    features = torch.zeros(1, frames, grid, grid, width)
+    watching = pretrain.WatchingPretraining(reader, [clip], features, config.Phase(steps=1, batch=1, lr=1e-3), seed=0)
+    with torch.no_grad():
+        watching.track.weight.zero_()
+        bias = watching.track.bias.view(frames, grid * grid).zero_()
+        bias[0, 0] = bias[1, 7] = 20.0  # where it was in frames 0 and 1: right for every later token
+        states = torch.zeros(1, frames, grid, grid, width)
+        right = watching._tracks(states, [clip])
+        bias[0, 0], bias[0, 1] = 0.0, 20.0
+        wrong = watching._tracks(states, [clip])
+    assert right < 1e-3 and wrong > 10
+
+
+def test_what_is_meant_are_the_words_of_what_is_seen(scenes, reader):
+    """Of each sentence, every word for the actor is among the words of the actor's own visual tokens."""
+    reading, seen = reading_of(reader, scenes), 0
+    for clip in reading.clips:
+        for utterance in clip.utterances:
+            roles = [(pretrain.ACTOR, utterance.actor), (pretrain.TARGET, utterance.target)]
+            for what, objects in roles:
+                if objects is None:
+                    continue
+                words = set(reading._words_for(utterance, what))
+                assert words, utterance.text
+                own = [{*clip.looks[k], *clip.deeds[k]} for k in objects]
+                said = words - set(intershapes.HEADINGS)  # a heading is the way of one moment, not of the whole clip
+                assert said <= set.union(*own), (utterance.text, words, own)
+                if utterance.level == "object" and utterance.target is not None:
+                    seen += 1
+                    other = utterance.target if what == pretrain.ACTOR else utterance.actor
+                    assert not words <= {*clip.looks[other[0]], *clip.deeds[other[0]]}, "the deed tells the roles apart"
+    assert seen > 20
 
 
 def test_a_state_is_asked_at_the_word_it_is_about(scenes, reader):
     """The last word of a name; "is" and the actor's first place; "and" and the target's first place."""
     clip = pretrain.ground(next(s for s in scenes if s.interactions[0].directed), GRID, SHOWN)
-    features = torch.zeros(1, len(SHOWN), GRID, GRID, reader.width)
-    reading = pretrain.ReadingPretraining(reader, [clip], features, config.Phase(steps=1, batch=1, lr=1e-3), seed=0)
+    reading = reading_of(reader, scenes[:1])
     utterance = next(u for u in clip.utterances if u.target is not None)
     turn, start = reading._turn(clip, utterance), 7
     words = ["x"] * start + reader.tokenizer.convert_ids_to_tokens([*turn.question, *turn.answer])

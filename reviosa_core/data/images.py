@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -58,22 +59,25 @@ def _labels(path: Path) -> UInt8[np.ndarray, "h w"]:
 
 def _pixels(path: Path, mode: str | None) -> np.ndarray:
     """In the given mode, or as stored: of a palette PNG the indices."""
+    with _opened(path) as image:
+        if mode is None and image.mode not in ("P", "L"):
+            raise DataError(f"{path}: a label map is one channel of whole numbers (P or L), got {image.mode}")
+        return np.asarray(image.convert(mode) if mode else image)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            if mode is None and image.mode not in ("P", "L"):
-                raise DataError(f"{path}: a label map is one channel of whole numbers (P or L), got {image.mode}")
-            return np.asarray(image.convert(mode) if mode else image)
+            yield image
     except (OSError, SyntaxError) as error:  # pillow's two ways to say that pixels are broken
         raise DataError(f"{path}: {error}") from None
 
 
 def size(path: Path) -> tuple[int, int]:
     """Height and width; reads the header only."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise DataError(f"{path}: {error}") from None
+    with _opened(path) as image:
+        return image.height, image.width
 
 
 def frame_names(names: Any, where: str) -> tuple[str, ...]:
@@ -98,6 +102,27 @@ def check_folder(folder: Path, names: Sequence[str], suffix: str, where: str) ->
     if missing:
         first = ", ".join(f"{name}{suffix}" for name in missing[:3])
         raise DataError(f"{where}: {len(missing)} of {len(names)} frames missing in {folder}, first {first}")
+
+
+def pngs(folder: Path, names: Sequence[str], size: tuple[int, int]) -> Iterator[tuple[Path, np.ndarray]]:
+    """The PNGs of a folder that must hold one for each frame of `names` and no other, as stored: [h w] or [h w c].
+
+    DataError for missing and unknown files, and for pixels that cannot be decoded or are not of `size`.
+    """
+    there, due = {file.stem for file in folder.glob("*.png")}, set(names)
+    if there != due:
+        missing, extra = sorted(due - there), sorted(there - due)
+        raise DataError(
+            f"{folder}: {len(there)} PNGs for {len(due)} frames: {len(missing)} missing {missing[:3]}, "
+            f"{len(extra)} unknown {extra[:3]}"
+        )
+    for name in names:
+        path = folder / f"{name}.png"
+        with _opened(path) as image:
+            pixels = np.asarray(image)
+        if pixels.shape[:2] != size:
+            raise DataError(f"{path}: {pixels.shape[:2]} pixels, the frame has {size}")
+        yield path, pixels
 
 
 def check_name(name: Any, where: str) -> None:

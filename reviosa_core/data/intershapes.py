@@ -480,6 +480,11 @@ def _utterances(
     return tuple(found[i] for i in rng.permutation(len(found)))
 
 
+def nameless(scene: Scene, rng: np.random.Generator) -> tuple[Utterance, ...]:
+    """A scene's interactions with everything called "object": only the motion tells what is meant. In no split."""
+    return tuple(_about_pairs(rng, scene.interactions, "object", ["object"] * len(scene.shapes)))
+
+
 def _about_pairs(
     rng: np.random.Generator, interactions: Sequence[Interaction], level: str, names: list[str]
 ) -> Iterator[Utterance]:

@@ -28,11 +28,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-from PIL import Image
 from tqdm.auto import tqdm
 
 from reviosa_core import masks
-from reviosa_core.data import interrvos, jsonfile
+from reviosa_core.data import images, interrvos, jsonfile
 from reviosa_core.data.video import Video, open_video
 from reviosa_core.schema import RLE, CaptionType, Clip, DataError, Expression
 
@@ -249,25 +248,10 @@ def _masks(folder: Path, reference: str, video: Video) -> list[RLE | None]:
 def _pngs(folder: Path, part: str, video: Video) -> list[RLE | None]:
     if part and not re.fullmatch("[1-9][0-9]*", part):
         raise DataError(f"{folder}#{part}: an object's pixel value is needed after #")
-    there, due = {file.stem for file in folder.glob("*.png")}, set(video.names)
-    if there != due:
-        missing, extra = sorted(due - there), sorted(there - due)
-        raise DataError(
-            f"{folder}: {len(there)} PNGs for {len(due)} frames: {len(missing)} missing {missing[:3]}, "
-            f"{len(extra)} unknown {extra[:3]}"
-        )
     found = []
-    for name in video.names:
-        path = folder / f"{name}.png"
-        try:
-            with Image.open(path) as image:
-                pixels = np.asarray(image)
-        except (OSError, SyntaxError) as error:  # pillow's two ways to say that pixels are broken
-            raise DataError(f"{path}: {error}") from None
+    for path, pixels in images.pngs(folder, video.names, video.size):
         if pixels.ndim != 2:
             raise DataError(f"{path}: a grey or palette PNG is needed, this one has {pixels.shape[2]} channels")
-        if pixels.shape != video.size:
-            raise DataError(f"{path}: {pixels.shape} pixels, the frame has {video.size}")
         values = np.unique(pixels[pixels > 0])
         if not part and len(values) > 1:
             raise DataError(f"{path}: values {values[:5].tolist()}; say which object is meant, as {folder}#{values[0]}")

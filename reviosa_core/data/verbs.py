@@ -153,6 +153,15 @@ class Verb:
         if self.converse is not None:
             yield from (("active", self.converse[0], False), ("passive", self.converse[1], True))
 
+    def deeds(self) -> tuple[list[str], list[str]]:
+        """The words for what a and what b does, in every voice: ["pushing"] and ["pushed"]."""
+        if self.passive is None:
+            return [self.active.split()[0]], [self.active.split()[0]]
+        parts: tuple[list[str], list[str]] = [], []
+        for _, words, a_is_subject in self.voices():
+            parts[0 if a_is_subject else 1].append(words.removeprefix("being ").split()[0])
+        return parts
+
 
 # Who moves first acts in push to bump and when leading; the other one does in chase, catch and when following. Both
 # weigh alike: "the first mover acts" is right half the time.

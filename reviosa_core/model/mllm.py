@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -125,13 +126,26 @@ class Mllm(nn.Module):
         row_tap: attention.RowTap | None = None,
     ) -> Float[Tensor, "b n d"]:
         """Last-layer hidden states (Eq. 2)."""
+        return self._decode(batch, features, row_tap).last_hidden_state
+
+    def depths(
+        self,
+        batch: packing.Packed,
+        features: Sequence[Float[Tensor, "_ _ _ d"]],
+        row_tap: attention.RowTap | None = None,
+    ) -> tuple[Float[Tensor, "b n d"], ...]:
+        """The embeddings, then the hidden states after each layer; the last are those of `forward`."""
+        return self._decode(batch, features, row_tap, output_hidden_states=True).hidden_states
+
+    def _decode(self, batch: packing.Packed, features: Sequence[Tensor], row_tap: Any, **kwargs: Any) -> Any:
         return self.language(
             inputs_embeds=self.embed(batch.ids, features),
             attention_mask=batch.mask(),
             position_ids=batch.positions,
             use_cache=False,
             row_tap=row_tap,
-        ).last_hidden_state
+            **kwargs,
+        )
 
     def text_loss(self, batch: packing.Packed, hidden: Float[Tensor, "b n d"]) -> Float[Tensor, ""]:
         """Mean cross-entropy over the answers' tokens; the head runs on those positions only."""
