@@ -291,8 +291,9 @@ def subsets(by_subset: Mapping[str, Mapping[str, Mapping[str, Any]]], setting: s
     return _done(figure)
 
 
-def training_curves(history: pd.DataFrame, smooth: int = 20) -> Figure:
-    """One panel per loss term, one line per experiment: the mean of the last `smooth` rows over the faint raw values.
+def training_curves(history: pd.DataFrame, smooth: float = 0.1) -> Figure:
+    """One panel per loss term, one line per experiment: a mean over the share `smooth` of all rows, centred, over the
+    faint raw values.
 
     `history` has the columns "experiment" and "step"; every other column is a term (NaN where it was not logged).
     """
@@ -307,7 +308,8 @@ def training_curves(history: pd.DataFrame, smooth: int = 20) -> Figure:
                 curve = history.loc[history["experiment"] == experiment].set_index("step")[term].dropna()
                 if len(curve):
                     axis.plot(curve.index, curve, color=color, alpha=0.2, linewidth=0.7)
-                    axis.plot(curve.index, curve.rolling(smooth, min_periods=1).mean(), color=color, linewidth=1.4)
+                    mean = curve.rolling(max(1, round(smooth * len(curve))), min_periods=1, center=True).mean()
+                    axis.plot(curve.index, mean, color=color, linewidth=1.4)
             axis.set_title(term)
         for axis in axes.flat[len(terms) :]:
             axis.set_visible(False)

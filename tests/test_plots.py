@@ -124,7 +124,7 @@ def test_training_curves():
     history = pd.DataFrame(
         {"experiment": ["a"] * 5 + ["b"] * 5, "step": [*range(5)] * 2, "ce": range(10), "aml": [np.nan] * 5 + [1.0] * 5}
     )
-    figure = plots.training_curves(history, smooth=2)
+    figure = plots.training_curves(history, smooth=0.5)
     ce, aml = figure.axes
     assert len(ce.lines) == 4 and len(aml.lines) == 2  # raw and smooth; "a" has no such term
     assert ce.lines[1].get_ydata().tolist() == [0, 0.5, 1.5, 2.5, 3.5]
