@@ -45,6 +45,7 @@ def _fixed_torch(request: pytest.FixtureRequest) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem != "test_pipeline")  # the longest file first: two processes end together
     gpu = [item for item in items if "gpu" in item.keywords]
     if not gpu:
         return
