@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny
@@ -96,6 +98,35 @@ def test_watching_knows_what_was_where(reader):
         bias[0, 0], bias[0, 1] = 0.0, 20.0
         wrong = watching._tracks(states, [clip])
     assert right < 1e-3 and wrong > 10
+
+
+def test_deeds_are_asked_of_the_later_frames_only(scenes, reader, monkeypatch):
+    reading = reading_of(reader, [next(s for s in scenes if s.interactions[0].directed)])
+    clip, asked = reading.clips[0], []
+    monkeypatch.setattr(pretrain, "_tag_loss", lambda logits, target, background: asked.append(target) or logits.sum())
+    reading.watching._words(torch.zeros(1, len(SHOWN), GRID, GRID, reader.width), [clip])
+    deeds = [reader.token_id(word) for own in clip.deeds for word in own]
+    looks = [reader.token_id(word) for own in clip.looks for word in own]
+    early = len(SHOWN) // 2
+    assert asked[0][0, :early, ..., looks].any() and not asked[0][0, :early, ..., deeds].any()
+    assert asked[0][0, early:, ..., looks].any() and asked[0][0, early:, ..., deeds].any()
+
+
+def test_answers_look_at_the_later_frames_only(scenes, reader):
+    """Where the objects are in the first frame must not matter to looking; where they are in the last one must."""
+    reading = reading_of(reader, [next(s for s in scenes if s.interactions[0].directed)])
+    clip = reading.clips[0]
+    nameless = tuple(u for u in clip.utterances if u.level == "object" and u.target is not None)
+
+    def looking(frame: int | None) -> float:
+        coverage = clip.coverage.copy()
+        if frame is not None:
+            coverage[:, frame] = coverage[:, frame, ::-1, ::-1]
+        reading.clips = [dataclasses.replace(clip, coverage=coverage, utterances=nameless)]
+        with torch.no_grad():
+            return float(reading.read(np.array([0]), np.random.default_rng(0))[0]["looking"])
+
+    assert looking(0) == looking(None) != looking(len(SHOWN) - 1)
 
 
 def test_what_is_meant_are_the_words_of_what_is_seen(scenes, reader):
