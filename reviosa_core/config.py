@@ -98,7 +98,8 @@ class Model(Strict):
 
 
 class Loop(Strict):
-    """What every training loop needs to know; rates are set a parameter group."""
+    """What every training loop needs to know; rates are set a parameter group. `accumulate` micro-batches make a step,
+    and its gradient is their mean."""
 
     steps: int = Field(gt=0)
     accumulate: int = 1
@@ -153,8 +154,10 @@ class LossWeights(Strict):
 
 
 class Train(Loop):
-    """Fine-tuning (phase b). `clips` a step and device, `expressions` a clip."""
+    """Fine-tuning (phase b). `clips` a micro-batch, `expressions` a clip; `processes` share the micro-batches of a
+    step, on a GPU each where there are GPUs."""
 
+    processes: int = Field(default=1, ge=1)
     clips: int
     expressions: int
     frames: Literal["uniform", "contiguous", "random"]  # which K of a clip's frames; evaluation takes uniform ones
@@ -203,6 +206,7 @@ class Params(Strict):
 
     profile: str
     reports: str
+    at_once: int = Field(ge=1)
     experiments: dict[str, Experiment]
     seeds: tuple[int, ...]
     difficulties: dict[str, Difficulty]

@@ -79,9 +79,9 @@ def gains(differences: Mapping[str, Scores | None]) -> str:
 def seeds(
     levels: Mapping[str, Sequence[Mapping[str, Scores | None]]],
     confusion: Mapping[str, Sequence[Scores | None]],
-    gains: Mapping[str, Mapping[str, Scores | None]],
+    gains: Mapping[str, Mapping[str, Mapping[str, Scores | None]]],
 ) -> str:
-    """Every row's mean over seeds, with the lowest and the highest; then what it gains over the first row."""
+    """Every row's mean over seeds, with the lowest and the highest; then `gains[row][other]`, by setting."""
 
     def over(scores: Sequence[Scores | None], key: str) -> str:
         values = [score[key] for score in scores if score and score[key] is not None]
@@ -95,12 +95,14 @@ def seeds(
         for name, found in levels.items()
     ]
     second = [
-        {"": ROW.get(name, name)} | {s: with_interval(found[s], "value") for s in SETTINGS}
-        for name, found in gains.items()
+        {"": ROW.get(name, name), "against": ROW.get(other, other)}
+        | {s: with_interval(found[s], "value") for s in SETTINGS}
+        for name, others in gains.items()
+        for other, found in others.items()
     ]
     return (
         f"Mean of {runs} seeds (lowest–highest):\n\n{markdown(first)}\n\n"
-        f"Paired difference of the means to (i), J&F in points, with 95 % intervals over videos:\n\n{markdown(second)}"
+        f"Paired differences of the means, J&F in points, with 95 % intervals over videos:\n\n{markdown(second)}"
     )
 
 

@@ -10,16 +10,18 @@ import csv
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from reviosa_core import config
+from reviosa_core import config, parallel
 from reviosa_core.data import sampling
 from reviosa_core.schema import Clip
 
@@ -55,17 +57,22 @@ def fit(
     """Minimise the sum of `losses(module, micro_step)` and leave the result in `module`.
 
     `losses` is given the prepared module and the number of the micro-batch, counted over the whole run (`accumulate` of
-    them make a step); it must draw all randomness from that number, or from torch's global generator, which is seeded
-    by it. `groups` are AdamW parameter groups. `folder` gets `checkpoint.pt` every `loop.checkpoint_every` steps,
-    written atomically, and `history.csv`; an interrupted run found there is continued when it has the same
-    `fingerprint` (say what the result depends on: parameters, inputs), and replaced when not. `log(metrics, step)` is
-    called every `log_every` steps. `stop_after` ends early, as an interruption would (for tests).
+    them make a step, shared by the processes of a `parallel.group`); it must draw all randomness from that number, or
+    from torch's global generator, which is seeded by it. `groups` are AdamW parameter groups. `folder` gets
+    `checkpoint.pt` every `loop.checkpoint_every` steps, written atomically, and `history.csv`; an interrupted run found
+    there is continued when it has the same `fingerprint` (say what the result depends on: parameters, inputs), and
+    replaced when not. `log(metrics, step)` is called every `log_every` steps. `stop_after` ends early, as an
+    interruption would (for tests).
 
-    Raises TrainingDiverged when a loss or the gradient norm is not finite.
+    Raises TrainingDiverged when a loss or the gradient norm is not finite, in every process.
     """
     accelerator = Accelerator(
         mixed_precision="bf16" if torch.cuda.is_available() else "no",
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+        ],
     )
     # Gathers with repeated indices (the row tap's keys) add their gradients in any order otherwise.
     torch.use_deterministic_algorithms(accelerator.device.type == "cpu")
@@ -74,12 +81,16 @@ def fit(
     checkpoint, history = folder / "checkpoint.pt", folder / "history.csv"
     module.to(accelerator.device)
     groups = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
-    optimizer = torch.optim.AdamW(groups, betas=loop.betas, weight_decay=loop.weight_decay)
+    optimizer = torch.optim.AdamW(groups, betas=loop.betas, weight_decay=loop.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, loop.steps, loop.warmup))
-    start = _resume(checkpoint, fingerprint, module, optimizer, schedule, accelerator.device)
+    start = _resume(checkpoint, fingerprint, module, optimizer, schedule)
     rows = _read_history(history, start)
     prepared, optimizer = accelerator.prepare(module, optimizer)
     trainable = [p for p in module.parameters() if p.requires_grad]
+    count = accelerator.num_processes
+    if loop.accumulate % count:
+        raise ValueError(f"{count} processes cannot share a step of {loop.accumulate} micro-batches")
+    parts = loop.accumulate // count
 
     module.train()
     progress = tqdm(
@@ -92,18 +103,21 @@ def fit(
     )
     for step in progress:
         optimizer.zero_grad(set_to_none=True)
-        totals: dict[str, float] = {}
-        for part in range(loop.accumulate):
-            micro = step * loop.accumulate + part
-            set_seed(hash((seed, micro, accelerator.process_index)) % 2**32)
-            with accelerator.autocast():
-                terms = losses(prepared, micro)
-            loss = torch.stack(list(terms.values())).sum()
-            for name, term in terms.items():
-                totals[name] = totals.get(name, 0.0) + float(term.detach()) / loop.accumulate
-            if not torch.isfinite(loss):
-                raise TrainingDiverged(_epitaph(totals, step, checkpoint))
-            accelerator.backward(loss / loop.accumulate)  # ours: told of the number, Accelerate would divide once more
+        sums: dict[str, Tensor] = {}
+        for part in range(parts):
+            micro = step * loop.accumulate + part * count + accelerator.process_index
+            set_seed(hash((seed, micro)) % 2**32)
+            # Processes exchange gradients once a step, with the last part.
+            with accelerator.no_sync(prepared) if part < parts - 1 else nullcontext():
+                with accelerator.autocast():
+                    terms = losses(prepared, micro)
+                shares = {name: term / parts for name, term in terms.items()}  # ours: Accelerate would divide too
+                accelerator.backward(torch.stack(list(shares.values())).sum())
+            sums |= {name: sums.get(name, 0) + share.detach() for name, share in shares.items()}
+        mean = cast(Tensor, accelerator.reduce(torch.stack(list(sums.values())), "mean"))
+        totals = dict(zip(sums, mean.tolist(), strict=True))
+        if not mean.isfinite().all():
+            raise TrainingDiverged(_epitaph(totals, step, checkpoint))
         norm = nn.utils.clip_grad_norm_(trainable, loop.clip_norm)
         if not torch.isfinite(norm):
             raise TrainingDiverged(_epitaph({**totals, "gradient norm": float(norm)}, step, checkpoint))
@@ -141,18 +155,26 @@ def fine_tune(
 ) -> None:
     """Phase (b): `fit` a system on clips; it has `collate`, `parameter_groups` and a forward that gives losses.
 
-    What is seen when is `sampling.Sampler`'s. Several devices share one order.
+    What is seen when is `sampling.Sampler`'s, and which of `settings.processes` processes sees it changes nothing but
+    the time. A machine with fewer GPUs uses those it has, and accumulates the rest.
     """
+    count = parallel.processes(settings.processes, settings.accumulate)
+    rest: dict[str, Any] = {"folder": folder, "seed": seed, "fingerprint": fingerprint, "label": label}
+    work = partial(_fine_tune, system, clips, settings, frames, **rest)
+    with parallel.group(count, work):
+        work(log=log)
 
+
+def _fine_tune(
+    system: nn.Module, clips: Sequence[Clip], settings: config.Train, frames: int, *, seed: int, **rest: Any
+) -> None:
     samples = sampling.Sampler(clips, frames, settings.expressions, settings.frames, seed)
 
     def losses(module: nn.Module, micro: int) -> dict[str, Tensor]:
-        shard = PartialState()
-        first = (micro * shard.num_processes + shard.process_index) * settings.clips
+        first = micro * settings.clips
         return module(system.collate([samples[place] for place in range(first, first + settings.clips)]))
 
-    groups = system.parameter_groups(settings)
-    fit(system, losses, groups, settings, folder=folder, seed=seed, fingerprint=fingerprint, log=log, label=label)
+    fit(system, losses, system.parameter_groups(settings), settings, seed=seed, **rest)
 
 
 def _epitaph(totals: dict[str, float], step: int, checkpoint: Path) -> str:
@@ -181,13 +203,11 @@ def _save(path: Path, step: int, fingerprint: str, module: nn.Module, optimizer:
     os.replace(partial, path)
 
 
-def _resume(
-    path: Path, fingerprint: str, module: nn.Module, optimizer: Any, schedule: Any, device: torch.device
-) -> int:
+def _resume(path: Path, fingerprint: str, module: nn.Module, optimizer: Any, schedule: Any) -> int:
     """Steps done so far: 0 without a checkpoint, or with one of another run."""
     if not path.exists():
         return 0
-    state = torch.load(path, map_location=device, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     expected = _trained_state(module)
     if state["fingerprint"] != fingerprint or state["module"].keys() != expected.keys():
         print(f"{path} belongs to a run with other parameters or inputs: starting anew")

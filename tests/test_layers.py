@@ -20,6 +20,7 @@ LAYERS = {
     "predictions": 1,
     "submissions": 1,
     "weights": 1,
+    "parallel": 1,
     "model.*": 2,
     "layouts": 3,
     "checkpoint": 3,

@@ -90,7 +90,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it(copy: Path):
         params.write_text(before)
     assert {f"evaluate@{e}" for e in ("baseline", "aml", "tokens", "full")} | {"transfer"} <= planned
     assert "dataset" in planned, "its card has intervals"
-    assert not planned & {"pretrain", "train@baseline", "train@tokens", "selection", "train_aml@full"}
+    assert not planned & {"pretrain", "train", "selection", "train_aml"}
     # Another profile's parameters are nobody's business.
     try:
         params.write_text(before.replace("bootstrap: 1000", "bootstrap: 1001"))
@@ -133,7 +133,7 @@ def test_a_profile_that_starts_from_released_files_trains(copy: Path):
     }
     smoke["model"] = made.sizes().model_dump(mode="json")
     yaml.dump(params, copy / "params.yaml")
-    dvc(copy, "repro", "train@tokens")
+    dvc(copy, "repro", "train")
     noted = json.loads((copy / "backbones" / "smoke" / "released.json").read_text())
     assert noted["template"] == "phi3_chat" and noted[str(copy / "weights" / "sam2.pt")]["kind"] == "sam2"
     assert (copy / "weights" / "InternVL" / "model.safetensors").is_file(), "what was named is left alone"
