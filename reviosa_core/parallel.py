@@ -37,7 +37,7 @@ def group(size: int, work: Callable[..., Any], *args: Any) -> Iterator[None]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    own = dict(os.environ), torch.get_num_threads()
+    environment, threads = dict(os.environ), torch.get_num_threads()
     os.environ.update(address, WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size))
     if not torch.cuda.is_available():
         os.environ.update(ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")  # a core each: fastest at these sizes
@@ -75,9 +75,10 @@ def group(size: int, work: Callable[..., Any], *args: Any) -> Iterator[None]:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)
-        os.environ.clear()
-        os.environ.update(own[0])
-        torch.set_num_threads(own[1])
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        torch.set_num_threads(threads)
 
 
 def _ready(name: str, pipe: Connection) -> None:
