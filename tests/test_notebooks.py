@@ -49,3 +49,17 @@ def test_every_stage_passes_the_parameters_its_notebook_has(root: Path):
         passed = set(re.findall(r"-p (\w+) ", command))
         assert passed == set(papermill.inspect_notebook(root / "notebooks" / notebook[1])), name
         assert f"notebooks/{notebook[1]}" in stage["deps"], f"{name} does not depend on its own notebook"
+
+
+def test_every_row_is_trained_once_and_those_with_aml_after_the_selection(root: Path):
+    """Rows are named in shell commands, where nothing else would see a slip."""
+    load = YAML(typ="safe").load
+    stages, experiments = load(root / "dvc.yaml")["stages"], load(root / "params.yaml")["experiments"]
+    for name, aml in (("train", False), ("train_aml", True)):
+        rows = re.search(r"printf '%s\\n' ([\w ]+) \| xargs", stages[name]["cmd"])[1].split()
+        assert rows == [name for name, rules in experiments.items() if rules["aml"] is aml]
+        assert [p for p in stages[name]["params"] if p.startswith("experiments.")] == [f"experiments.{r}" for r in rows]
+        assert stages[name]["outs"] == [f"runs/${{profile}}/{row}" for row in rows]
+    assert stages["evaluate"]["matrix"]["experiment"] == list(experiments)
+    others = load(root / "seeds" / "dvc.yaml")["stages"]["seeds"]["cmd"]
+    assert f"printf '%s\\n' {' '.join(experiments)} | xargs" in others

@@ -1,0 +1,27 @@
+"""requirements.lock installs on any Python 3.11, from any index."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+LINES = (Path(__file__).parents[1] / "requirements.lock").read_text().splitlines()
+PINS = [line for line in LINES if line and not line.startswith("#")]
+
+
+def test_names_and_versions_and_nothing_else():
+    assert len(PINS) > 100 and len(set(PINS)) == len(PINS)
+    assert not [pin for pin in PINS if not re.fullmatch(r"[\w.-]+==[\w.!+-]+", pin)]
+
+
+@pytest.mark.parametrize("pin", PINS)
+def test_what_is_pinned_is_installed_and_takes_every_python_3_11(pin: str):
+    """Debian 12's own Python is 3.11.2: a pin that wants 3.11.5 cannot be installed there."""
+    name, version = pin.split("==")
+    found = distribution(name)
+    assert found.version == version
+    assert SpecifierSet(found.metadata.get("Requires-Python") or "").contains("3.11.0")
