@@ -216,6 +216,51 @@ def _partner_there(train: tuple[Sequence[Clip], Side], test: tuple[Sequence[Clip
     return pd.DataFrame({"video": [video for video, *_ in asked], "right": right * weight})
 
 
+# --- oracles ----------------------------------------------------------------------------------------------------------
+
+ORDERS: dict[str, Callable[[int, np.random.Generator], Sequence[int]]] = {
+    "in order": lambda count, rng: range(count),
+    "shuffled": lambda count, rng: rng.permutation(count).tolist(),
+}
+
+
+def order_table(train: Side, test: Side, bootstrap: int, seed: int) -> pd.DataFrame:
+    """What is in the order of frames, for somebody who knows every place: boosted trees on the verb and the true places
+    of the two objects of a directed interaction say which of them acts. Chance is 50.
+
+    Columns: frames (names in ORDERS; learned and asked alike), accuracy in percent, interval, n.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    for name, order in ORDERS.items():
+        (_, known, answers), (videos, asked, truth) = (_places(side, order, rng) for side in (train, test))
+        right = _fitted(known, answers, asked, seed) == np.array(truth, dtype=bool)
+        score = metrics.mean(pd.DataFrame({"video": videos, "right": right}), "right", bootstrap, seed)
+        rows.append({"frames": name, "accuracy": score["value"], "interval": score["interval"], "n": score["n"]})
+    return pd.DataFrame(rows)
+
+
+def _places(
+    side: Side, order: Callable[[int, np.random.Generator], Sequence[int]], rng: np.random.Generator
+) -> tuple[list[str], list[list[float]], list[bool]]:
+    """Videos, features and answers of the directed interactions; each is asked twice, with either object first."""
+    videos, features, answers = [], [], []
+    for video, clip in side.items():
+        places = np.array(clip["centres"])
+        places = places[:, list(order(places.shape[1], rng))]
+        for event in (event for event in clip["interactions"] if event["directed"]):
+            for first, other in ((event["a"], event["b"]), (event["b"], event["a"])):
+                one, two = places[first], places[other]
+                steps = [np.linalg.norm(np.diff(path, axis=0), axis=1) for path in (one, two)]
+                spread = [np.sort([np.linalg.norm(p - q) for p, q in combinations(path, 2)]) for path in (one, two)]
+                apart = np.linalg.norm(one - two, axis=1)
+                verb = [float(event["verb"] == name) for name in verbs.DIRECTED]
+                parts = (one, two, one - two, apart, np.sort(apart), *steps, steps[0] - steps[1], *spread, verb)
+                videos.append(video)
+                features.append(np.concatenate([np.ravel(part) for part in parts]).tolist())
+                answers.append(first == event["a"])
+    return videos, features, answers
+
+
 # --- controls ---------------------------------------------------------------------------------------------------------
 
 

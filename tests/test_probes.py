@@ -184,3 +184,24 @@ def test_right_pair_knows_its_pair(test, prefix):
     assert not probes.right_pair(two, side, [answers(c, True) for c in two])["right"].any()
     silent = [[Prediction(c.id, e.id, {Role.ACTOR: empty[c.id]}) for e in c.expressions] for c in two]
     assert not probes.right_pair(two, side, silent)["right"].any()
+
+
+# -- oracles -----------------------------------------------------------------------------------------------------------
+
+
+def test_who_knows_every_place_knows_who_acts_whatever_the_order(train, test):
+    found = probes.order_table(train[1], test[1], bootstrap=20, seed=0).set_index("frames")
+    assert list(found.index) == ["in order", "shuffled"]
+    assert found.loc["in order", "accuracy"] > 97 and found.loc["shuffled", "accuracy"] > 90
+    events = [event for clip in test[1].values() for event in clip["interactions"] if event["directed"]]
+    assert (found["n"] == 2 * len(events)).all()
+
+
+def test_whose_places_are_of_another_clip_does_not(train, test):
+    strangers = list(test[1].values())
+    moved = {video: {**clip, "centres": None} for video, clip in test[1].items()}
+    for video, clip, other in zip(moved, strangers, strangers[1:] + strangers[:1], strict=True):
+        count, places = len(clip["centres"]), other["centres"]
+        moved[video]["centres"] = [places[k % len(places)] for k in range(count)]
+    found = probes.order_table(train[1], moved, bootstrap=0, seed=0).set_index("frames")
+    assert abs(found.loc["in order", "accuracy"] - 50) < 8
