@@ -288,7 +288,8 @@ def report(
         figures["samples"],
         "## Does it read, does it watch?",
         "The full model on changed inputs, scored against the unchanged truth. With names of other objects, and with the "
-        "opposite verb, a system that reads must lose; with frames in disorder, one that watches loses the roles. "
+        "opposite verb, a system that reads must lose; with frames in disorder, one that follows what happens loses the "
+        "roles, though much of who acts is in the places alone ([the data card](intershapes.md) says how much). "
         f"In clips with two pairs it segments the right one for {with_interval(pair, 'value')} % of the sentences "
         f"(n = {pair['n']}; chance 50).",
         project.report("tables", "controls.md").read_text().strip(),
