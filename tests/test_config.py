@@ -40,7 +40,7 @@ def test_every_profile_loads_and_can_be_active(params):
 
 
 def test_numbers_written_with_exponents_are_floats(params):
-    path = params(("lr: 1.5e-3 ", "lr: 1e-5 "))  # YAML 1.1 reads 1e-5 as text
+    path = params(("lr: 1.0e-3                # LoRA", "lr: 1e-5  # LoRA"))  # YAML 1.1 reads 1e-5 as text
     assert config.load(path).profiles["tiny"].train.lr == 1e-5
     for name, profile in config.load(path).profiles.items():
         wrong = [leaf for leaf, value, kind in leaves(profile) if kind is float and type(value) is not float]
