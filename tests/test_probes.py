@@ -197,6 +197,14 @@ def test_who_knows_every_place_knows_who_acts_whatever_the_order(train, test):
     assert (found["n"] == 2 * len(events)).all()
 
 
+def test_shuffled_places_are_the_same_in_another_order(test):
+    side, rng = dict(list(test[1].items())[:40]), np.random.default_rng(0)
+    order, shuffled = (np.array(probes._places(side, probes.ORDERS[name], rng)[1]) for name in probes.ORDERS)
+    places = slice(0, 2 * len(next(iter(side.values()))["centres"][0]))  # x and y of the first object, frame by frame
+    assert len(order) > 10 and not np.array_equal(order[:, places], shuffled[:, places])
+    np.testing.assert_allclose(np.sort(order[:, places][:, ::2]), np.sort(shuffled[:, places][:, ::2]))
+
+
 def test_whose_places_are_of_another_clip_does_not(train, test):
     strangers = list(test[1].values())
     moved = {video: {**clip, "centres": None} for video, clip in test[1].items()}
