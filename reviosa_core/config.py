@@ -111,10 +111,12 @@ class Loop(Strict):
 
 
 class Phase(Loop):
-    """One pretraining phase. `batch` is clips a step (images, for the vision phase)."""
+    """One pretraining phase. `batch` is clips a step (images, for the vision phase). `muon_lr` is the rate of the
+    layers' matrices, `lr` that of the rest, by AdamW."""
 
     batch: int
     lr: float
+    muon_lr: float
 
 
 class Pretrain(Strict):

@@ -19,6 +19,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
 from reviosa_core import config, parallel
@@ -40,10 +42,16 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
+def adamw(groups: Iterable[dict[str, Any]], loop: config.Loop) -> list[Optimizer]:
+    """AdamW on parameter groups, less what is frozen in them."""
+    kept = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
+    return [torch.optim.AdamW(kept, betas=loop.betas, weight_decay=loop.weight_decay, fused=True)]
+
+
 def fit(
     module: nn.Module,
     losses: Callable[[nn.Module, int], dict[str, Tensor]],
-    groups: Iterable[dict[str, Any]],
+    optimizers: Sequence[Optimizer],
     loop: config.Loop,
     *,
     folder: Path,
@@ -58,7 +66,8 @@ def fit(
 
     `losses` is given the prepared module and the number of the micro-batch, counted over the whole run (`accumulate` of
     them make a step, shared by the processes of a `parallel.group`); it must draw all randomness from that number, or
-    from torch's global generator, which is seeded by it. `groups` are AdamW parameter groups. `folder` gets
+    from torch's global generator, which is seeded by it. The `optimizers` share the module's parameters among them, and
+    the rate of each rises and falls by `warmup_cosine`. `folder` gets
     `checkpoint.pt` every `loop.checkpoint_every` steps, written atomically, and `history.csv`; an interrupted run found
     there is continued when it has the same `fingerprint` (say what the result depends on: parameters, inputs), and
     replaced when not. `log(metrics, step)` is called every `log_every` steps. `stop_after` ends early, as an
@@ -80,12 +89,11 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, history = folder / "checkpoint.pt", folder / "history.csv"
     module.to(accelerator.device)
-    groups = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
-    optimizer = torch.optim.AdamW(groups, betas=loop.betas, weight_decay=loop.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, loop.steps, loop.warmup))
-    start = _resume(checkpoint, fingerprint, module, optimizer, schedule)
+    factor = partial(warmup_cosine, steps=loop.steps, warmup=loop.warmup)
+    schedules = [LambdaLR(optimizer, factor) for optimizer in optimizers]
+    start = _resume(checkpoint, fingerprint, module, optimizers, schedules)
     rows = _read_history(history, start)
-    prepared, optimizer = accelerator.prepare(module, optimizer)
+    prepared, *optimizers = accelerator.prepare(module, *optimizers)
     trainable = [p for p in module.parameters() if p.requires_grad]
     count = accelerator.num_processes
     if loop.accumulate % count:
@@ -102,7 +110,8 @@ def fit(
         disable=not accelerator.is_main_process,
     )
     for step in progress:
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for part in range(parts):
             micro = step * loop.accumulate + part * count + accelerator.process_index
@@ -121,13 +130,14 @@ def fit(
         norm = nn.utils.clip_grad_norm_(trainable, loop.clip_norm)
         if not torch.isfinite(norm):
             raise TrainingDiverged(_epitaph({**totals, "gradient norm": float(norm)}, step, checkpoint))
-        optimizer.step()
-        schedule.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
 
         done = step + 1
         if done % log_every == 0 or done == loop.steps:
             metrics = {"loss": sum(totals.values()), **totals, "gradient_norm": float(norm)}
-            metrics["learning_rate"] = schedule.get_last_lr()[0]
+            metrics["learning_rate"] = schedules[0].get_last_lr()[0]
             rows.append({"step": done, **metrics})
             progress.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
             if log and accelerator.is_main_process:
@@ -135,7 +145,7 @@ def fit(
         due = done % loop.checkpoint_every == 0 or done == loop.steps
         if due and accelerator.is_main_process:
             _write_history(history, rows)  # first: on resuming, rows beyond the checkpoint are dropped
-            _save(checkpoint, done, fingerprint, module, optimizer, schedule)
+            _save(checkpoint, done, fingerprint, module, optimizers, schedules)
         if stop_after is not None and done == stop_after:
             return
     module.eval()
@@ -174,7 +184,7 @@ def _fine_tune(
         first = micro * settings.clips
         return module(system.collate([samples[place] for place in range(first, first + settings.clips)]))
 
-    fit(system, losses, system.parameter_groups(settings), settings, seed=seed, **rest)
+    fit(system, losses, adamw(system.parameter_groups(settings), settings), settings, seed=seed, **rest)
 
 
 def _epitaph(totals: dict[str, float], step: int, checkpoint: Path) -> str:
@@ -189,21 +199,22 @@ def _trained_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in module.state_dict().items() if name not in frozen}
 
 
-def _save(path: Path, step: int, fingerprint: str, module: nn.Module, optimizer: Any, schedule: Any) -> None:
+def _save(path: Path, step: int, fingerprint: str, module: nn.Module, optimizers: Any, schedules: Any) -> None:
     state = {
         "step": step,
         "fingerprint": fingerprint,
         "module": _trained_state(module),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "schedules": [schedule.state_dict() for schedule in schedules],
     }
-    state["schedule"].pop("lr_lambdas", None)  # functions: not data
+    for schedule in state["schedules"]:
+        schedule.pop("lr_lambdas")  # functions: not data
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     os.replace(partial, path)
 
 
-def _resume(path: Path, fingerprint: str, module: nn.Module, optimizer: Any, schedule: Any) -> int:
+def _resume(path: Path, fingerprint: str, module: nn.Module, optimizers: Any, schedules: Any) -> int:
     """Steps done so far: 0 without a checkpoint, or with one of another run."""
     if not path.exists():
         return 0
@@ -215,8 +226,10 @@ def _resume(path: Path, fingerprint: str, module: nn.Module, optimizer: Any, sch
     with torch.no_grad():
         for name, value in expected.items():
             value.copy_(state["module"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
+    for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
+    for schedule, kept in zip(schedules, state["schedules"], strict=True):
+        schedule.load_state_dict({**schedule.state_dict(), **kept})
     return state["step"]
 
 

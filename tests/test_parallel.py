@@ -51,7 +51,8 @@ def dying(module: nn.Module, micro: int) -> dict[str, Tensor]:
 
 
 def fit(net: Net, folder: Path, losses: Callable = usual, loop: config.Loop = LOOP, **kwargs) -> None:
-    train.fit(net, losses, [{"params": list(net.parameters()), "lr": 0.05}], loop, folder=folder, seed=3, **kwargs)
+    optimizers = train.adamw([{"params": list(net.parameters()), "lr": 0.05}], loop)
+    train.fit(net, losses, optimizers, loop, folder=folder, seed=3, **kwargs)
 
 
 def together(folder: Path, losses: Callable = usual, **kwargs) -> Net:

@@ -57,15 +57,19 @@ def test_ground_says_what_the_labels_show(scenes):
     assert all(event.a in objects for objects in named.values()) and named
 
 
+def absent(scene: intershapes.Scene) -> list[intershapes.Utterance]:
+    return [u for u in scene.utterances if not all(phrase.objects for phrase in u.phrases)]
+
+
 def reading_of(reader: mllm.Mllm, scenes: list[intershapes.Scene]) -> pretrain.ReadingPretraining:
-    phase = config.Phase(steps=1, batch=2, lr=1e-3)
+    phase = config.Phase(steps=1, batch=2, lr=1e-3, muon_lr=1e-3)
     grounded, features = pretrain.see(reader, scenes, len(SHOWN), seed=0)
     return pretrain.ReadingPretraining(pretrain.WatchingPretraining(reader, grounded, features, phase, seed=0), phase)
 
 
 def test_everything_asked_for_is_learned(scenes, reader):
-    """A few steps on two clips: every term goes down."""
-    reading = reading_of(reader, scenes[:2])
+    """A few steps on two clips, one of which tells of somebody who is not there: every term goes down."""
+    reading = reading_of(reader, [scenes[0], next(s for s in scenes if absent(s))])
     optimizer = torch.optim.AdamW([p for p in reading.parameters() if p.requires_grad], lr=3e-3)
     both, before = np.arange(2), None
     for _ in range(25):
@@ -76,7 +80,7 @@ def test_everything_asked_for_is_learned(scenes, reader):
         optimizer.step()
     assert set(terms) == set(reading.weights)
     assert all(float(term.detach()) < 0.95 * before[name] for name, term in terms.items()), (before, terms)
-    assert set(hits) == {"actor found", "target found", "roles swapped", "single found"}
+    assert set(hits) == {"actor found", "target found", "roles swapped", "single found", "target foreseen"}
 
 
 def test_watching_knows_what_was_where(reader):
@@ -88,7 +92,9 @@ def test_watching_knows_what_was_where(reader):
         coverage[0, frame].flat[cell] = 1
     clip = pretrain.Grounded(coverage, (("red", "circle"),), (("right", "pushing"),), cells, ())
     features = torch.zeros(1, frames, grid, grid, width)
-    watching = pretrain.WatchingPretraining(reader, [clip], features, config.Phase(steps=1, batch=1, lr=1e-3), seed=0)
+    watching = pretrain.WatchingPretraining(
+        reader, [clip], features, config.Phase(steps=1, batch=1, lr=1e-3, muon_lr=1e-3), seed=0
+    )
     with torch.no_grad():
         watching.track.weight.zero_()
         bias = watching.track.bias.view(frames, grid * grid).zero_()
@@ -151,7 +157,8 @@ def test_what_is_meant_are_the_words_of_what_is_seen(scenes, reader):
 
 
 def test_a_state_is_asked_at_the_word_it_is_about(scenes, reader):
-    """The last word of a name; "is" and the actor's first place; "and" and the target's first place."""
+    """The last word of a name; "is" and the actor's first place; "and" and the target's first place; and whether there
+    will be a target, at "is" already."""
     clip = pretrain.ground(next(s for s in scenes if s.interactions[0].directed), GRID, SHOWN)
     reading = reading_of(reader, scenes[:1])
     utterance = next(u for u in clip.utterances if u.target is not None)
@@ -162,14 +169,33 @@ def test_a_state_is_asked_at_the_word_it_is_about(scenes, reader):
     assert names == [utterance.text.split()[p.stop - 1] for p in utterance.phrases]
     actor, target = (clip.cells[objects[0]][0] for objects in (utterance.actor, utterance.target))
     assert [words[a.position] for a in asks if a.what == pretrain.ACTOR] == ["is", prompts.place(actor)]
-    assert [words[a.position] for a in asks if a.what == pretrain.TARGET] == ["and", prompts.place(target)]
+    assert [words[a.position] for a in asks if a.what == pretrain.TARGET] == ["is", "and", prompts.place(target)]
+    assert [a.looks for a in asks if a.what == pretrain.TARGET] == [False, True, True]
+
+
+def test_who_is_not_there_is_nowhere(scenes, reader):
+    """Every sentence about an absent partner asks for nobody twice: at the partner's name, and before the answer."""
+    reading = reading_of(reader, scenes)
+    cases = [(clip, u) for scene, clip in zip(scenes, reading.clips, strict=True) for u in absent(scene)]
+    assert len(cases) > 10
+    for clip, utterance in cases:
+        asks = reading._asks(clip, utterance, 0, 0, 0, len(reading._turn(clip, utterance).question))
+        nobody = [ask for ask in asks if not ask.objects]
+        assert [ask.what for ask in nobody] == [pretrain.NAME, pretrain.TARGET]
+        assert not any(ask.meant for ask in nobody) and {ask.what for ask in asks} == {0, 1, 2}
+        places = torch.zeros(len(asks), reading.where.out_features // 3)
+        truth = places.clone()
+        truth[:, 0], places[:, -1] = 1.0, 1.0
+        truth[[not ask.objects for ask in asks]] = places[0]
+        assert reading._hits(places, truth, asks)["target foreseen"] == 1
+        assert reading._hits(truth.flip(1), truth, asks)["target foreseen"] == 0
 
 
 @pytest.mark.parametrize("frames", [1, 3])
 def test_segmenter_losses_are_finite_and_reach_every_part(scenes, frames):
     torch.manual_seed(0)
     sam = segmenter.build(tiny.SIZES.segmenter).train()
-    phase = config.Phase(steps=1, batch=2, lr=1e-3)
+    phase = config.Phase(steps=1, batch=2, lr=1e-3, muon_lr=1e-3)
     for micro in range(4):  # every kind of prompt
         terms = pretrain._segmenter_losses(sam, micro, scenes, phase, 0, 2, frames)
         assert set(terms) == {"mask", "iou", "presence"}

@@ -30,13 +30,27 @@ class Net(nn.Module):
         return {"square": (out - x[:, :2]).square().mean(), "size": 0.1 * out.abs().mean()}
 
 
+def adamw(net: Net, loop: Loop) -> list[torch.optim.Optimizer]:
+    groups = [{"params": [net.layer.weight, net.frozen.weight], "lr": 0.05}, {"params": [net.layer.bias], "lr": 0.01}]
+    return train.adamw(groups, loop)
+
+
+def muon(net: Net, loop: Loop) -> list[torch.optim.Optimizer]:
+    return [torch.optim.Muon([net.layer.weight], 0.05), *train.adamw([{"params": [net.layer.bias], "lr": 0.01}], loop)]
+
+
 def fit(
-    folder: Path, net: Net | None = None, loop: Loop = LOOP, losses: Callable | None = None, seed: int = 3, **kwargs
+    folder: Path,
+    net: Net | None = None,
+    loop: Loop = LOOP,
+    losses: Callable | None = None,
+    seed: int = 3,
+    optimizers: Callable = adamw,
+    **kwargs,
 ) -> Net:
     net = net or Net()
-    groups = [{"params": [net.layer.weight, net.frozen.weight], "lr": 0.05}, {"params": [net.layer.bias], "lr": 0.01}]
     losses = losses or (lambda module, micro: module(micro))
-    train.fit(net, losses, groups, loop, folder=folder, seed=seed, log_every=2, **kwargs)
+    train.fit(net, losses, optimizers(net, loop), loop, folder=folder, seed=seed, log_every=2, **kwargs)
     return net
 
 
@@ -100,21 +114,22 @@ def test_every_micro_batch_is_asked_for_once_and_in_order(tmp_path):
 # -- resuming ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("optimizers", [adamw, muon])
 @pytest.mark.parametrize("stop", [3, 5, 6])  # at a checkpoint, between two, at the second
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, stop):
-    whole = fit(tmp_path / "whole")
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, stop, optimizers):
+    whole = fit(tmp_path / "whole", optimizers=optimizers)
     logged = []
-    fit(tmp_path / "parts", stop_after=stop)
+    fit(tmp_path / "parts", stop_after=stop, optimizers=optimizers)
     assert torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)["step"] == stop // 3 * 3
-    parts = fit(tmp_path / "parts", Net(), log=lambda _, step: logged.append(step))
+    parts = fit(tmp_path / "parts", Net(), log=lambda _, step: logged.append(step), optimizers=optimizers)
     assert same(whole, parts)
     assert history(tmp_path / "whole") == history(tmp_path / "parts") and len(history(tmp_path / "whole")) == 4
     assert logged == [step for step in (2, 4, 6, 8) if step > stop // 3 * 3]
-    optimizers = [
-        torch.load(tmp_path / n / "checkpoint.pt", weights_only=True)["optimizer"] for n in ("whole", "parts")
-    ]
-    for index, moments in optimizers[0]["state"].items():
-        assert all(torch.equal(moments[name], optimizers[1]["state"][index][name]) for name in moments)
+    kept = [torch.load(tmp_path / n / "checkpoint.pt", weights_only=True)["optimizers"] for n in ("whole", "parts")]
+    for one, other in zip(*kept, strict=True):
+        assert one["state"] and one["state"].keys() == other["state"].keys()
+        for index, moments in one["state"].items():
+            assert all(torch.equal(moments[name], other["state"][index][name]) for name in moments)
 
 
 def test_a_finished_run_is_not_run_again(tmp_path):
@@ -142,9 +157,7 @@ def test_other_parameters_start_anew(tmp_path):
 
 def test_another_seed_gives_another_result(tmp_path):
     net = Net()
-    train.fit(
-        net, lambda m, micro: m(micro), [{"params": [net.layer.weight], "lr": 0.05}], LOOP, folder=tmp_path, seed=4
-    )
+    fit(tmp_path, net, seed=4)
     assert not torch.equal(net.layer.weight, fit(tmp_path / "other").layer.weight)
 
 

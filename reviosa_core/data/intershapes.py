@@ -72,7 +72,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words [start, stop) of `text.split()` name these objects."""
+    """Words [start, stop) of `text.split()` name these objects; none, where nobody like that is there."""
 
     start: int
     stop: int
@@ -421,12 +421,12 @@ def vocabulary() -> list[str]:
 
 
 def _compose(*pieces: str | tuple[str, tuple[int, ...]]) -> tuple[str, tuple[Phrase, ...]]:
-    """Text of the pieces, and the word spans of those that name objects: (words, objects)."""
+    """Text of the pieces, and the word spans of those that name somebody: (words, objects)."""
     words: list[str] = []
     phrases = []
     for piece in pieces:
-        text, objects = (piece, ()) if isinstance(piece, str) else piece
-        if objects:
+        text, objects = (piece, None) if isinstance(piece, str) else piece
+        if objects is not None:
             phrases.append(Phrase(len(words), len(words) + len(text.split()), objects))
         words += text.split()
     return " ".join(words), tuple(phrases)
@@ -540,7 +540,7 @@ def _about_solos(
         cue = "appearance" if names.count(names[solo.k]) == 1 else "both"
         for form, voice, a_first in VERBS[solo.verb].voices():
             if a_first == solo.agent:
-                text, phrases = _compose((f"the {names[solo.k]}", (solo.k,)), voice, f"the {partner}")
+                text, phrases = _compose((f"the {names[solo.k]}", (solo.k,)), voice, (f"the {partner}", ()))
                 yield Utterance(text, "single", (solo.k,), None, phrases, solo.verb, form, level, cue)
 
 
