@@ -41,12 +41,12 @@ BLOCK = 512  # scenes made ahead of those who take them
 STILL = 0.04  # displacement in frame sides under which an object counts as still
 
 
-def scenes(data: config.Data, seed: int, count: int) -> Iterator[intershapes.Scene]:
+def scenes(data: config.Data, seed: int, stop: int, start: int = 0) -> Iterator[intershapes.Scene]:
     """The pretraining clips: made in memory from their own seeds, never written, never in a split."""
-    seeds = [(seed, intershapes.SPLITS["pretrain"], i) for i in range(count)]
-    with ProcessPoolExecutor() as pool, tqdm(total=count, desc="scenes", mininterval=10) as progress:
-        for start in range(0, count, BLOCK):
-            for scene in pool.map(partial(intershapes.make_scene, data), seeds[start : start + BLOCK], chunksize=32):
+    seeds = [(seed, intershapes.SPLITS["pretrain"], i) for i in range(start, stop)]
+    with ProcessPoolExecutor() as pool, tqdm(total=len(seeds), desc="scenes", mininterval=10) as progress:
+        for first in range(0, len(seeds), BLOCK):
+            for scene in pool.map(partial(intershapes.make_scene, data), seeds[first : first + BLOCK], chunksize=32):
                 progress.update()
                 yield scene
 

@@ -60,6 +60,9 @@ def test_every_row_is_trained_once_and_those_with_aml_after_the_selection(root: 
         assert rows == [name for name, rules in experiments.items() if rules["aml"] is aml]
         assert [p for p in stages[name]["params"] if p.startswith("experiments.")] == [f"experiments.{r}" for r in rows]
         assert stages[name]["outs"] == [f"runs/${{profile}}/{row}" for row in rows]
-    assert stages["evaluate"]["matrix"]["experiment"] == list(experiments)
-    others = load(root / "seeds" / "dvc.yaml")["stages"]["seeds"]["cmd"]
-    assert f"printf '%s\\n' {' '.join(experiments)} | xargs" in others
+    others = load(root / "seeds" / "dvc.yaml")["stages"]["seeds"]
+    for stage in (stages["evaluate"], others):
+        assert f"printf '%s\\n' {' '.join(experiments)} | xargs" in stage["cmd"]
+    scores = [name for entry in stages["evaluate"]["metrics"] for name in entry]
+    assert scores == [f"${{reports}}/metrics/{row}.json" for row in experiments]
+    assert {f"runs/${{profile}}/{row}" for row in experiments} < set(stages["evaluate"]["deps"])
