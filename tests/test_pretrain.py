@@ -83,6 +83,52 @@ def test_everything_asked_for_is_learned(scenes, reader):
     assert set(hits) == {"actor found", "target found", "roles swapped", "single found", "target foreseen"}
 
 
+def test_what_follows_a_name_can_read_what_it_means(scenes, reader, monkeypatch):
+    """Names are asked before the last layer, whose states no later word sees; answers are asked of the last."""
+    reading, depths = reading_of(reader, [next(s for s in scenes if absent(s))]), reader.depths
+    nobody = tuple(u for u in reading.clips[0].utterances if not all(phrase.objects for phrase in u.phrases))
+    reading.clips = [dataclasses.replace(reading.clips[0], utterances=nobody)]
+
+    def terms(changed: int | None) -> dict[str, float]:
+        def other(*args, **kwargs):
+            found = list(depths(*args, **kwargs))
+            return [state + 1 if i - len(found) == changed else state for i, state in enumerate(found)]
+
+        monkeypatch.setattr(reader, "depths", other)
+        with torch.no_grad():
+            return {k: float(v) for k, v in reading.read(np.array([0]), np.random.default_rng(0))[0].items()}
+
+    as_it_is, last, before = terms(None), terms(-1), terms(-2)
+    for term in ("places of names", "nowhere"):
+        assert last[term] == as_it_is[term] != before[term], term
+    assert last["places"] != as_it_is["places"] == before["places"]
+
+
+def test_every_weight_has_one_optimizer_and_matrices_of_layers_muon(scenes, reader):
+    sam = segmenter.build(tiny.SIZES.segmenter)
+    phase = config.Phase(steps=1, batch=1, lr=2e-3, muon_lr=3e-3)
+    for module, muons, others in (
+        (
+            reading_of(reader, scenes[:1]),
+            ("q_proj", "down_proj", "fc1"),
+            ("where", "track", "lm_head", "embed", "norm"),
+        ),
+        (sam, ("attn.qkv", "memory_attention.layers.0.linear1"), ("pos_embed", "patch_embed", "mask_tokens", "bias")),
+    ):
+        muon, adamw = (
+            {id(p) for group in optimizer.param_groups for p in group["params"]}
+            for optimizer in pretrain.optimizers(module, phase)
+        )
+        named = {name: id(p) for name, p in module.named_parameters() if p.requires_grad}
+        assert muon | adamw == set(named.values()) and not muon & adamw
+        for parts, own in ((muons, muon), (others, adamw)):
+            for part in parts:
+                found = [i for name, i in named.items() if part in name and ("bias" in name) == (part == "bias")]
+                assert found and own.issuperset(found), part
+    first, second = pretrain.optimizers(sam, phase)
+    assert isinstance(first, torch.optim.Muon) and (first.defaults["lr"], second.param_groups[0]["lr"]) == (3e-3, 2e-3)
+
+
 def test_watching_knows_what_was_where(reader):
     """Two equal clips but for the way one object went: states that hold its cells have the smaller loss."""
     grid, frames, width = reader.grid, 3, reader.width
