@@ -107,15 +107,19 @@ def seeds(
 
 
 def transfer(results: Mapping[str, Mapping[str, Mapping[str, Scores | None]]]) -> str:
-    """J&F of each model on each data set it was not trained on."""
+    """J&F of each model on each data set it was not trained on; which of its targets it answers, and which way round."""
     rows = []
     for dataset, by_experiment in results.items():
         for name, scores in by_experiment.items():
-            rvos = scores["RVOS"]
+            rvos, direction = scores["RVOS"], scores["direction"]
             rows.append(
                 {"data": dataset, "model": ROW.get(name, name)}
                 | {setting: with_interval(scores[setting]) for setting in SETTINGS}
-                | {"expressions": rvos["n"] if rvos else 0}
+                | {
+                    "role confusion": with_interval(direction["role confusion"], "value"),
+                    "targets answered": with_interval(direction["detection recall"], "value"),
+                    "expressions": rvos["n"] if rvos else 0,
+                }
             )
     return markdown(rows)
 

@@ -72,6 +72,10 @@ def test_every_result_is_there(copy: Path):
     assert "first mover = actor" in card and "### " in card
     assert all((copy / "reports" / name).stat().st_size < 200_000 for name in linked)
     assert "62.0" in report, "the paper's number stands beside ours"
+    transferred = found["transfer.json"]["InterShapes shift"]
+    assert transferred["full"]["direction"]["detection recall"]["n"] > 0
+    assert transferred["baseline"]["direction"]["detection recall"] is None
+    assert "targets answered" in report
     assert (copy / "mlflow.db").exists()
 
 
