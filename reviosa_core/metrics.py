@@ -119,6 +119,19 @@ def paired_difference(
     return mean((a - b).reset_index(name="difference"), "difference", bootstrap, seed)
 
 
+def difference_by_subset(
+    rows_a: pd.DataFrame, rows_b: pd.DataFrame, columns: Sequence[str], setting: str, bootstrap: int, seed: int
+) -> dict[str, dict[str, dict[str, Any] | None]]:
+    """`paired_difference` on every value of some columns, which both tables have: {column: {value: difference}}."""
+    return {
+        column: {
+            str(value): paired_difference(part, rows_b[rows_b[column] == value], setting, bootstrap, seed)
+            for value, part in rows_a.groupby(column)
+        }
+        for column in columns
+    }
+
+
 def direction(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     """Does the system tell actor from target? {name in DIRECTION: {"value", "n", "interval"}} in percent.
 

@@ -106,6 +106,23 @@ def seeds(
     )
 
 
+def where(differences: Mapping[str, Mapping[str, Mapping[str, Scores | None]]], against: Mapping[str, str]) -> str:
+    """`differences[row][column][value]` of each row against another, from `metrics.difference_by_subset`."""
+    columns = next(iter(differences.values()))
+    rows = [
+        {"by": column, "": value}
+        | {
+            f"{ROW.get(name, name)} against {ROW.get(against[name], against[name])}": with_interval(
+                found[column].get(value), "value"
+            )
+            for name, found in differences.items()
+        }
+        for column, values in columns.items()
+        for value in values
+    ]
+    return f"Where the attention mask loss helps or costs, RVOS J&F in points, likewise:\n\n{markdown(rows)}"
+
+
 def transfer(results: Mapping[str, Mapping[str, Mapping[str, Scores | None]]]) -> str:
     """J&F of each model on each data set it was not trained on; which of its targets it answers, and which way round."""
     rows = []

@@ -384,6 +384,18 @@ def test_paired_difference():
         metrics.paired_difference(rows, rows, "rvos", 10, 0)
 
 
+def test_difference_by_subset():
+    """What one system gains where motion tells, it loses where looks do; over all, nothing is left."""
+    rows = noisy(0)
+    rows = rows.assign(cue=np.where(rows["video"].isin(sorted(set(rows["video"]))[:5]), "motion", "looks"))
+    other = rows.assign(J=rows["J"] + np.where(rows["cue"] == "motion", 0.04, -0.02))
+    found = metrics.difference_by_subset(other, rows, ("cue", "caption_type"), "InterRVOS-Actor", 50, 0)
+    alone = other[other["cue"] == "motion"], rows[rows["cue"] == "motion"]
+    assert found["cue"]["motion"] == metrics.paired_difference(*alone, "InterRVOS-Actor", 50, 0)
+    assert found["cue"]["motion"]["value"] == pytest.approx(2) and found["cue"]["looks"]["value"] == pytest.approx(-1)
+    assert list(found) == ["cue", "caption_type"] and set(found["cue"]) == {"motion", "looks"}
+
+
 def test_absent_frames_are_told_apart():
     rows = rows_of(PREDICTORS["perfect"])
     # Right to be silent on one of two frames, wrong on the other: 0.5 on all frames, 0 where there is something.
