@@ -483,12 +483,11 @@ def convert(
 
 
 def _load(checkpoint: Path, device: str | None) -> System:
-    import torch
-
+    from reviosa_core import parallel
     from reviosa_core.checkpoint import load
 
     try:
-        return load(checkpoint).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return load(checkpoint).to(device or parallel.device())
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         _fail(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}")
 

@@ -63,4 +63,5 @@ def attention_mask_loss(maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, 
     if maps.shape[1:] != mask.shape:
         raise ValueError(f"attention maps {tuple(maps.shape[1:])} and mask {tuple(mask.shape)} differ in (t, p, q)")
     target = mask.to(maps.dtype).expand_as(maps)
-    return F.binary_cross_entropy(maps.clamp(1e-7, 1 - 1e-7), target, reduction="none").mean((1, 2, 3)).sum()
+    with torch.autocast(maps.device.type, enabled=False):  # which refuses this function on a GPU, whatever the type
+        return F.binary_cross_entropy(maps.clamp(1e-7, 1 - 1e-7), target, reduction="none").mean((1, 2, 3)).sum()

@@ -18,6 +18,11 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 
 
+def device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def processes(wanted: int, parts: int) -> int:
     """How many processes share a step of `parts` equal parts: at most `wanted`, and at most a GPU each."""
     limit = min(wanted, torch.cuda.device_count()) if torch.cuda.is_available() else wanted
