@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,7 +124,7 @@ def where(differences: Mapping[str, Mapping[str, Mapping[str, Scores | None]]], 
     return f"Where the attention mask loss helps or costs, RVOS J&F in points, likewise:\n\n{markdown(rows)}"
 
 
-def transfer(results: Mapping[str, Mapping[str, Mapping[str, Scores | None]]]) -> str:
+def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """J&F of each model on each data set it was not trained on; which of its targets it answers, and which way round."""
     rows = []
     for dataset, by_experiment in results.items():
@@ -197,6 +198,8 @@ def scores(summary: Scores, direction: Scores) -> str:
 
 def controls(results: Mapping[str, Scores]) -> str:
     """What changed inputs do to one system."""
+    if not results:
+        return "Not known: inputs are changed where it is known what happens in them, as in InterShapes."
     rows = []
     for name, scores in results.items():
         roles = {part: scores[part]["role confusion"] for part in ("all", "same names")}
@@ -231,6 +234,19 @@ def orders(table: pd.DataFrame) -> str:
     )
 
 
+def own_data_card(project: config.Project, counts: list[dict[str, Any]]) -> str:
+    """What is in somebody's own data."""
+    lines = [
+        "# The data",
+        f"Profile `{project.profile}`; written by notebook 01, which found these splits in `data/{project.profile}` and left "
+        "them alone. They are not InterShapes: nothing is known of what tells actor from target in them, so the report has "
+        "no subsets and no changed inputs. `reviosa data stats` says more about each.",
+        markdown(counts),
+        "![Statistics](figures/dataset.png)",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
 def data_card(
     project: config.Project,
     counts: list[dict[str, Any]],
@@ -260,7 +276,10 @@ def data_card(
         "## What can be had without reading or watching",
         "Each predictor is scored on the sentences made against it, in percent; fitted ones (boosted trees) learn on one "
         "half of the train split and are scored on the other. All should stay near chance.",
-        blind(blind_table),
+        blind(blind_table[blind_table["against"]]),
+        "Which frame is shared is a coin toss for the first pair of a clip; for the second, and in `shift`, it is the "
+        "first. Who has interacted is near each other. What one frame gives away, so, on sentences not made against it:",
+        blind(blind_table[~blind_table["against"]]),
         "## What is in the order of frames",
         "Who acts, said by somebody who knows the verb and every place of the two objects (boosted trees on the true "
         "centres; halves as above), in percent. What the places tell without their order, a system may rightly keep when "
@@ -284,7 +303,7 @@ def report(
         for kind, paths in pictures.items()
     }
     settings = project.settings
-    pair = pd.read_json(project.report("metrics", "controls.json"), typ="series")["right pair"]
+    pair = json.loads(project.report("metrics", "controls.json").read_text())["right pair"]
     lines = [
         "# Report",
         f"Profile `{project.profile}`, seed {settings.seed}; written by notebook 08 from what the other notebooks measured.",
@@ -312,7 +331,7 @@ def report(
         "opposite verb, a system that reads must lose; with frames in disorder, one that follows what happens loses the "
         "roles, though much of who acts is in the places alone ([the data card](intershapes.md) says how much). "
         f"In clips with two pairs it segments the right one for {with_interval(pair, 'value')} % of the sentences "
-        f"(n = {pair['n']}; chance 50).",
+        f"(n = {pair['n'] if pair else 0}; chance 50).",
         project.report("tables", "controls.md").read_text().strip(),
         "## By diagnostic subset",
         "J&F (RVOS).",
@@ -329,6 +348,10 @@ def report(
         "## Zero-shot transfer",
         project.report("tables", "transfer.md").read_text().strip(),
         "## Training",
+        "The two backbones (phase a):",
+        "![InternVL](figures/pretraining_internvl.png)",
+        "![SAM2](figures/pretraining_sam2.png)",
+        "The four rows (phase b):",
         "![Training curves](figures/training_curves.png)",
         "## What ran, and how long",
         markdown([{"notebook": name, "minutes": number(value)} for name, value in minutes.items()]),
