@@ -327,3 +327,21 @@ def test_write_split_leaves_other_folders_alone(tmp_path):
     with pytest.raises(FileExistsError, match="val"):
         intershapes.write_split(SHAPES, "val", tmp_path, seed=5, progress=False)
     assert (tmp_path / "val" / "mine.txt").read_text() == "precious"
+
+
+def test_write_splits_makes_all_or_none(tmp_path):
+    names = list(SHAPES.splits.model_dump())
+    assert intershapes.write_splits(SHAPES, tmp_path / "made", seed=5, progress=False)
+    assert all((tmp_path / "made" / name / "intershapes.json").is_file() for name in names)
+    assert intershapes.write_splits(SHAPES, tmp_path / "made", seed=5, progress=False), "its own are made anew"
+    own = [tmp_path / "own" / name / "mine.txt" for name in names]
+    for path in own[1:]:
+        path.parent.mkdir(parents=True)
+        path.write_text("precious")
+    with pytest.raises(FileNotFoundError, match=f"is not InterShapes.*no such data for {names[0]}"):
+        intershapes.write_splits(SHAPES, tmp_path / "own", seed=5, progress=False)
+    own[0].parent.mkdir()
+    own[0].write_text("precious")
+    assert not intershapes.write_splits(SHAPES, tmp_path / "own", seed=5, progress=False)
+    assert [path.read_text() for path in own] == ["precious"] * len(names)
+    assert not list((tmp_path / "own").rglob("intershapes.json"))

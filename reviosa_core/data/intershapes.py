@@ -600,6 +600,24 @@ def to_clip(scene: Scene, clip_id: str) -> Clip:
     return Clip(clip_id, scene.frames, tuple(name), (height, width), tuple(expressions), rles)
 
 
+def write_splits(config: Data, root: Path, seed: int, progress: bool = True) -> bool:
+    """`write_split` for every split of `config`; False when root has somebody's own data, which is left alone.
+
+    FileNotFoundError when it has such data for some splits only.
+    """
+    splits = [Path(root) / name for name in config.splits.model_dump()]
+    own = [folder for folder in splits if _foreign(folder)]
+    if own and (missing := [folder.name for folder in splits if folder not in own]):
+        raise FileNotFoundError(f"{own[0]} is not InterShapes, and {root} has no such data for {', '.join(missing)}")
+    for folder in splits if not own else ():
+        write_split(config, folder.name, root, seed, progress)
+    return not own
+
+
+def _foreign(folder: Path) -> bool:
+    return folder.exists() and not (folder / NOTES).exists() and any(folder.iterdir())
+
+
 def write_split(config: Data, split: str, root: Path, seed: int, progress: bool = True) -> None:
     """Write root/<split> in the InterRVOS-127K format, with a side file intershapes.json for diagnosis.
 
@@ -607,7 +625,7 @@ def write_split(config: Data, split: str, root: Path, seed: int, progress: bool 
     FileExistsError when root/<split> holds anything but an earlier run's result.
     """
     folder = Path(root) / split
-    if folder.exists() and not (folder / NOTES).exists() and any(folder.iterdir()):
+    if _foreign(folder):
         raise FileExistsError(f"{folder} has no {NOTES}: it was not written by InterShapes, and is left alone")
     partial = folder.with_name(f".{split}.partial")
     shutil.rmtree(partial, ignore_errors=True)
