@@ -7,6 +7,7 @@ bit for bit on a CPU.
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,9 @@ from reviosa_core.data import sampling
 from reviosa_core.schema import Clip
 
 Log = Callable[[dict[str, float], int], None]
+
+OTHER = "checkpoint.other.pt"
+CODE = ("checkpoint.py", "data/sampling.py", "losses.py", "model", "parallel.py", "train.py")  # what fine-tuning runs
 
 
 class TrainingDiverged(RuntimeError):
@@ -67,11 +71,13 @@ def fit(
     `losses` is given the prepared module and the number of the micro-batch, counted over the whole run (`accumulate` of
     them make a step, shared by the processes of a `parallel.group`); it must draw all randomness from that number, or
     from torch's global generator, which is seeded by it. The `optimizers` share the module's parameters among them, and
-    the rate of each rises and falls by `warmup_cosine`. `folder` gets
-    `checkpoint.pt` every `loop.checkpoint_every` steps, written atomically, and `history.csv`; an interrupted run found
-    there is continued when it has the same `fingerprint` (say what the result depends on: parameters, inputs), and
-    replaced when not. `log(metrics, step)` is called every `log_every` steps. `stop_after` ends early, as an
-    interruption would (for tests).
+    the rate of each rises and falls by `warmup_cosine`. Torch's generator is left as the last step found it: what is
+    drawn next does not depend on interruptions. `log(metrics, step)` is called every `log_every` steps. `stop_after`
+    ends early, as an interruption would (for tests).
+
+    `folder` gets `checkpoint.pt` every `loop.checkpoint_every` steps, written atomically, and `history.csv`. A run
+    found there, interrupted or finished, is gone on with if it has the same `fingerprint` (say what the result depends
+    on: parameters, inputs, `code`); if not, it is kept as `checkpoint.other.pt`.
 
     Raises TrainingDiverged when a loss or the gradient norm is not finite, in every process.
     """
@@ -92,6 +98,7 @@ def fit(
     factor = partial(warmup_cosine, steps=loop.steps, warmup=loop.warmup)
     schedules = [LambdaLR(optimizer, factor) for optimizer in optimizers]
     start = _resume(checkpoint, fingerprint, module, optimizers, schedules)
+    foreign = not start and checkpoint.exists()
     rows = _read_history(history, start)
     prepared, *optimizers = accelerator.prepare(module, *optimizers)
     trainable = [p for p in module.parameters() if p.requires_grad]
@@ -115,7 +122,7 @@ def fit(
         sums: dict[str, Tensor] = {}
         for part in range(parts):
             micro = step * loop.accumulate + part * count + accelerator.process_index
-            set_seed(hash((seed, micro)) % 2**32)
+            _seed(seed, micro)
             # Processes exchange gradients once a step, with the last part.
             with accelerator.no_sync(prepared) if part < parts - 1 else nullcontext():
                 with accelerator.autocast():
@@ -144,11 +151,24 @@ def fit(
                 log(metrics, done)
         due = done % loop.checkpoint_every == 0 or done == loop.steps
         if due and accelerator.is_main_process:
+            if foreign:
+                os.replace(checkpoint, folder / OTHER)
+                foreign = False
             _write_history(history, rows)  # first: on resuming, rows beyond the checkpoint are dropped
             _save(checkpoint, done, fingerprint, module, optimizers, schedules)
         if stop_after is not None and done == stop_after:
             return
+    _seed(seed, loop.steps * loop.accumulate - 1)
     module.eval()
+
+
+def code(*names: str) -> str:
+    """md5 of files and folders of this package, for fingerprints."""
+    root, found = Path(__file__).parent, hashlib.md5()
+    for path in sorted(path for name in names for path in [root / name, *(root / name).rglob("*.py")]):
+        if path.is_file():
+            found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def fine_tune(
@@ -169,6 +189,7 @@ def fine_tune(
     the time. A machine with fewer GPUs uses those it has, and accumulates the rest.
     """
     count = parallel.processes(settings.processes, settings.accumulate)
+    fingerprint += f" {code(*CODE)}"
     rest: dict[str, Any] = {"folder": folder, "seed": seed, "fingerprint": fingerprint, "label": label}
     work = partial(_fine_tune, system, clips, settings, frames, **rest)
     with parallel.group(count, work):
@@ -187,6 +208,10 @@ def _fine_tune(
     fit(system, losses, adamw(system.parameter_groups(settings), settings), settings, seed=seed, **rest)
 
 
+def _seed(seed: int, micro: int) -> None:
+    set_seed(hash((seed, micro)) % 2**32)
+
+
 def _epitaph(totals: dict[str, float], step: int, checkpoint: Path) -> str:
     state = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint was written yet"
     return f"step {step}: loss is not finite ({totals}); {state}"
@@ -195,7 +220,8 @@ def _epitaph(totals: dict[str, float], step: int, checkpoint: Path) -> str:
 def _trained_state(module: nn.Module) -> dict[str, Tensor]:
     """What training can change, and buffers (SAM2's position code is a random one): the frozen rest comes back from the
     backbones."""
-    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    parameters = module.named_parameters(remove_duplicate=False)  # `state_dict` names shared ones twice, too
+    frozen = {name for name, p in parameters if not p.requires_grad}
     return {name: value.detach() for name, value in module.state_dict().items() if name not in frozen}
 
 
@@ -221,7 +247,7 @@ def _resume(path: Path, fingerprint: str, module: nn.Module, optimizers: Any, sc
     state = torch.load(path, map_location="cpu", weights_only=True)
     expected = _trained_state(module)
     if state["fingerprint"] != fingerprint or state["module"].keys() != expected.keys():
-        print(f"{path} belongs to a run with other parameters or inputs: starting anew")
+        print(f"{path} belongs to a run with other parameters, inputs or code: starting anew; it is kept as {OTHER}")
         return 0
     with torch.no_grad():
         for name, value in expected.items():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reviosa_core import train
+from reviosa_core import config, train
 from reviosa_core.config import Loop
 
 LOOP = Loop(steps=8, accumulate=2, warmup=0.25, checkpoint_every=3, weight_decay=0.1)
@@ -134,17 +134,56 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, stop, optimizers
 
 def test_a_finished_run_is_not_run_again(tmp_path):
     done, asked = fit(tmp_path), []
+    drawn = torch.rand(3)
     again = fit(tmp_path, losses=lambda net, micro: asked.append(micro) or net(micro))
     assert same(done, again) and not asked and not again.training
+    assert torch.equal(torch.rand(3), drawn), "what is drawn next does not depend on interruptions"
 
 
 def test_another_fingerprint_starts_anew(tmp_path, capsys):
     fit(tmp_path, fingerprint="a", stop_after=6)
+    fit(tmp_path, fingerprint="b", stop_after=2)  # dies before it has anything to keep
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["fingerprint"] == "a"
     fresh = fit(tmp_path, fingerprint="b")
     assert "starting anew" in capsys.readouterr().out
     assert same(fresh, fit(tmp_path / "other", fingerprint="b"))
     assert history(tmp_path) == history(tmp_path / "other")
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["fingerprint"] == "b"
+    for name, fingerprint in (("checkpoint.pt", "b"), ("checkpoint.other.pt", "a")):
+        assert torch.load(tmp_path / name, weights_only=True)["fingerprint"] == fingerprint
+
+
+def test_code_is_told_apart(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    for name in ("train.py", "plots.py", "model/mllm.py"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(train, "__file__", str(tmp_path / "train.py"))
+    before = train.code("train.py", "model")
+    (tmp_path / "plots.py").write_text("another")
+    (tmp_path / "model" / "cached.pyc").write_text("another")
+    assert train.code("train.py", "model") == before
+    (tmp_path / "model" / "mllm.py").write_text("another")
+    assert train.code("train.py", "model") != before
+
+
+def test_fine_tuning_is_another_run_with_other_code(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(train, "_fine_tune", lambda *args, **kwargs: found.append(kwargs["fingerprint"]))
+    for code in ("a", "b"):
+        monkeypatch.setattr(train, "code", lambda *names, code=code: code)
+        train.fine_tune(Net(), [], config.Train.model_construct(processes=1, accumulate=1), frames=2, folder=tmp_path,
+                        seed=0, fingerprint="of what")  # fmt: skip
+    assert found == ["of what a", "of what b"]
+
+
+def test_frozen_parameters_with_two_names_are_not_stored(tmp_path):
+    class Twice(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = nn.ModuleList([self.frozen, self.layer])
+
+    fit(tmp_path, Twice())
+    stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["module"]
+    assert set(stored) == {f"{name}.{kind}" for name in ("layer", "again.1") for kind in ("weight", "bias")}
 
 
 def test_other_parameters_start_anew(tmp_path):
