@@ -34,8 +34,9 @@ from reviosa_core.model import mllm, packing, segmenter
 from reviosa_core.model.attention import RowTap
 from reviosa_core.model.pixels import normalise
 from reviosa_core.model.prompts import TEMPLATES, place
-from reviosa_core.train import Log, adamw, fit
+from reviosa_core.train import Log, adamw, code, fit
 
+CODE = ("data/intershapes.py", "data/verbs.py", "losses.py", "masks.py", "model", "pretrain.py", "train.py")
 BACKGROUND = "background"
 BLOCK = 512  # scenes made ahead of those who take them
 STILL = 0.04  # displacement in frame sides under which an object counts as still
@@ -52,8 +53,8 @@ def scenes(data: config.Data, seed: int, stop: int, start: int = 0) -> Iterator[
 
 
 def optimizers(module: nn.Module, phase: config.Phase) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of all numbered layers, AdamW for the rest: that needs less than half of the steps of AdamW
-    alone (LOG.md)."""
+    """Muon for the matrices of all numbered layers, AdamW for the rest: that needs half the steps of AdamW alone
+    (LOG.md)."""
     layers = (m for name, m in module.named_modules() if isinstance(m, nn.Linear) and re.search(r"\.\d+\.", name))
     linear = {id(layer.weight) for layer in layers}
     trained = [p for p in module.parameters() if p.requires_grad]
@@ -95,6 +96,7 @@ def pretrain_segmenter(
         ("pairs", phases.segmenter_pairs, 2),
         ("videos", phases.segmenter, 4),
     )
+    fingerprint += f" {code(*CODE)}"
     for name, phase, frames in stages:
         fingerprint += f" {phase!r}"  # what a checkpoint depends on: all phases up to its own
         step = _CallStep(sam, partial(_segmenter_losses, clips=clips, phase=phase, seed=seed, objects=4, frames=frames))
@@ -477,12 +479,8 @@ class ReadingPretraining(nn.Module):
 
         row, position = queries.to(hidden.device).T
         what = torch.tensor([ask.what for ask in asks], device=hidden.device)
-        names, there, looks = (
-            torch.tensor(flags, device=hidden.device)
-            for flags in zip(
-                *((a.what == NAME, bool(a.objects), bool(a.objects) and a.looks) for a in asks), strict=True
-            )
-        )
+        names, there = what == NAME, torch.tensor([bool(ask.objects) for ask in asks], device=hidden.device)
+        looks = there & torch.tensor([ask.looks for ask in asks], device=hidden.device)
         truth = torch.stack([torch.from_numpy(clips[a.row].coverage[list(a.objects)].sum(0)).flatten() for a in asks])
         # Answers look at the later frames, in which it is known who does what; the tracks say where that was before.
         late = truth.unflatten(1, (features.shape[1], -1)).clone()
@@ -641,7 +639,7 @@ def pretrain_mllm(
     _tie_queries_to_keys(model)
     vision = VisionPretraining(model, clips, phases.vision, seed)
     seeing = [*model.internvl.model.vision_tower.parameters(), *model.internvl.model.multi_modal_projector.parameters()]
-    fingerprint += f" {phases.vision!r}"
+    fingerprint += f" {code(*CODE)} {phases.vision!r}"
     fit(
         vision, lambda m, micro: m(micro), optimizers(vision, phases.vision), phases.vision,
         folder=folder / "vision", seed=seed, fingerprint=fingerprint, log=log, label="pretrain, seeing",

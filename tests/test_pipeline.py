@@ -8,12 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import made
 import pytest
 import tiny
 import torch
+from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
 from reviosa_core import checkpoint
@@ -22,17 +24,25 @@ from reviosa_core.model import segmenter
 pytestmark = pytest.mark.slow
 
 
-def dvc(folder: Path, *arguments: str) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def dvc(folder: Path, *arguments: str, tools: Path = Path(sys.executable).parent, fails: bool = False) -> str:
+    """Its output. `tools` are found first; `fails` says that it should not succeed."""
+    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     env = clean | {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     done = subprocess.run(["dvc", *arguments], cwd=folder, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, f"dvc {' '.join(arguments)}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
+    assert (done.returncode != 0) is fails, f"dvc {' '.join(arguments)}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
     return done.stdout
 
 
 def results(folder: Path) -> dict[str, dict]:
     return {path.name: json.loads(path.read_text()) for path in sorted((folder / "reports" / "metrics").glob("*.json"))}
+
+
+def trained(folder: Path) -> Counter[str]:
+    """How often each run made a step."""
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], "metrics.loss > 0")
+    return Counter(run.info.run_name for run in runs)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +90,9 @@ def test_every_result_is_there(copy: Path):
 
 
 def test_nothing_runs_twice(copy: Path):
+    cache = copy / "reviosa_core" / "model" / "__pycache__"  # Python leaves it anywhere; pytest, more of it
+    cache.mkdir(exist_ok=True)
+    (cache / "reviosa.other.pyc").write_bytes(b"compiled")
     assert "Running stage" not in dvc(copy, "repro")
 
 
@@ -115,9 +128,54 @@ def test_other_seeds(copy: Path):
 
 
 def test_the_same_seed_gives_the_same_numbers(copy: Path):
-    before = results(copy)
+    before, so_far = results(copy), trained(copy)
     dvc(copy, "repro", "--force")
     assert results(copy) == before
+    stages = {"02_pretrain": ("internvl", "sam2"), "03_train": ("baseline", "aml", "tokens", "full")}
+    assert trained(copy) - so_far == {f"{stage} {name}": 1 for stage, names in stages.items() for name in names}
+
+
+@pytest.mark.parametrize(
+    ("stage", "dead", "done", "left"),
+    [
+        ("pretrain", "part internvl", "part sam2", "backbones/smoke/sam2.safetensors"),
+        ("train", "experiment tokens", "experiment baseline", "runs/smoke/baseline/model.safetensors"),
+    ],
+)
+def test_what_was_interrupted_goes_on(copy: Path, tmp_path: Path, stage: str, dead: str, done: str, left: str):
+    """Two things are made side by side: when one dies, the other, finished, is not made again."""
+    papermill, real = tmp_path / "papermill", Path(sys.executable).parent / "papermill"
+    papermill.write_text(f'#!/bin/sh\ncase "$*" in *"-p {dead}"*) exit 1; esac\nexec {real} "$@"\n')
+    papermill.chmod(0o755)
+    run = {name: f"{'02' if stage == 'pretrain' else '03'}_{stage} {name.split()[1]}" for name in (dead, done)}
+    before, first = (copy / left).read_bytes(), trained(copy)
+    dvc(copy, "repro", "--force", "-s", stage, tools=tmp_path, fails=True)
+    second = trained(copy)
+    assert second - first == {run[done]: 1}
+    dvc(copy, "repro", "--force", "-s", stage)  # otherwise DVC finds the result in its cache
+    assert trained(copy) - second == {run[dead]: 1}
+    assert (copy / left).read_bytes() == before
+    assert not list((copy / "runs" / "smoke").rglob("checkpoint.pt"))
+
+
+def test_your_own_data_is_left_alone_and_trained_on(copy: Path):
+    """As somebody brings it: in the format's files, without what InterShapes notes beside them."""
+    data, model = copy / "data" / "smoke", copy / "runs" / "smoke" / "full" / "model.safetensors"
+    for notes in data.glob("*/intershapes.json"):
+        notes.unlink()
+    meta = data / "train" / "meta_expressions.json"
+    meta.write_text(meta.read_text().replace(" the ", " that "))
+    before, trained_before = contents(data), model.read_bytes()
+    assert len(before) > 4
+    dvc(copy, "repro")
+    assert contents(data) == before and model.read_bytes() != trained_before
+    assert (copy / "reports" / "intershapes.md").read_text().startswith("# The data")
+    report = (copy / "reports" / "README.md").read_text()
+    assert "Not known: inputs are changed where" in report and "Running stage" not in dvc(copy, "repro")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_profile_that_starts_from_released_files_trains(copy: Path):
@@ -138,8 +196,9 @@ def test_a_profile_that_starts_from_released_files_trains(copy: Path):
     smoke["model"] = made.sizes().model_dump(mode="json")
     yaml.dump(params, copy / "params.yaml")
     dvc(copy, "repro", "train")
-    noted = json.loads((copy / "backbones" / "smoke" / "released.json").read_text())
-    assert noted["template"] == "phi3_chat" and noted[str(copy / "weights" / "sam2.pt")]["kind"] == "sam2"
+    internvl, sam = (json.loads((copy / "backbones" / "smoke" / f"{p}.json").read_text()) for p in ("internvl", "sam2"))
+    assert internvl["named"]["template"] == "phi3_chat"
+    assert sam["kind"] == "sam2" and sam["named"]["sam2"] == "weights/sam2.pt" and len(sam["md5"]) == 32
     assert (copy / "weights" / "InternVL" / "model.safetensors").is_file(), "what was named is left alone"
     model = checkpoint.load(copy / "runs" / "smoke" / "tokens")
     assert model.mllm.template.name == "phi3_chat" and model.design.lora == made.sizes().mllm.lora

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from reviosa_core import config, pretrain
+from reviosa_core import config, pretrain, train
 from reviosa_core.data import intershapes
 from reviosa_core.model import mllm, prompts, segmenter
 
@@ -127,6 +127,32 @@ def test_every_weight_has_one_optimizer_and_matrices_of_layers_muon(scenes, read
                 assert found and own.issuperset(found), part
     first, second = pretrain.optimizers(sam, phase)
     assert isinstance(first, torch.optim.Muon) and (first.defaults["lr"], second.param_groups[0]["lr"]) == (3e-3, 2e-3)
+
+
+@pytest.mark.parametrize("dies", ["watching", "reading"])
+def test_interrupted_and_resumed_equals_uninterrupted(scenes, root, tmp_path, monkeypatch, dies):
+    phases = config.load(root / "params.yaml").profiles["smoke"].pretrain
+
+    def pretrained(folder) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        tokenizer = mllm.word_tokenizer(pretrain.words(GRID, len(SHOWN)))
+        sizes = tiny.SIZES.mllm.model_copy(update={"image_size": 48, "patch_size": 4})
+        model = mllm.Mllm(mllm.build(sizes, tokenizer), tokenizer)
+        pretrain.pretrain_mllm(model, scenes[:8], scenes[:8], phases, len(SHOWN), folder, 0)
+        return model.state_dict()
+
+    def dying(*args, label, **kwargs):
+        train.fit(*args, label=label, **kwargs, stop_after=1 if dies in label else None)
+        if dies in label:
+            raise KeyboardInterrupt
+
+    whole = pretrained(tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(pretrain, "fit", dying)
+        pretrained(tmp_path / "parts")
+    torch.manual_seed(1)
+    parts = pretrained(tmp_path / "parts")
+    assert all(torch.equal(parts[name], value) for name, value in whole.items())
 
 
 def test_watching_knows_what_was_where(reader):

@@ -510,7 +510,8 @@ def settings(**changes) -> config.Train:
 def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder, backbone = tmp_path_factory.mktemp("backbones"), tiny.reader(roles=False)
-    reviosa.save_backbones(folder, backbone.internvl, backbone.tokenizer, tiny.seeing().sam)
+    reviosa.save_internvl(folder, backbone.internvl, backbone.tokenizer)
+    reviosa.save_sam2(folder, tiny.seeing().sam)
     return folder
 
 

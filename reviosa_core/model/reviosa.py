@@ -205,9 +205,8 @@ class ReVIOSa(nn.Module):
             self.weights.points if self.weights else 0,
         )
         owner = torch.arange(len(owners), device=prompt.device).repeat_interleave(counts)
-        mean = torch.zeros(len(owners), len(owner), device=prompt.device)
-        mean[owner, torch.arange(len(owner), device=prompt.device)] = (1 / counts)[owner]
-        return mean @ ce, mean @ dice
+        ce, dice = (x.new_zeros(len(owners)).index_add(0, owner, x) / counts for x in (ce, dice))
+        return ce, dice
 
     def _seen(self, batch: Batch, b: int) -> tuple[Tensor, ...]:
         """Frozen features of a clip's frames: visual tokens [t p p d], then SAM2's three maps."""
@@ -375,8 +374,13 @@ class ReVIOSa(nn.Module):
         return found.hexdigest()
 
 
-def save_backbones(folder: Path, internvl: InternVLForConditionalGeneration, tokenizer: Any, sam: nn.Module) -> None:
-    """The two pretrained backbones, in half precision: what InternVL-2.5 and SAM2 checkpoints are to the paper."""
+def save_internvl(folder: Path, internvl: InternVLForConditionalGeneration, tokenizer: Any) -> None:
+    """A pretrained backbone, in half precision: what an InternVL-2.5 checkpoint is to the paper."""
     copy.deepcopy(internvl).half().save_pretrained(folder / "internvl")
     tokenizer.save_pretrained(folder / "internvl")
+
+
+def save_sam2(folder: Path, sam: nn.Module) -> None:
+    """The other one, what a SAM2 checkpoint is to the paper."""
+    folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.half().contiguous().cpu() for k, v in sam.state_dict().items()}, folder / "sam2.safetensors")
