@@ -58,7 +58,8 @@ def test_every_blind_predictor_is_near_chance(table):
 def test_what_was_not_made_against_a_predictor_is_said(table):
     """One frame gives something away where it is not shared: these also show that the predictors are able to learn."""
     given = table[~table["against"]].set_index("predictor")
-    assert (given["accuracy"] - given["chance"] > 8).all() and len(given) == 3
+    least = {"text and first frame": 4, "text and last frame": 15, "nearest pair, last frame": 10}
+    assert (given["accuracy"] - given["chance"] > pd.Series(least)).all() and set(given.index) == set(least)
     assert given["n"].drop("nearest pair, last frame").eq(table[table["sentences"] == "same names"]["n"].max()).all()
 
 
