@@ -134,6 +134,20 @@ def test_transposed_axes_are_an_error(axes):
         losses.attention_mask_loss(maps, torch.zeros(2, 3, 5).permute(axes))
 
 
+def test_attention_mask_loss_leaves_autocast(monkeypatch):
+    """On a GPU autocast refuses the cross-entropy of probabilities, which a CPU lets pass."""
+    plain, under = losses.F.binary_cross_entropy, []
+
+    def watched(*args, **kwargs):
+        under.append(torch.is_autocast_enabled("cpu"))
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(losses.F, "binary_cross_entropy", watched)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses.attention_mask_loss(torch.rand(2, 3, 4, 5), torch.rand(3, 4, 5))
+    assert under == [False]
+
+
 def test_attention_mask_loss_survives_zero_and_one_and_reaches_the_scores():
     scores = torch.full((4, 2, 3, 5), -200.0)
     scores[:, 1, 0, 3] = 200.0
