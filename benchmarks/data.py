@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from reviosa_core import masks
 from reviosa_core.data import interrvos
-from reviosa_core.data.sampling import Sampler
 from reviosa_core.schema import Clip, Expression, Sample
+from reviosa_core.training.sampler import Sampler
 
 SIZES = {"480p": (480, 854), "720p": (720, 1280)}
 

@@ -26,9 +26,10 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from reviosa_core import masks, metrics, predictions
-from reviosa_core.evaluate import Source, evaluate_source
+from reviosa_core import masks
 from reviosa_core.schema import RLE, Clip, Expression, Prediction, Role
+from reviosa_core.scoring import metrics, predictions
+from reviosa_core.scoring.evaluate import Source, evaluate_source
 
 SIZES = {"480p": (480, 854), "720p": (720, 1280)}
 Pair = tuple[list[RLE], list[RLE]]  # prediction and truth, a run length per frame

@@ -17,18 +17,18 @@ from pathlib import Path
 
 import torch
 
-from reviosa_core import config, layouts
-from reviosa_core.data.intershapes import vocabulary
+from reviosa_core import config
+from reviosa_core.intershapes.language import vocabulary
 from reviosa_core.model import mllm, segmenter
-from reviosa_core.model.design import Design
-from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.schema import Role
-from reviosa_core.weights import Entry, Weights, files_of
+from reviosa_core.weights import folders, layouts
+from reviosa_core.weights.design import Design
+from reviosa_core.weights.files import Entry, Weights, files_of
 
 COMMANDS = {
-    "inspect": "from reviosa_core.checkpoint import describe; describe('{folder}')",
-    "load, bf16": "import torch; from reviosa_core.checkpoint import load; load('{folder}', dtype=torch.bfloat16)",
-    "convert": "from reviosa_core.convert import convert; convert('{folder}', '{folder}-native', 'native')",
+    "inspect": "from reviosa_core.weights.checkpoint import describe; describe('{folder}')",
+    "load, bf16": "import torch; import reviosa_core as rv; rv.load('{folder}', dtype=torch.bfloat16)",
+    "convert": "from reviosa_core.weights.convert import convert; convert('{folder}', '{folder}-native', 'native')",
 }
 PEAK = r"""
 import re
@@ -50,7 +50,7 @@ def write_released(profile: config.Profile, folder: Path) -> None:
     )  # fmt: skip
     entries = {
         name: Entry(name, shape, torch.bfloat16, lambda shape=shape: torch.zeros(shape, dtype=torch.bfloat16))
-        for name, shape in ReVIOSa.shapes(design, words).items()
+        for name, shape in folders.shapes(design, words).items()
     }
     folder.mkdir(parents=True)
     layouts.released_reviosa(Weights(folder, entries)).write(folder, shard_bytes=5 * 10**9)  # transformers' own limit
@@ -72,7 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     profiles = config.load(Path(__file__).parents[1] / config.PARAMS).profiles
     print("| profile | command | seconds | peak, GB | largest shard, GB | all, GB |\n|---|---|---|---|---|---|")
-    seconds, peak = measure("import reviosa_core.convert")
+    seconds, peak = measure("import reviosa_core.weights.convert")
     print(f"| | nothing but imports | {seconds:.1f} | {peak / 1e9:.2f} | | |")
     for name in arguments.profiles:
         folder = arguments.folder / name

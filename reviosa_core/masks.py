@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 from pycocotools import mask as coco
 
-from reviosa_core.schema import RLE, Clip, DataError
+from reviosa_core.schema import RLE, Clip, DataError, Expression, Role
 
 
 def encode(mask: Bool[np.ndarray, "h w"]) -> RLE:
@@ -101,3 +101,13 @@ def _cell_weights(pixels: int, cells: int) -> np.ndarray:
     left, right = np.arange(pixels)[None], np.arange(1, pixels + 1)[None]
     overlap = np.clip(np.minimum(ends, right) - np.maximum(starts, left), 0, None)
     return (overlap / (pixels / cells)).astype(np.float32)
+
+
+def by_role(
+    clip: Clip, expression: Expression, indices: Sequence[int] | None = None
+) -> dict[Role, Bool[np.ndarray, "t h w"]]:
+    """The true masks of both roles on some frames of a clip (default: all), False where there is no target."""
+    return {
+        Role.ACTOR: union(clip, expression.actor, indices),
+        Role.TARGET: union(clip, expression.target, indices),
+    }

@@ -156,6 +156,6 @@ class System(Protocol):
         """Named scalar loss tensors, already weighted: their sum is what is minimised."""
         ...
 
-    def segment(self, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
-        """One prediction per expression, in order, over all frames of the clip."""
+    def segment(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
+        """One prediction per expression (by default all of the clip's), in order, over all frames of the clip."""
         ...

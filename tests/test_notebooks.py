@@ -10,7 +10,7 @@ import papermill
 import pytest
 from ruamel.yaml import YAML
 
-from reviosa_core import train
+from reviosa_core.training import finetune
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 NAMES = {"profile", "experiment", "part"}  # what papermill may inject; numbers come from params.yaml
@@ -63,11 +63,11 @@ def test_every_row_is_trained_once_and_those_with_aml_after_the_selection(root: 
         assert rows == [name for name, rules in experiments.items() if rules["aml"] is aml]
         assert [p for p in stages[name]["params"] if p.startswith("experiments.")] == [f"experiments.{r}" for r in rows]
         of_package = {d.removeprefix("reviosa_core/") for d in stages[name]["deps"] if d.startswith("reviosa_core/")}
-        assert of_package == set(train.CODE), "a change of what runs is a new run, for DVC and for a checkpoint"
+        assert of_package == set(finetune.CODE), "a change of what runs is a new run, for DVC and for a checkpoint"
         assert stages[name]["outs"] == [f"runs/${{profile}}/{row}" for row in rows]
         assert clean.split() == ["rm", "-r", *(f"runs/${{profile}}/resume/{row}" for row in rows)]
     others = load(root / "seeds" / "dvc.yaml")["stages"]["seeds"]
-    assert {f"reviosa_core/{name}" for name in train.CODE} < set(others["deps"])
+    assert {f"reviosa_core/{name}" for name in finetune.CODE} < set(others["deps"])
     for stage in (stages["evaluate"], others):
         assert f"printf '%s\\n' {' '.join(experiments)} | xargs" in stage["cmd"]
     scores = [name for entry in stages["evaluate"]["metrics"] for name in entry]

@@ -18,8 +18,9 @@ import torch
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
-from reviosa_core import checkpoint
 from reviosa_core.model import segmenter
+from reviosa_core.weights import checkpoint
+from reviosa_core.weights.design import design_of
 
 pytestmark = pytest.mark.slow
 
@@ -202,6 +203,6 @@ def test_a_profile_that_starts_from_released_files_trains(copy: Path):
     assert sam["kind"] == "sam2" and sam["named"]["sam2"] == "weights/sam2.pt" and len(sam["md5"]) == 32
     assert (copy / "weights" / "InternVL" / "model.safetensors").is_file(), "what was named is left alone"
     model = checkpoint.load(copy / "runs" / "smoke" / "tokens")
-    assert model.mllm.template.name == "phi3_chat" and model.design.lora == made.sizes().mllm.lora
+    assert model.mllm.template.name == "phi3_chat" and design_of(model).lora == made.sizes().mllm.lora
     card = (copy / "runs" / "smoke" / "tokens" / "README.md").read_text()
     assert "license: mit" in card and "- InternVL\n" in card and "run id: " in card

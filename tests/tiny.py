@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from reviosa_core import config
-from reviosa_core.data import intershapes
+from reviosa_core.intershapes import language
 from reviosa_core.model import mllm, packing, segmenter
 from reviosa_core.schema import Role
 
@@ -49,7 +49,7 @@ def data(size: int, frames: int, **difficulty) -> config.Data:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    return mllm.word_tokenizer([*mllm.template_words(9), *intershapes.vocabulary()])
+    return mllm.word_tokenizer([*mllm.template_words(9), *language.vocabulary()])
 
 
 def reader(roles: bool = True, lora: bool = False) -> mllm.Mllm:

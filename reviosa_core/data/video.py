@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -61,16 +61,23 @@ def stated(path: Path) -> tuple[tuple[int, int], int]:
         raise DataError(f"{path}: unreadable video ({getattr(error, 'strerror', None) or error})") from None
 
 
-def to_clip(video: Video, text: str, clip_id: str) -> Clip:
-    """A clip with the one expression "0". Nobody has drawn its masks: its actor is a key without a single mask."""
-    expression = Expression(id="0", text=text, caption_type="undefined", actor=(UNKNOWN,))
+def to_clip(video: Video, texts: str | Sequence[str], clip_id: str) -> Clip:
+    """A clip with an expression a sentence, "0" and on. Nobody has drawn its masks: every actor is UNKNOWN, a key
+    without a single mask. DataError for an empty sentence."""
+    texts = [texts] if isinstance(texts, str) else texts
+    asked = [Expression(str(i), text, "undefined", (UNKNOWN,)) for i, text in enumerate(texts)]
     masks = {UNKNOWN: [None] * len(video.names)}
-    return Clip(clip_id, video.frames, video.names, video.size, (expression,), masks)
+    return Clip(clip_id, video.frames, video.names, video.size, tuple(asked), masks)
 
 
-def clip_from_path(path: str | Path, text: str) -> Clip:
-    """`open_video` and `to_clip` in one, named after the file or folder."""
-    return to_clip(open_video(path), text, Path(path).resolve().stem)
+def open_clip(path: str | Path, texts: str | Sequence[str]) -> Clip:
+    """Your own video, and what is asked about it: one sentence, or several.
+
+    `path` is a video file, or a folder of .jpg/.png frames; the clip is named after it. `clip.frames[i]` is uint8
+    [h w 3], RGB, decoded when asked for; `clip.size` is (height, width) in pixels; expressions are "0", "1", ... in
+    order. Raises DataError in one line that names the file.
+    """
+    return to_clip(open_video(path), texts, Path(path).resolve().stem)
 
 
 def write_mp4(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float) -> None:

@@ -1,1 +1,1 @@
-"""The ReVIOSa model: InternVL + LoRA + SAM2, joined by role tokens."""
+"""Frames and questions in, answers, masks and attention out: InternVL with role tokens, SAM2 with a language prompt."""

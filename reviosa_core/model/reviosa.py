@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import (
-    InternVLConfig,
-    InternVLForConditionalGeneration,
-    PreTrainedTokenizerBase,
-)
 
-from reviosa_core import config, losses, masks, weights
+from reviosa_core import config, masks
 from reviosa_core.data import sampling
-from reviosa_core.model import attention, mllm, packing, prompts, segmenter
-from reviosa_core.model.design import ABOUT, Design, read_design, write_about
-from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, Sample
+from reviosa_core.model import attention, losses, mllm, packing, prompts, segmenter
+from reviosa_core.schema import Clip, Expression, Prediction, Role, Sample
 
 
 @dataclass(frozen=True)
@@ -222,11 +212,15 @@ class ReVIOSa(nn.Module):
     # -- Inference ----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def segment(self, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
-        """Read K frames, write the answers, decode the prompted frames as in training, then track over all frames.
+    def segment(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
+        """One prediction per expression (by default all of the clip's), in order: bool masks [t h w] by role, over all
+        frames, at the clip's own size, and the answer as the model wrote it.
+
+        Read K frames, write the answers, decode the prompted frames as in training, then track over all frames.
 
         A role whose token was not written is empty. Each frame is encoded once, for all roles and expressions.
         """
+        expressions = clip.expressions if expressions is None else expressions
         keys = sampling.frame_indices(len(clip), self.frames)
         visual = self.mllm.see(torch.from_numpy(np.stack([clip.frames[i] for i in keys])))
         answers = self.mllm.write(visual, [self.mllm.template.question(e.text) for e in expressions])
@@ -279,108 +273,7 @@ class ReVIOSa(nn.Module):
                 maps[owner][layer] = row.cpu().numpy()
         return maps
 
-    # -- Saving and loading ---------------------------------------------------------------------------------------
-
-    @property
-    def design(self) -> Design:
-        lora = getattr(self.mllm.language, "peft_config", {}).get("default")
-        return Design(
-            internvl=self.mllm.internvl.config.to_dict(),
-            sam2=self.segmenter.sam.configuration,
-            lora=lora and config.Lora(rank=lora.r, alpha=lora.lora_alpha, dropout=lora.lora_dropout),
-            template=self.mllm.template.name,
-            roles=self.roles,
-            frames=self.frames,
-            prompted=self.prompted,
-            aml=self.aml,
-        )
-
     def merge_lora(self) -> ReVIOSa:
         """Fold LoRA into the layers it is beside; the same model, without LoRA."""
         mllm.merge_lora(self.mllm.internvl)
         return self
-
-    def save_pretrained(
-        self, folder: str | Path, card: dict[str, Any] | None = None, *, trained_only: bool = False
-    ) -> None:
-        """Tensors, tokenizer, reviosa.json (the design and the card's facts) and README.md (the card).
-
-        `trained_only` leaves out what was never trained: `checkpoint.load` then needs the backbones too. Merged
-        weights: `model.merge_lora().save_pretrained(...)`.
-        """
-        folder, facts = Path(folder), card or {}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ABOUT).unlink(missing_ok=True)
-        held = self.trained() if trained_only else self.state_dict()
-        weights.of({name: tensor.detach().cpu() for name, tensor in held.items()}, folder).write(folder)
-        parameters = sum(tensor.numel() for tensor in held.values())
-        more = {"backbones": self.fingerprint()} if trained_only else {}
-        write_about(folder, self.design, self.mllm.tokenizer, facts, parameters, **more)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> ReVIOSa:
-        """A whole model saved by `save_pretrained`, in evaluation mode, on the CPU. `dtype` is that of InternVL; SAM2
-        and the projector are in float32.
-
-        Raises FileNotFoundError naming the missing file; DataError for tensors that are missing, unknown or misshapen.
-        """
-        folder = Path(folder)
-        design, about, tokenizer = read_design(folder)
-        if "backbones" in about:
-            raise DataError(f"{folder}: holds what was trained only; load it with its backbones (checkpoint.load)")
-        return cls.of(design, tokenizer, weights.Weights.at(folder), dtype)
-
-    @classmethod
-    def of(
-        cls, design: Design, tokenizer: PreTrainedTokenizerBase, tensors: weights.Weights, dtype: torch.dtype
-    ) -> ReVIOSa:
-        """The model of a design with these tensors, named as ours; all names and shapes are checked before any memory
-        is taken. Raises DataError."""
-        tensors.check(cls.shapes(design, tokenizer))
-        model = cls._empty(design, tokenizer)
-        # Copies, or the files would have to stay as they are for as long as the model lives.
-        state = {
-            name: tensors[name].to(dtype if name.startswith("mllm.") else torch.float32, copy=True) for name in tensors
-        }
-        model.load_state_dict(state, assign=True)
-        return model.eval()
-
-    @classmethod
-    def shapes(cls, design: Design, tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the tensors of such a model; nothing is allocated."""
-        with segmenter.unallocated():
-            return {name: tuple(t.shape) for name, t in cls._empty(design, tokenizer).state_dict().items()}
-
-    @classmethod
-    def _empty(cls, design: Design, tokenizer: PreTrainedTokenizerBase) -> ReVIOSa:
-        internvl = mllm.empty(InternVLConfig.from_dict(design.internvl))
-        if design.lora:
-            mllm.add_lora(internvl, design.lora)
-        return cls(
-            mllm.Mllm(internvl, tokenizer, design.template),
-            segmenter.Segmenter(segmenter.from_config(design.sam2)),
-            design.roles,
-            frames=design.frames,
-            prompted=design.prompted,
-            aml=design.aml,
-        )
-
-    def fingerprint(self) -> str:
-        """Of the backbones: their frozen biases and scales, rounded to bfloat16 as either precision rounds them."""
-        found, trained = hashlib.sha256(), self.trained()
-        for name, parameter in sorted(self.named_parameters()):
-            if name not in trained and parameter.dim() <= 1:
-                found.update(name.encode() + parameter.detach().cpu().bfloat16().view(torch.int16).numpy().tobytes())
-        return found.hexdigest()
-
-
-def save_internvl(folder: Path, internvl: InternVLForConditionalGeneration, tokenizer: Any) -> None:
-    """A pretrained backbone, in half precision: what an InternVL-2.5 checkpoint is to the paper."""
-    copy.deepcopy(internvl).half().save_pretrained(folder / "internvl")
-    tokenizer.save_pretrained(folder / "internvl")
-
-
-def save_sam2(folder: Path, sam: nn.Module) -> None:
-    """The other one, what a SAM2 checkpoint is to the paper."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.half().contiguous().cpu() for k, v in sam.state_dict().items()}, folder / "sam2.safetensors")

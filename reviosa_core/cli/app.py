@@ -1,0 +1,18 @@
+"""The command `reviosa`. Wrong input ends in one line and exit code 2; heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import typer
+
+from reviosa_core.cli import data, info, predict, scores, weights
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+for commands in (predict.commands, scores.commands, info.commands):
+    app.registered_commands += commands.registered_commands
+app.add_typer(data.commands, name="data", help="Check data sets, look at them, make some in the InterRVOS-127K format.")
+app.add_typer(weights.commands, name="weights", help="What checkpoint files are, and other layouts for them.")
+
+
+@app.callback()
+def _main() -> None:
+    """Who does what to whom in a video: actor and target masks from a sentence."""

@@ -1,0 +1,207 @@
+"""Data sets: checked, looked at, made."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from reviosa_core.cli.shared import DATA, Split, fail, one_line
+
+if TYPE_CHECKING:
+    pass
+
+SHEET_BYTES = 4_000_000
+LISTED = 20  # problems of a data set on the screen
+
+commands = typer.Typer(no_args_is_help=True)
+
+
+@commands.command()
+def intershapes(
+    out: Annotated[Path, typer.Argument(help="The split becomes a folder in here.")],
+    split: Annotated[Literal["train", "val", "test", "shift"], typer.Option(help="shift: unseen looks, for transfer.")],
+    clips: Annotated[int | None, typer.Option(min=1, help="How many; by default the profile's number.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="By default the profile's.")] = None,
+    size: Annotated[int | None, typer.Option(min=64, max=256, help="Pixels, square; by default the profile's.")] = None,
+    frames: Annotated[int | None, typer.Option(min=4, help="Per clip; by default the profile's number.")] = None,
+    difficulty: Annotated[str | None, typer.Option(help="easy, standard or hard; by default the profile's.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Of params.yaml; by default the active one.")] = None,
+) -> None:
+    """Write InterShapes: clips of moving shapes in which only the motion tells who acts on whom.
+
+    Example: [bold]reviosa data intershapes data/more --split test --clips 20 --seed 7 --difficulty hard[/]
+
+    Writes the InterRVOS-127K layout (JPEGImages, meta_expressions.json, mask_dict.json) and intershapes.json, which
+    holds what the format has no place for: shapes, motions, what tells the roles, occlusion.
+    """
+    from reviosa_core import config
+    from reviosa_core.intershapes.splits import write_split
+
+    with one_line():
+        project = config.project(profile)
+        settings, difficulties = project.settings, project.params.difficulties
+        if difficulty is not None and difficulty not in difficulties:
+            raise ValueError(f"--difficulty {difficulty}: params.yaml has {sorted(difficulties)}")
+    if (out / split).exists() and not (out / split / "intershapes.json").is_file():
+        fail(f"{out / split}: exists, and is not InterShapes; name another folder")
+    data = settings.data
+    asked = {
+        "size": size,
+        "frames": frames,
+        "difficulty": difficulties[difficulty] if difficulty else None,
+        "splits": data.splits.model_copy(update={split: clips}) if clips is not None else None,
+    }
+    data = data.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    write_split(data, split, out, settings.seed if seed is None else seed)
+    typer.echo(f"written: {out / split}")
+
+
+@commands.command("import")
+def import_(
+    table: Annotated[Path, typer.Argument(help="A .csv with a header, or .jsonl: one expression a row.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write; an earlier import there is replaced.")],
+) -> None:
+    """Build the InterRVOS-127K format from your own videos, sentences and masks, listed in a table.
+
+    Columns: video (a file, or a folder of frames), expression, caption_type (single, multi, unidirectional,
+    bidirectional), actor and target. These two name masks: a folder of PNGs called like the frames, folder#3 for one
+    object of palette PNGs, or masks.json or masks.json#key with COCO run lengths; ";" between several.
+
+    All problems of the table are listed at once, each with its row, and then nothing is written. docs/own-data.md has
+    an example to copy.
+
+    Example: [bold]reviosa data import clips.csv data/mine/train[/]
+    """
+    from reviosa_core.data import own
+
+    try:
+        written = own.write(table, out, progress=sys.stderr.isatty())
+    except (OSError, ValueError) as error:
+        fail(str(error))  # as many lines as problems
+    typer.echo(f"written: {out}: {len(written)} clips, {sum(written.values())} expressions")
+
+
+@commands.command()
+def show(
+    data: Annotated[Path, typer.Argument(help=DATA)],
+    video: Annotated[str, typer.Argument(help="The name of one of its videos.")],
+    split: Split = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write; by default <video>.png.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="How many of the video's frames to show.")] = 6,
+) -> None:
+    """Draw every expression of a video with its masks over the frames: actor blue, target orange.
+
+    Example: [bold]reviosa data show data/tiny/test intershapes_test_00000[/]
+    """
+    from reviosa_core.data import formats
+    from reviosa_core.report import drawing, style
+
+    with one_line():
+        clips = {clip.id: clip for clip in formats.read(data, split)}
+        if video not in clips:
+            fail(f"{data}: no video {video!r}; it has {len(clips)}, as {', '.join(list(clips)[:3])}")
+        out = out or Path(f"{video}.png")
+        style.save(drawing.contact_sheet(clips[video], frames), out, dpi=180, limit=SHEET_BYTES)
+    typer.echo(f"written: {out}")
+
+
+@commands.command()
+def stats(
+    data: Annotated[Path, typer.Argument(help=DATA)],
+    split: Split = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second, as they are stored; for durations.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A figure, .png: the paper's Fig. A8 of this data.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="One row a video, .csv.")] = None,
+) -> None:
+    """Count what is in a dataset: videos, objects, expressions, interactions, words.
+
+    Example: [bold]reviosa data stats data/tiny/test --out statistics.png[/]
+    """
+    from reviosa_core.data import formats, statistics
+    from reviosa_core.report import plots, style, tables
+
+    with one_line():
+        found = statistics.collect(formats.read(data, split), fps)
+        typer.echo(tables.dataset(found))
+        if rows is not None:
+            rows.parent.mkdir(parents=True, exist_ok=True)
+            found.videos.to_csv(rows, index=False)
+        if out is not None:
+            style.save(plots.dataset_statistics(found), out)
+    for path in filter(None, (rows, out)):
+        typer.echo(f"written: {path}")
+
+
+@commands.command()
+def vidor(
+    annotations: Annotated[Path, typer.Argument(help="A VidOR .json, or a folder with such files at any depth.")],
+    out: Annotated[Path, typer.Argument(help="Gets prompts/<clip>.json, and JPEGImages/<clip> with --videos.")],
+    videos: Annotated[Path | None, typer.Option(help="VidOR's folder of videos: decode the clips' frames too.")] = None,
+) -> None:
+    """Cut VidOR's long videos to clips as InterRVOS-127K did, with their relations, and boxes to track masks from.
+
+    Of each video the first 500 frames of its first and of its last 1,000 (the paper's appendix D.3). Clips that are
+    there already are skipped: called again, it goes on where it was stopped. Files with a problem are listed at the
+    end; the others are done by then.
+
+    Example: [bold]reviosa data vidor vidor-dataset/annotation/training clips --videos vidor-dataset/video[/]
+    """
+    from tqdm import tqdm
+
+    from reviosa_core.data import vidor
+    from reviosa_core.schema import DataError
+
+    files = sorted(annotations.rglob("*.json")) if annotations.is_dir() else [annotations]
+    if not files:
+        fail(f"{annotations}: no .json files")
+    names, problems = [], []
+    for file in tqdm(files, unit="video", disable=not sys.stderr.isatty()):
+        try:
+            names += vidor.export(vidor.read(file), out, videos)
+        except (DataError, OSError) as error:
+            problems.append(str(error))
+    typer.echo(f"written: {out}: {len(names)} clips of {len(files) - len(problems)} videos")
+    if problems:
+        fail("\n  ".join([f"{len(problems)} of {len(files)} files", *problems]))
+
+
+@commands.command()
+def verify(
+    data: Annotated[Path, typer.Argument(help="The data set's folder, with all its splits or one.")],
+    format: Annotated[str | None, typer.Option(help="By default told by the files; docs/datasets.md has all.")] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Do not decode or hash frames: seconds instead of hours.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="The report; by default <name of the folder>.verify.json.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 8,
+) -> None:
+    """Check a data set: every file, id, list, size, frame and mask that something refers to.
+
+    All problems are listed, each with its file and id, and so is what the benchmark's own rules exclude. The report
+    (JSON) also counts videos, frames, masks and expressions, and has the sha256 of the files. Exit code 1 when
+    something is wrong.
+
+    Example: [bold]reviosa data verify data/mevis[/]
+    """
+    from reviosa_core.data.verify import verify
+    from reviosa_core.report import tables
+
+    with one_line():
+        found = verify(data, format, fast, workers)
+        out = out or Path(f"{data.resolve().name}.verify.json")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=1) + "\n")
+    typer.echo(f"{found['format']}, {'decoded' if found['decoded'] else 'not decoded'}")
+    typer.echo(tables.markdown([{"split": split, **counts} for split, counts in found["splits"].items()]))
+    for name, label in (("excluded", "left out"), ("problems", "problem")):
+        for line in found[name][:LISTED]:
+            typer.echo(f"{label}: {line}")
+        if len(found[name]) > LISTED:
+            typer.echo(f"{label}: ... {len(found[name]) - LISTED} more in {out}")
+    typer.echo(f"{len(found['problems'])} problems, {len(found['excluded'])} left out by rule; written: {out}")
+    if found["problems"]:
+        raise typer.Exit(1)

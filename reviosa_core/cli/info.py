@@ -1,0 +1,30 @@
+"""What a bug report needs, on one screen: info."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from reviosa_core.cli.shared import one_line
+
+commands = typer.Typer()
+
+
+@commands.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="The same, for a program to read.")] = False,
+) -> None:
+    """Say what is here: versions, device, cores and memory, data and weights found, where runs are logged.
+
+    Paste it into a bug report. No key and no password is in it.
+
+    Example: [bold]reviosa info[/]
+    """
+    import json
+
+    from reviosa_core.report import machine
+
+    with one_line():
+        found = machine.describe()
+    typer.echo(json.dumps(found, indent=1) if as_json else machine.as_text(found))

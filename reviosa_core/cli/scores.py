@@ -1,0 +1,168 @@
+"""Scores of anybody's predictions: evaluate, compare, submit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from reviosa_core.cli.shared import DATA, Predictions, Split, fail, one_line, source_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+commands = typer.Typer()
+
+
+@commands.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help=DATA)],
+    predictions: Predictions,
+    split: Split = None,
+    targets: Annotated[Path | None, typer.Option(help="A second tree, of targets.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Scores, and every row, as JSON.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="One row per video, expression and role: .csv or .parquet.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="JSON {video: [[expression, its inverse], ...]}; by default found by objects.")
+    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="A folder for overlays of the worst and best answers.")] = None,
+    allow_missing: Annotated[
+        Literal["zero"] | None, typer.Option(help="zero: a missing prediction scores 0. By default it is an error.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Score anybody's predictions: actors, targets, all expressions, and whether the roles are the right way round.
+
+    J and F are the DAVIS toolkit's, exactly. InterRVOS-Actor and -Target score the expressions that have a target, RVOS
+    the actors of all. Three states are kept apart: a role without masks in the file is not supported, masks of zeros
+    are an empty answer, and a video or expression that is not there is missing.
+
+    Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/full.json[/]
+    """
+    from reviosa_core.data import formats, jsonfile
+    from reviosa_core.report import tables
+    from reviosa_core.scoring import metrics
+    from reviosa_core.scoring.evaluate import evaluate_source
+
+    if rows is not None and rows.suffix not in (".csv", ".parquet"):
+        fail(f"--rows {rows}: a .csv or .parquet file is written")
+    if targets is not None and not predictions.is_dir():
+        fail(f"--targets {targets}: goes with a tree of actors; the file {predictions} holds both roles")
+    source = source_of(predictions, targets)
+    with one_line():
+        clips = formats.read(data, split)
+        named = None if pairs is None else jsonfile.read_json(pairs)
+        table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
+        summary = metrics.summarise(table, bootstrap, seed)
+        direction = metrics.direction(table, bootstrap, seed)
+        types = metrics.detection_by_caption_type(table, bootstrap, seed)
+    typer.echo(tables.scores(summary, direction))
+    if absent:
+        typer.echo(f"{len(absent)} of {sum(len(c.expressions) for c in clips)} expressions had no prediction: scored 0")
+    if rows is not None:
+        rows.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(rows, index=False) if rows.suffix == ".csv" else table.to_parquet(rows, index=False)
+    if pictures is not None:
+        from reviosa_core.report import drawing, style
+
+        with one_line():
+            figures = drawing.gallery({clip.id: clip for clip in clips}, table, source.read(clips))
+        for name, figure in figures.items():
+            style.save(figure, pictures / f"{name.replace(' ', '-')}.png")
+        typer.echo(f"written: {pictures}")
+    if out is not None:
+        about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
+        found = {**summary, "direction": direction, "detection by caption type": types, **about}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({**found, "rows": table.to_dict("split", index=False)}, indent=1) + "\n")
+        typer.echo(f"written: {out}")
+
+
+@commands.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Scores of one system: what evaluate wrote as --out or --rows.")],
+    b: Annotated[Path, typer.Argument(help="Scores of another, on the same expressions.")],
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """How much better is A than B? Paired differences in J&F on the same expressions, with 95 % intervals.
+
+    Videos differ more than systems do: two intervals that overlap may still hide a sure difference, and this one shows
+    it.
+
+    Example: [bold]reviosa compare full.json baseline.json[/]
+    """
+    from reviosa_core.report import tables
+    from reviosa_core.scoring import metrics
+
+    with one_line():
+        first, second = _rows(a), _rows(b)
+        found = {s: metrics.paired_difference(first, second, s, bootstrap, seed) for s in metrics.SETTINGS}
+    typer.echo(f"J&F of {a} minus J&F of {b}, in points")
+    typer.echo(
+        tables.markdown(
+            [
+                {"": name, "difference": tables.with_interval(d, "value"), "expressions": str(d["n"] if d else 0)}
+                for name, d in found.items()
+            ]
+        )
+    )
+
+
+@commands.command()
+def submit(
+    to: Annotated[Literal["ref-youtube-vos", "mevis", "interrvos"], typer.Option(help="Whose layout.")],
+    data: Annotated[Path, typer.Option(help=DATA)],
+    predictions: Predictions,
+    out: Annotated[Path, typer.Option(help="The file to write: .zip, for interrvos .json.")],
+    targets: Annotated[Path | None, typer.Option(help="A second tree, of targets, for interrvos.")] = None,
+    split: Split = None,
+) -> None:
+    """Write what a benchmark's server or script takes, once it is known to be complete.
+
+    Every expression of the split must have a mask for every frame, and none may be there that the split does not have;
+    what is missing or unexpected is listed, and nothing is written. The same predictions give the same bytes.
+
+    ref-youtube-vos: a zip of Annotations/<video>/<expression>/<frame>.png. mevis: a zip with the video folders at its
+    top. Both hold the actor's masks, 0 and 255. interrvos: JSON with both roles, as the authors' scripts read it.
+
+    Example: [bold]reviosa submit --to mevis --data mevis --split valid --predictions full.json --out submission.zip[/]
+    """
+    from reviosa_core.data import formats
+    from reviosa_core.scoring import submissions
+
+    suffix = ".json" if to == "interrvos" else ".zip"
+    if out.suffix != suffix:
+        fail(f"--out {out}: {to} takes a {suffix} file")
+    if out.resolve() == predictions.resolve():
+        fail(f"--out {out}: is what --predictions names")
+    if targets is not None and (to != "interrvos" or not predictions.is_dir()):
+        fail(f"--targets {targets}: goes with a tree of actors, and with --to interrvos")
+    source = source_of(predictions, targets)
+    with one_line():
+        clips = formats.read(data, split)
+        count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
+    typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
+
+
+def _rows(path: Path) -> pd.DataFrame:
+    """The rows that `evaluate` wrote."""
+    import pandas as pd
+
+    from reviosa_core.data.jsonfile import read_json
+
+    ids = {"video": str, "expression": str, "inverse": str}
+    if path.suffix == ".csv":
+        return pd.read_csv(path, dtype=ids)
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    stored = read_json(path)
+    if "rows" not in stored:
+        raise ValueError(f"{path}: holds no rows; compare what `reviosa evaluate` wrote, or tables of rows (.csv)")
+    return pd.DataFrame(**stored["rows"])

@@ -1,0 +1,267 @@
+"""Predictors that must fail: how far one gets on InterShapes without reading, or without watching.
+
+Each is scored on the questions that were made against it, beside chance; `order_table` asks what the order of frames is
+worth to somebody who knows every place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from reviosa_core.intershapes import language, verbs, world
+from reviosa_core.schema import Clip
+from reviosa_core.scoring import metrics
+
+Side = Mapping[str, Mapping[str, Any]]  # splits.read_side_file
+
+# --- blind predictors -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sentence about two objects: which is the grammatical subject? `low`, `high` are the two in number order."""
+
+    video: str
+    clip: Mapping[str, Any]
+    text: str
+    cue: str
+    verb: str
+    anchor: str
+    low: int
+    high: int
+    low_is_actor: bool
+
+    @property
+    def passive(self) -> bool:
+        return " by " in f"{self.text} "
+
+    @property
+    def paths(self) -> np.ndarray:
+        """Centres of the two, [2 t 2]."""
+        return np.array([self.clip["centres"][k] for k in (self.low, self.high)])
+
+
+def questions(clips: Sequence[Clip], side: Side) -> list[Question]:
+    """One for each sentence with an actor and a target."""
+    found = []
+    for clip in clips:
+        known = side[clip.id]
+        for expression in clip.expressions:
+            note = known["expressions"][expression.id]
+            if note["target"] is not None:
+                (actor,), (target,) = note["actor"], note["target"]
+                low, high = sorted((actor, target))
+                anchor = next(i["anchor"] for i in known["interactions"] if {i["a"], i["b"]} == {actor, target})
+                asked = (clip.id, known, expression.text, note["cue"], note["verb"], anchor, low, high, actor == low)
+                found.append(Question(*asked))
+    return found
+
+
+def _moves_first(q: Question) -> bool:
+    """Whether the object of lower number sets out earlier; in one frame, whether it goes further in it."""
+    steps = np.linalg.norm(np.diff(q.paths, axis=1), axis=2)  # [2 t-1]
+    low, high = (int(np.argmax(s > 0.004)) if (s > 0.004).any() else len(s) for s in steps)
+    return low < high if low != high else bool(steps[0, 0] > steps[1, 0])
+
+
+Guess = Callable[[Sequence[Question], Sequence[Question], int], np.ndarray]  # train, test, seed -> low is the actor
+
+
+def _rule(rule: Callable[[Question], bool]) -> Guess:
+    return lambda train, test, seed: np.array([rule(q) for q in test])
+
+
+def _learned(see: Callable[[Question], list[float]]) -> Guess:
+    """What could be had from features, not what somebody thought of."""
+
+    def guess(train: Sequence[Question], test: Sequence[Question], seed: int) -> np.ndarray:
+        return _fitted([see(q) for q in train], [q.low_is_actor for q in train], [see(q) for q in test], seed)
+
+    return guess
+
+
+def _fitted(
+    known: Sequence[Sequence[float]], answers: Sequence[bool], asked: Sequence[Sequence[float]], seed: int
+) -> Bool[np.ndarray, " n"]:
+    """Answers of boosted trees, both answers weighing alike; always yes where there is too little to learn from."""
+    if not asked or len(set(answers)) < 2:
+        return np.ones(len(asked), dtype=bool)
+    trees = HistGradientBoostingClassifier(max_iter=100, random_state=seed, class_weight="balanced")
+    return trees.fit(known, answers).predict(asked)
+
+
+def _words(q: Question) -> list[float]:
+    text = q.text.split()
+    return [float(word in text) for word in language.vocabulary()]
+
+
+def _frame(q: Question, t: int) -> list[float]:
+    """The two objects' places, sizes and looks, and where the others are, in one frame."""
+    features = []
+    everywhere = np.array(q.clip["centres"])[:, t]
+    for own, k in enumerate((q.low, q.high)):
+        shape, here = q.clip["shapes"][k], q.paths[own, t]
+        others = np.delete(everywhere, [q.low, q.high], axis=0)
+        crowd = np.linalg.norm(others - here, axis=1).min(initial=1.0)
+        looks = (list(world.COLORS).index(shape["color"]), world.KINDS.index(shape["kind"]))
+        features += [*here, shape["radius"], shape["angle"], crowd, np.abs(here - 0.5).max(), *looks]
+    low, high = np.array(features, float).reshape(2, -1)
+    return [*low, *high, *(low - high)]
+
+
+SENTENCES: dict[str, Callable[[Question], bool]] = {
+    "all": lambda q: True,
+    "same names": lambda q: q.cue == "motion",
+    "same names, first frame shared": lambda q: q.cue == "motion" and q.anchor == "start",
+    "same names, last frame shared": lambda q: q.cue == "motion" and q.anchor == "end",
+}
+# Predictor -> the sentences made against it, and the predictor.
+BLIND: dict[str, tuple[str, Guess]] = {
+    "random": ("all", lambda train, test, seed: np.random.default_rng(seed).random(len(test)) < 0.5),
+    "text only": ("same names", _learned(_words)),
+    "text and first frame": ("same names, first frame shared", _learned(lambda q: _words(q) + _frame(q, 0))),
+    "text and last frame": ("same names, last frame shared", _learned(lambda q: _words(q) + _frame(q, -1))),
+    "larger = actor": (
+        "same names",
+        _rule(lambda q: q.clip["shapes"][q.low]["radius"] > q.clip["shapes"][q.high]["radius"]),
+    ),
+    "larger acts, voice read": (
+        "same names",
+        _rule(lambda q: (q.clip["shapes"][q.low]["radius"] > q.clip["shapes"][q.high]["radius"]) != q.passive),
+    ),
+    "first mover = actor": ("all", _rule(_moves_first)),
+    "first mover acts, voice read": ("all", _rule(lambda q: _moves_first(q) != q.passive)),
+}
+# One frame where it is not shared, too: what it gives away, and that these predictors find it.
+ONE_FRAME = {name: ("same names", BLIND[name][1]) for name in ("text and first frame", "text and last frame")}
+
+
+def blind_table(
+    train: tuple[Sequence[Clip], Side], test: tuple[Sequence[Clip], Side], bootstrap: int, seed: int
+) -> pd.DataFrame:
+    """Accuracy of every blind predictor in percent, with n, interval and chance.
+
+    Columns: predictor, question, sentences, accuracy, interval, n, chance; and against, whether these sentences were
+    made against the predictor, so that it should stay near chance. Who acts: of the two objects of a sentence,
+    the grammatical subject. Who takes part: of all pairs of a clip with one interaction, the interacting one. Is the
+    partner there: whether a sentence with two different names has a target; accuracy is balanced.
+    """
+    asked, known = questions(*test), questions(*train)
+    rows = []
+    tried = [(True, *item) for item in BLIND.items()] + [(False, *item) for item in ONE_FRAME.items()]
+    for against, name, (subset, guess) in tried:
+        here, there = (list(filter(SENTENCES[subset], qs)) for qs in (asked, known))
+        right = guess(there, here, seed) == np.array([q.low_is_actor for q in here])
+        table = pd.DataFrame({"video": [q.video for q in here], "right": right})
+        rows.append((against, name, "who acts?", subset, metrics.mean(table, "right", bootstrap, seed), 50.0))
+    for against, name, t in ((True, "nearest pair", 0), (False, "nearest pair, last frame", -1)):
+        nearest, chance = _nearest_pairs(test[1], t)
+        score = metrics.mean(nearest, "right", bootstrap, seed)
+        rows.append((against, name, "who takes part?", "one pair", score, chance))
+    there = metrics.mean(_partner_there(train, test, seed), "right", bootstrap, seed)
+    rows.append((True, "text only", "is the partner there?", "two names", there, 50.0))
+    return pd.DataFrame(
+        [
+            {
+                "predictor": name,
+                "question": question,
+                "sentences": subset,
+                "accuracy": score["value"],
+                "interval": score["interval"],
+                "n": score["n"],
+                "chance": chance,
+                "against": against,
+            }
+            for against, name, question, subset, score, chance in rows
+        ]
+    )
+
+
+def _nearest_pairs(side: Side, t: int) -> tuple[pd.DataFrame, float]:
+    """Is the pair that is nearest at frame t the interacting one? And what guessing would give."""
+    rows, chances = [], []
+    for video, clip in side.items():
+        if len(clip["interactions"]) == 1 and len(clip["shapes"]) > 2:
+            (event,) = clip["interactions"]
+            pairs = list(combinations(range(len(clip["shapes"])), 2))
+            places, radii = np.array(clip["centres"])[:, t], [s["radius"] for s in clip["shapes"]]
+            gaps = [np.linalg.norm(places[i] - places[j]) - radii[i] - radii[j] for i, j in pairs]
+            rows.append({"video": video, "right": set(pairs[int(np.argmin(gaps))]) == {event["a"], event["b"]}})
+            chances.append(100 / len(pairs))
+    return pd.DataFrame(rows, columns=["video", "right"]), float(np.mean(chances)) if chances else float("nan")
+
+
+def _partner_there(train: tuple[Sequence[Clip], Side], test: tuple[Sequence[Clip], Side], seed: int) -> pd.DataFrame:
+    """Text only: does a sentence that names two different things have a target?"""
+
+    def sentences(clips: Sequence[Clip], side: Side) -> list[tuple[str, str, bool]]:
+        found = []
+        for clip in clips:
+            for e in clip.expressions:
+                note = side[clip.id]["expressions"][e.id]
+                if note["verb"] and note["form"] != "mutual" and " other " not in e.text and " another " not in e.text:
+                    found.append((clip.id, e.text, e.is_interaction))
+        return found
+
+    known, asked = sentences(*train), sentences(*test)
+    vocabulary = language.vocabulary()
+    see = lambda text: [float(word in text.split()) for word in vocabulary]  # noqa: E731
+    due = np.array([due for *_, due in asked], dtype=bool)
+    guess = _fitted([see(t) for _, t, _ in known], [due for *_, due in known], [see(t) for _, t, _ in asked], seed)
+    right = guess == due
+    # Both answers weigh alike: doubling the rarer one's rows would say the same with a wrong n.
+    weight = len(due) / 2 / np.maximum(np.where(due, due.sum(), (~due).sum()), 1)
+    return pd.DataFrame({"video": [video for video, *_ in asked], "right": right * weight})
+
+
+# --- oracles ----------------------------------------------------------------------------------------------------------
+
+ORDERS: dict[str, Callable[[int, np.random.Generator], Sequence[int]]] = {
+    "in order": lambda count, rng: range(count),
+    "shuffled": lambda count, rng: rng.permutation(count).tolist(),
+}
+
+
+def order_table(train: Side, test: Side, bootstrap: int, seed: int) -> pd.DataFrame:
+    """What is in the order of frames, for somebody who knows every place: boosted trees on the verb and the true places
+    of the two objects of a directed interaction say which of them acts. Chance is 50.
+
+    Columns: frames (names in ORDERS; learned and asked alike), accuracy in percent, interval, n.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    for name, order in ORDERS.items():
+        (_, known, answers), (videos, asked, truth) = (_places(side, order, rng) for side in (train, test))
+        right = _fitted(known, answers, asked, seed) == np.array(truth, dtype=bool)
+        score = metrics.mean(pd.DataFrame({"video": videos, "right": right}), "right", bootstrap, seed)
+        rows.append({"frames": name, "accuracy": score["value"], "interval": score["interval"], "n": score["n"]})
+    return pd.DataFrame(rows)
+
+
+def _places(
+    side: Side, order: Callable[[int, np.random.Generator], Sequence[int]], rng: np.random.Generator
+) -> tuple[list[str], list[list[float]], list[bool]]:
+    """Videos, features and answers of the directed interactions; each is asked twice, with either object first."""
+    videos, features, answers = [], [], []
+    for video, clip in side.items():
+        places = np.array(clip["centres"])
+        places = places[:, list(order(places.shape[1], rng))]
+        for event in (event for event in clip["interactions"] if event["directed"]):
+            for first, other in ((event["a"], event["b"]), (event["b"], event["a"])):
+                one, two = places[first], places[other]
+                steps = [np.linalg.norm(np.diff(path, axis=0), axis=1) for path in (one, two)]
+                spread = [np.sort([np.linalg.norm(p - q) for p, q in combinations(path, 2)]) for path in (one, two)]
+                apart = np.linalg.norm(one - two, axis=1)
+                verb = [float(event["verb"] == name) for name in verbs.DIRECTED]
+                parts = (one, two, one - two, apart, np.sort(apart), *steps, steps[0] - steps[1], *spread, verb)
+                videos.append(video)
+                features.append(np.concatenate([np.ravel(part) for part in parts]).tolist())
+                answers.append(first == event["a"])
+    return videos, features, answers

@@ -1,0 +1,144 @@
+"""InterShapes as clips and as files: the InterRVOS-127K format, with what that has no place for beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from reviosa_core import masks
+from reviosa_core.config import Data
+from reviosa_core.data import interrvos
+from reviosa_core.intershapes.scenes import make_scene
+from reviosa_core.intershapes.world import (
+    SPLITS,
+    Scene,
+    Utterance,
+)
+from reviosa_core.schema import Clip, Expression
+
+NOTES = "intershapes.json"  # the side file of a written split
+
+
+def to_clip(scene: Scene, clip_id: str) -> Clip:
+    """The scene as a clip in memory; mask keys and expression ids count from "0"."""
+    name = [f"{i:05d}" for i in range(len(scene.frames))]
+    rles = {}
+    for k in range(len(scene.shapes)):
+        rles[str(k)] = [masks.encode(m) if m.any() else None for m in scene.labels == k + 1]
+    expressions = []
+    for i, u in enumerate(scene.utterances):
+        target = None if u.target is None else tuple(map(str, u.target))
+        expressions.append(Expression(str(i), u.text, u.caption_type, tuple(map(str, u.actor)), target))
+    height, width = scene.labels.shape[1:]
+    return Clip(clip_id, scene.frames, tuple(name), (height, width), tuple(expressions), rles)
+
+
+def write_splits(config: Data, root: Path, seed: int, progress: bool = True) -> bool:
+    """`write_split` for every split of `config`; False when root has somebody's own data, which is left alone.
+
+    FileNotFoundError when it has such data for some splits only.
+    """
+    splits = [Path(root) / name for name in config.splits.model_dump()]
+    own = [folder for folder in splits if _foreign(folder)]
+    if own and (missing := [folder.name for folder in splits if folder not in own]):
+        raise FileNotFoundError(f"{own[0]} is not InterShapes, and {root} has no such data for {', '.join(missing)}")
+    for folder in splits if not own else ():
+        write_split(config, folder.name, root, seed, progress)
+    return not own
+
+
+def _foreign(folder: Path) -> bool:
+    return folder.exists() and not (folder / NOTES).exists() and any(folder.iterdir())
+
+
+def write_split(config: Data, split: str, root: Path, seed: int, progress: bool = True) -> None:
+    """Write root/<split> in the InterRVOS-127K format, with a side file intershapes.json for diagnosis.
+
+    The folder appears only when complete: a killed run leaves a ".partial" folder that the next run replaces.
+    FileExistsError when root/<split> holds anything but an earlier run's result.
+    """
+    folder = Path(root) / split
+    if _foreign(folder):
+        raise FileExistsError(f"{folder} has no {NOTES}: it was not written by InterShapes, and is left alone")
+    partial = folder.with_name(f".{split}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    notes = {}
+
+    def clips() -> Iterator[Clip]:
+        for index in tqdm(range(getattr(config.splits, split)), desc=split, unit="clip", disable=not progress):
+            scene = make_scene(config, (seed, SPLITS[split], index), shift=split == "shift")
+            name = f"intershapes_{split}_{index:05d}"
+            notes[name] = {
+                "shapes": [asdict(shape) for shape in scene.shapes],
+                "centres": np.round(scene.centres.astype(float), 4).tolist(),
+                "interactions": [asdict(event) for event in scene.interactions],
+                "solos": [asdict(solo) for solo in scene.solos],
+                "expressions": {str(i): _note(scene, utterance) for i, utterance in enumerate(scene.utterances)},
+            }
+            yield to_clip(scene, name)
+
+    interrvos.write(partial, clips())
+    (partial / NOTES).write_text(json.dumps(notes, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _note(scene: Scene, utterance: Utterance) -> dict:
+    """What the main format has no place for; `actor`, `target` and `objects` count the clip's shapes.
+
+    `hidden`: share of the named objects' area that others cover, of the worst object, mean over frames. `area`: their
+    mean visible share of the frame.
+    """
+    note = asdict(utterance)
+    named = [*utterance.actor, *(utterance.target or ())]
+    visible = [(scene.labels == k + 1).mean() for k in named]
+    return {key: note[key] for key in ("verb", "form", "level", "cue", "actor", "target", "phrases")} | {
+        "hidden": round(float(scene.hidden[named].mean(1).max()), 4),
+        "area": round(float(np.mean(visible)), 5),
+    }
+
+
+def read_side_file(folder: Path) -> dict[str, dict]:
+    """What InterShapes knows about a written split, by video: shapes, centres [n t 2], interactions, solos and
+    expressions. Empty for a folder that it did not write."""
+    path = Path(folder) / NOTES
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+SUBSETS = ("cue", "verb", "pairs", "occlusion", "object size", "kind")
+
+
+def read_notes(folder: Path) -> pd.DataFrame:
+    """The diagnostic labels of a written split: one row per (video, expression), a column for each of SUBSETS and for
+    `form` and `level`. Empty for a folder that InterShapes did not write."""
+    rows = []
+    for video, clip in read_side_file(folder).items():
+        for expression, note in clip["expressions"].items():
+            rows.append(
+                {"video": video, "expression": expression}
+                | {key: note[key] for key in ("cue", "verb", "form", "level")}
+                | {
+                    "pairs": str(len(clip["interactions"])),
+                    "occlusion": "none" if note["hidden"] < 0.01 else "under 15 %" if note["hidden"] < 0.15 else "more",
+                    "object size": "small" if note["area"] < 0.025 else "large",
+                    "kind": _kind(note),
+                }
+            )
+    return pd.DataFrame(rows, columns=["video", "expression", "form", "level", *SUBSETS])
+
+
+def _kind(note: dict) -> str:
+    """Type of an expression, finer than the caption type: what its words tell, or the voice; "partner absent"."""
+    count = "several" if len(note["actor"]) > 1 else "one"
+    if note["verb"] is None:
+        return f"{count}, {note['form']}"
+    if note["form"] == "mutual":
+        return "mutual"
+    return f"{note['form']}, partner absent" if note["target"] is None else note["form"]

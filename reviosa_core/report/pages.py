@@ -1,0 +1,149 @@
+"""Whole pages: the report, and the data's card. Every number comes from what the notebooks measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from reviosa_core import config
+from reviosa_core.report.tables import (
+    Scores,
+    blind,
+    comparison,
+    markdown,
+    number,
+    orders,
+    roles,
+    subsets,
+    with_interval,
+)
+
+
+def own_data_card(project: config.Project, counts: list[dict[str, Any]]) -> str:
+    """What is in somebody's own data."""
+    lines = [
+        "# The data",
+        f"Profile `{project.profile}`; written by notebook 01, which found these splits in `data/{project.profile}` and left "
+        "them alone. They are not InterShapes: nothing is known of what tells actor from target in them, so the report has "
+        "no subsets and no changed inputs. `reviosa data stats` says more about each.",
+        markdown(counts),
+        "![Statistics](figures/dataset.png)",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def data_card(
+    project: config.Project,
+    counts: list[dict[str, Any]],
+    blind_table: pd.DataFrame,
+    order_table: pd.DataFrame,
+    verbs: list[str],
+) -> str:
+    """What InterShapes is, what is in it, what cannot be had from it by guessing, and every verb in pictures."""
+    data, hard = project.settings.data, project.settings.data.difficulty
+    lines = [
+        "# InterShapes",
+        f"Profile `{project.profile}`, seed {project.settings.seed}; written by notebook 01.",
+        "Procedural clips in the InterRVOS-127K file format. Shapes of known class and colour interact in pairs; sentences "
+        "say who does what to whom; masks are exact. Who acts is visible in the motion only: whether the circle pushes "
+        "the square or is pushed by it, the text, the looks and (for half of the clips each) the first or the last frame "
+        "are the same.",
+        "## What is in it",
+        markdown(counts),
+        f"{data.frames} frames of {data.size} x {data.size} pixels; {hard.objects[0]}–{hard.objects[1]} objects; "
+        f"{hard.two_pairs:.0%} of clips have two interacting pairs, {hard.no_interaction:.0%} none; "
+        f"{hard.lookalikes:.0%} of pairs have the same class and colour; {hard.twins:.0%} of the two-pair clips have pairs "
+        f"that look the same; {hard.mimics:.0%} of the moving bystanders move as if with a partner who is not there, and "
+        "sentences name that partner. The split `shift` has colours of classes never seen elsewhere, other textures and "
+        "speeds. `reviosa data intershapes --help` makes more, easier or harder. What is not in it: photographs, "
+        "deformable objects, camera motion, free language.",
+        "![Statistics](figures/dataset.png)",
+        "## What can be had without reading or watching",
+        "Each predictor is scored on the sentences made against it, in percent; fitted ones (boosted trees) learn on one "
+        "half of the train split and are scored on the other. All should stay near chance.",
+        blind(blind_table[blind_table["against"]]),
+        "Which frame is shared is a coin toss for the first pair of a clip; for the second, and in `shift`, it is the "
+        "first. Who has interacted is near each other. What one frame gives away, so, on sentences not made against it:",
+        blind(blind_table[~blind_table["against"]]),
+        "## What is in the order of frames",
+        "Who acts, said by somebody who knows the verb and every place of the two objects (boosted trees on the true "
+        "centres; halves as above), in percent. What the places tell without their order, a system may rightly keep when "
+        "frames are shuffled.",
+        orders(order_table),
+        "## The verbs",
+        "Actor blue, target orange, in the first clip that has the verb.",
+        "\n\n".join(f"### {verb}\n\n![{verb}](figures/gallery/{verb.replace(' ', '-')}.png)" for verb in verbs),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def report(
+    project: config.Project, scores: Mapping[str, Scores], published: Mapping[str, Any], minutes: Mapping[str, float]
+) -> str:
+    """The report page. Tables and figures that other stages wrote are taken from their files."""
+    attention = pd.read_json(project.report("metrics", "attention.json"), orient="index").round(3)
+    pictures = {kind: sorted(project.report("figures", kind).glob("*.png")) for kind in ("samples", "attention")}
+    figures = {
+        kind: "\n\n".join(f"![{kind}](figures/{kind}/{path.name})" for path in paths)
+        for kind, paths in pictures.items()
+    }
+    settings = project.settings
+    pair = json.loads(project.report("metrics", "controls.json").read_text())["right pair"]
+    lines = [
+        "# Report",
+        f"Profile `{project.profile}`, seed {settings.seed}; written by notebook 08 from what the other notebooks measured.",
+        "**Scale.** The paper trains InternVL-2.5 (1B, 4B) and SAM2 on InterRVOS-127K: real videos, 127K expressions. This "
+        f"run trains the same architecture at a few million parameters on {settings.data.splits.train} procedural clips "
+        "(InterShapes) for minutes, and tests it on procedural clips. The columns stand side by side to compare *shapes*: "
+        "which row beats which. The levels are not comparable. What the clips are, and what can be had on them without "
+        "reading or watching: [InterShapes](intershapes.md).",
+        "## Actor, target and RVOS (paper: Table 2)",
+        "J&F in percent, with 95 % bootstrap intervals over videos. A dash: the system has no target role.",
+        comparison(project.profile, scores, published),
+        "## Role tokens and attention mask loss (paper: Table 4)",
+        "One fine-tuning run a row: `make seeds` trains more of them and writes `tables/seeds.md`. Where the cross-entropy "
+        "of a row stayed flat (training curves, below), its token has not learned to point, and the size of a difference "
+        "to it means nothing.",
+        project.report("tables", "ablation.md").read_text().strip(),
+        "![Ablation](figures/ablation.png)",
+        "## Who does what to whom",
+        "The full model. `role confusion` is the share of interactions whose two masks fit the roles better the wrong way "
+        "round. Under `motion`, actor and target are called the same and only motion tells them apart: chance is 50.",
+        roles(scores["full"]),
+        figures["samples"],
+        "## Does it read, does it watch?",
+        "The full model on changed inputs, scored against the unchanged truth. With names of other objects, and with the "
+        "opposite verb, a system that reads must lose; with frames in disorder, one that follows what happens loses the "
+        "roles, though much of who acts is in the places alone ([the data card](intershapes.md) says how much). "
+        f"In clips with two pairs it segments the right one for {with_interval(pair, 'value')} % of the sentences "
+        f"(n = {pair['n'] if pair else 0}; chance 50).",
+        project.report("tables", "controls.md").read_text().strip(),
+        "## By diagnostic subset",
+        "J&F (RVOS).",
+        "![Subsets](figures/subsets.png)",
+        subsets(scores),
+        "## Attention (paper: Fig. 6, A4, A1)",
+        "Where the role token looks, by layer and head, on the model without AML; the chosen ones in colour:",
+        "![Layer-head selection](figures/layer_head_selection.png)",
+        "Attention of the supervised heads, summed over the visual tokens, and the part of it on the token's own object:",
+        attention.to_markdown(),
+        figures["attention"],
+        "Attention on the object, by layer, for expressions segmented badly to well:",
+        "![Attention and quality](figures/attention_vs_quality.png)",
+        "## Zero-shot transfer",
+        project.report("tables", "transfer.md").read_text().strip(),
+        "## Training",
+        "The two backbones (phase a):",
+        "![InternVL](figures/pretraining_internvl.png)",
+        "![SAM2](figures/pretraining_sam2.png)",
+        "The four rows (phase b):",
+        "![Training curves](figures/training_curves.png)",
+        "## What ran, and how long",
+        markdown([{"notebook": name, "minutes": number(value)} for name, value in minutes.items()]),
+        "Times of the last execution of each notebook: a stage that DVC skipped keeps its earlier one, and one that was "
+        "interrupted counts from where it went on.",
+    ]
+    return "\n\n".join(lines) + "\n"

@@ -1,0 +1,214 @@
+"""Charts for the notebooks and the report. Every function returns a Figure; `style.save` writes it small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from reviosa_core.data.statistics import Statistics
+from reviosa_core.report.style import GREY, INK, PALETTE, STYLE, WIDTH, cycle, done
+from reviosa_core.scoring import metrics
+
+
+def layer_head_selection(
+    by_layer: Float[np.ndarray, " l"], by_head: Float[np.ndarray, " h"], layer: int, heads: Sequence[int]
+) -> Figure:
+    """The paper's Fig. 6: attention to vision tokens (a) by layer, head-averaged, and (b) by head of the chosen layer.
+
+    Layers and heads count from 0; the chosen ones are in colour.
+    """
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.3))
+        for axis, values, chosen, prefix in ((left, by_layer, [layer], "L"), (right, by_head, list(heads), "H")):
+            colors = [PALETTE[0] if i in chosen else GREY for i in range(len(values))]
+            axis.bar(range(len(values)), values, color=colors, width=0.75)
+            ticks = range(0, len(values), 1 if len(values) <= 12 else 2)  # a dozen names fit
+            axis.set_xticks(ticks, [f"{prefix}{i:02d}" for i in ticks], fontsize=7)
+        left.set_title(f"(a) by layer: L{layer:02d} chosen")
+        right.set_title(f"(b) by head of L{layer:02d}: " + ", ".join(f"H{head:02d}" for head in heads))
+        left.set_ylabel("attention to vision tokens")
+    return done(figure)
+
+
+def ablation_bars(
+    summaries: Mapping[str, Mapping[str, Any]], published: Mapping[str, float] | None = None, setting: str = "RVOS"
+) -> Figure:
+    """J&F of each experiment in the three settings, with 95 % intervals; `summaries` are those of `metrics.summarise`.
+
+    `published` gives the paper's J&F by experiment in `setting`, drawn as diamonds: other data and other model sizes.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.5), sharey=True)
+        names = list(summaries)
+        for axis, name in zip(axes, metrics.SETTINGS, strict=True):
+            labels = []
+            for x, (experiment, color) in enumerate(zip(names, cycle(len(names)), strict=True)):
+                entry = summaries[experiment][name]
+                if entry is None or entry["J&F"] is None:
+                    labels.append(f"{experiment}\n{'no role' if entry is None else 'n = 0'}")
+                    continue
+                labels.append(f"{experiment}\n{entry['J&F']:.1f}")
+                axis.bar(x, entry["J&F"], color=color, width=0.7)
+                if entry["interval"]:
+                    axis.plot([x, x], entry["interval"], color=INK, linewidth=1)
+            axis.set_title(name)
+            if published and name == setting:
+                shared = {x: published[experiment] for x, experiment in enumerate(names) if experiment in published}
+                axis.scatter(list(shared), list(shared.values()), marker="D", s=22, c="white", edgecolors=INK, zorder=3)
+                axis.set_title(f"{name} (diamonds: the paper's)")
+            axis.set_xticks(range(len(names)), labels, fontsize=7)
+            axis.set_xlim(-0.6, len(names) - 0.4)
+        axes[0].set_ylabel("J&F, %")
+        axes[0].set_ylim(0, None)
+    return done(figure)
+
+
+def subsets(by_subset: Mapping[str, Mapping[str, Mapping[str, Any]]], setting: str = "RVOS") -> Figure:
+    """J&F with its 95 % interval on every diagnostic subset; `by_subset` is that of `metrics.by_subset`."""
+    with plt.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        columns = 3
+        heights = [len(values) for values in by_subset.values()]
+        rows = -(-len(by_subset) // columns)
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(WIDTH, 0.9 * rows + 0.17 * max(heights) * rows), squeeze=False
+        )
+        for axis, (column, values) in zip(axes.flat, by_subset.items(), strict=False):
+            scores = [part["scores"][setting] for part in values.values()]
+            for y, score in enumerate(scores):
+                if score and score["J&F"] is not None:
+                    axis.plot(
+                        score["interval"] or [score["J&F"]], [y] * len(score["interval"] or [0]), color=GREY, lw=3
+                    )
+                    axis.plot(score["J&F"], y, "o", color=PALETTE[0], markersize=4)
+            names = [f"{name} ({s['n'] if s else 0})" for name, s in zip(values, scores, strict=True)]
+            axis.set_yticks(range(len(names)), names, fontsize=7)
+            axis.set_ylim(len(names) - 0.4, -0.6)
+            axis.set_xlim(0, 100)
+            axis.set_title(column)
+        for axis in axes.flat[len(by_subset) :]:
+            axis.set_visible(False)
+        for axis in axes[-1]:
+            axis.set_xlabel("J&F, %")
+    return done(figure)
+
+
+def training_curves(history: pd.DataFrame, smooth: float = 0.1) -> Figure:
+    """One panel per loss term, one line per experiment: a mean over the share `smooth` of all rows, centred, over the
+    faint raw values.
+
+    `history` has the columns "experiment" and "step"; every other column is a term (NaN where it was not logged).
+    """
+    with plt.rc_context(STYLE):
+        terms = [name for name in history.columns if name not in ("experiment", "step")]
+        columns = min(len(terms), 3)
+        rows = -(-len(terms) // columns)
+        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 1.9 * rows + 0.2), squeeze=False)
+        experiments = list(history["experiment"].unique())
+        for axis, term in zip(axes.flat, terms, strict=False):
+            for experiment, color in zip(experiments, cycle(len(experiments)), strict=True):
+                curve = history.loc[history["experiment"] == experiment].set_index("step")[term].dropna()
+                if len(curve):
+                    axis.plot(curve.index, curve, color=color, alpha=0.2, linewidth=0.7)
+                    mean = curve.rolling(max(1, round(smooth * len(curve))), min_periods=1, center=True).mean()
+                    axis.plot(curve.index, mean, color=color, linewidth=1.4)
+            axis.set_title(term)
+        for axis in axes.flat[len(terms) :]:
+            axis.set_visible(False)
+        axes[-1, 0].set_xlabel("step")
+        handles = [Patch(color=c, label=e) for e, c in zip(experiments, cycle(len(experiments)), strict=True)]
+        figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+    return done(figure)
+
+
+def dataset_statistics(found: Statistics) -> Figure:
+    """The paper's Fig. A8: (a) words, (b) durations, (c) frames, (d) expressions and (e) objects a video, (f) videos
+    with an interaction, (g) interactions a video, (h) objects an interaction; (i) expressions by caption type.
+    """
+    videos = found.videos
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplot_mosaic("abcf\nadeh\naggi", figsize=(WIDTH, 5), width_ratios=[1.1, 1, 1, 1])
+        _shares(axes["a"], dict(found.words.most_common(24)), None)
+        axes["a"].set_title("(a) frequent words")
+        for key, column, title in (
+            ("b", "seconds", "(b) seconds"),
+            ("c", "frames", "(c) frames"),
+            ("d", "expressions", "(d) expressions a video"),
+            ("e", "objects", "(e) objects a video"),
+            ("g", "interactions", "(g) interactions a video"),
+        ):
+            axis = axes[key]
+            axis.set_title(title)
+            if column not in videos:
+                axis.set_axis_off()
+                axis.text(0.5, 0.5, "frame rate\nnot known", ha="center", va="center", color=INK, fontsize=7)
+                continue
+            axis.hist(videos[column], bins=_bins(videos[column].to_numpy()), color=PALETTE[0], rwidth=0.9)
+            for side in (axis.xaxis, axis.yaxis):
+                side.set_major_locator(MaxNLocator(4, integer=True))
+            axis.set_ylabel("videos", fontsize=7)
+        having = int((videos["interactions"] > 0).sum())
+        _shares(axes["f"], {"interactions": having, "none": len(videos) - having}, len(videos))
+        axes["f"].set_title("(f) videos with")
+        sizes = dict(sorted(found.participants.items()))
+        _shares(axes["h"], {f"{size} objects": n for size, n in sizes.items()}, sum(sizes.values()))
+        axes["h"].set_title("(h) interactions of")
+        _shares(axes["i"], dict(found.caption_types.most_common()), found.caption_types.total())
+        axes["i"].set_title("(i) expressions")
+    return done(figure)
+
+
+def _shares(axis: Axes, counts: Mapping[str, int], total: int | None) -> None:
+    """Bars that lie, each with its number, and its share of `total`."""
+    bars = axis.barh(list(counts), list(counts.values()), color=PALETTE[0], height=0.7)
+    labels = [f"{n:,}" + (f" ({n / total:.1%})" if total else "") for n in counts.values()]
+    axis.bar_label(bars, labels, padding=2, fontsize=6.5)
+    axis.tick_params("y", labelsize=7)
+    axis.set_ylim(max(len(counts), 3) - 0.5, -0.5)
+    axis.margins(x=0.9 if total else 0.3)
+    axis.set_xticks([])
+    axis.grid(False)
+    axis.spines["bottom"].set_visible(False)
+
+
+def attention_vs_quality(
+    mass: Float[np.ndarray, "n l"],
+    quality: Float[np.ndarray, " n"],
+    edges: Sequence[float] = (0.0, 0.3, 0.5, 0.7, 1.0),
+) -> Figure:
+    """The paper's Fig. A1: mean attention inside the ground-truth mask by layer, for samples grouped by their J&F.
+
+    `mass` is the attention that falls in the mask, head-averaged, per sample and layer; `quality` is J&F in [0, 1].
+    """
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(WIDTH * 0.6, 2.4))
+        shades = plt.get_cmap("viridis_r")(np.linspace(0.1, 0.95, len(edges) - 1))
+        for low, high, color in zip(edges[:-1], edges[1:], shades, strict=True):
+            inside = (quality >= low) & ((quality < high) | (high == edges[-1]))
+            if inside.any():
+                label = f"J&F {low:g}–{high:g} (n = {inside.sum()})"
+                axis.plot(mass[inside].mean(0), color=color, marker="o", markersize=3, label=label)
+        axis.set_xlabel("layer")
+        axis.set_ylabel("attention in the mask")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.legend(fontsize=7)
+    return done(figure)
+
+
+def _bins(values: np.ndarray) -> np.ndarray:
+    """Bins centred on whole numbers while those are few, with an empty one at each end; else about twelve equal ones,
+    of whole numbers as many each (where one holds three and the next two, a histogram has teeth)."""
+    low, high = values.min(), values.max()
+    if (values % 1 == 0).all():
+        width = 1 if high - low < 20 else -(-(high - low + 1) // 12)
+        pad = width == 1
+        return np.arange(low - 0.5 - pad, high + width + pad, width)
+    return np.linspace(low, high, 13)

@@ -1,0 +1,233 @@
+"""Tables and the report page, as Markdown. Every number comes in as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reviosa_core import config
+from reviosa_core.data.statistics import Statistics
+from reviosa_core.schema import Role
+from reviosa_core.scoring.metrics import SETTINGS
+
+Scores = Mapping[str, Any]  # what metrics.summarise gives, with more keys perhaps
+ROW = {"baseline": "(i) one token", "aml": "(ii) + AML", "tokens": "(iii) + role tokens", "full": "(iv) ReVIOSa"}
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def dataset(found: Statistics) -> str:
+    """The paper's Table A4, and how the expressions divide, for one dataset."""
+    counts = found.table()
+    share = counts.pop("videos with an interaction")
+    row = {name: f"{value:.2f}" if isinstance(value, float) else f"{value:,}" for name, value in counts.items()}
+    row["videos with an interaction"] = f"{share:.1%}"
+    types = [f"{n:,} {kind}" for kind, n in found.caption_types.most_common()]
+    words = [word for word, _ in found.words.most_common(12)]
+    return f"{markdown([row])}\n\nexpressions: {', '.join(types)}\nfrequent words: {', '.join(words)}"
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def with_interval(score: Scores | None, key: str = "J&F") -> str:
+    """`52.3 [49.8, 54.9]`; a dash where the system does not support the role."""
+    if not score or score[key] is None:
+        return "–"
+    interval = score.get("interval")
+    return number(score[key]) + (f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else "")
+
+
+def ablation(
+    experiments: Mapping[str, config.Experiment], scores: Mapping[str, Scores], published: Mapping[str, list[float]]
+) -> str:
+    """Table 4: which parts each row has, our J, F and J&F in the RVOS setting, and the paper's J&F."""
+    yes = {True: "✓", False: "✗"}
+    return markdown(
+        [
+            {
+                "": ROW.get(name, name),
+                "role tokens": yes[Role.TARGET in e.roles],
+                "AML": yes[e.aml],
+                "J": number(scores[name]["RVOS"]["J"]),
+                "F": number(scores[name]["RVOS"]["F"]),
+                "J&F (RVOS), ours": with_interval(scores[name]["RVOS"]),
+                "J&F (Actor), ours": with_interval(scores[name]["InterRVOS-Actor"]),
+                "J&F (Target), ours": with_interval(scores[name]["InterRVOS-Target"]),
+                "J&F (RVOS), paper 1B": number(published[name][2]) if name in published else "–",
+            }
+            for name, e in experiments.items()
+        ]
+    )
+
+
+def gains(differences: Mapping[str, Scores | None]) -> str:
+    """Paired differences to the baseline on the same expressions, with 95 % intervals over videos."""
+    return "Paired difference to (i), RVOS J&F, in points:\n\n" + markdown(
+        [
+            {"": ROW.get(name, name), "difference": with_interval(d, "value"), "expressions": d["n"] if d else "–"}
+            for name, d in differences.items()
+        ]
+    )
+
+
+def seeds(
+    levels: Mapping[str, Sequence[Mapping[str, Scores | None]]],
+    confusion: Mapping[str, Sequence[Scores | None]],
+    gains: Mapping[str, Mapping[str, Mapping[str, Scores | None]]],
+) -> str:
+    """Every row's mean over seeds, with the lowest and the highest; then `gains[row][other]`, by setting."""
+
+    def over(scores: Sequence[Scores | None], key: str) -> str:
+        values = [score[key] for score in scores if score and score[key] is not None]
+        return f"{sum(values) / len(values):.1f} ({min(values):.1f}–{max(values):.1f})" if values else "–"
+
+    runs = len(next(iter(levels.values())))
+    first = [
+        {"": ROW.get(name, name)}
+        | {f"J&F ({s})": over([run[s] for run in found], "J&F") for s in SETTINGS}
+        | {"roles confused where only motion tells, %": over(confusion[name], "value")}
+        for name, found in levels.items()
+    ]
+    second = [
+        {"": ROW.get(name, name), "against": ROW.get(other, other)}
+        | {s: with_interval(found[s], "value") for s in SETTINGS}
+        for name, others in gains.items()
+        for other, found in others.items()
+    ]
+    return (
+        f"Mean of {runs} seeds (lowest–highest):\n\n{markdown(first)}\n\n"
+        f"Paired differences of the means, J&F in points, with 95 % intervals over videos:\n\n{markdown(second)}"
+    )
+
+
+def where(differences: Mapping[str, Mapping[str, Mapping[str, Scores | None]]], against: Mapping[str, str]) -> str:
+    """`differences[row][column][value]` of each row against another, from `metrics.difference_by_subset`."""
+    columns = next(iter(differences.values()))
+    rows = [
+        {"by": column, "": value}
+        | {
+            f"{ROW.get(name, name)} against {ROW.get(against[name], against[name])}": with_interval(
+                found[column].get(value), "value"
+            )
+            for name, found in differences.items()
+        }
+        for column, values in columns.items()
+        for value in values
+    ]
+    return f"Where the attention mask loss helps or costs, RVOS J&F in points, likewise:\n\n{markdown(rows)}"
+
+
+def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """J&F of each model on each data set it was not trained on; which of its targets it answers; which way round."""
+    rows = []
+    for dataset, by_experiment in results.items():
+        for name, scores in by_experiment.items():
+            rvos, direction = scores["RVOS"], scores["direction"]
+            rows.append(
+                {"data": dataset, "model": ROW.get(name, name)}
+                | {setting: with_interval(scores[setting]) for setting in SETTINGS}
+                | {
+                    "role confusion": with_interval(direction["role confusion"], "value"),
+                    "targets answered": with_interval(direction["detection recall"], "value"),
+                    "expressions": rvos["n"] if rvos else 0,
+                }
+            )
+    return markdown(rows)
+
+
+def comparison(profile: str, scores: Mapping[str, Scores], published: Mapping[str, Any]) -> str:
+    """Table 2: actor, target and RVOS J&F, ours and the paper's."""
+    ours = [
+        {"": f"ours, {profile}: {ROW[name]}"} | {s: with_interval(scores[name][s]) for s in SETTINGS}
+        for name in ("baseline", "full")
+    ]
+    theirs = []
+    for system, row in published["table 2"]["methods"].items():
+        if system.startswith(("Sa2VA", "ReVIOSa")):
+            theirs.append({"": f"paper: {system}"} | {s: number(row[s][2]) if row.get(s) else "–" for s in SETTINGS})
+    return markdown(ours + theirs)
+
+
+def roles(scores: Scores) -> str:
+    """Direction metrics of one system, overall and by what tells the roles."""
+    rows = []
+    parts = {value: part["direction"] for value, part in scores["by subset"]["cue"].items()}
+    for part, direction in {"all": scores["direction"], **parts}.items():
+        row: dict[str, Any] = {"expressions told apart by": part}
+        for name in ("joint J&F", "role confusion", "strict pair accuracy", "swap consistency", "detection F1"):
+            row[name] = with_interval(direction[name], "value")
+        row["n"] = direction["role confusion"]["n"] if direction["role confusion"] else 0
+        rows.append(row)
+    return markdown(rows)
+
+
+def subsets(scores: Mapping[str, Scores]) -> str:
+    """RVOS J&F on every diagnostic subset, one column a system; role confusion of the last one."""
+    first, last = next(iter(scores.values()))["by subset"], list(scores)[-1]
+    rows = []
+    for column, values in first.items():
+        for value, part in values.items():
+            own = {name: s["by subset"][column][value] for name, s in scores.items()}
+            confusion = own[last]["direction"]["role confusion"]
+            rows.append(
+                {"subset": column, "": value, "n": part["scores"]["RVOS"]["n"]}
+                | {ROW.get(name, name): number(s["scores"]["RVOS"]["J&F"]) for name, s in own.items()}
+                | {f"role confusion {ROW.get(last, last)}": with_interval(confusion, "value") if confusion else "–"}
+            )
+    return markdown(rows)
+
+
+def scores(summary: Scores, direction: Scores) -> str:
+    """The three settings and the direction metrics of one system."""
+    settings = [
+        {"": name} | {key: number(s[key]) for key in ("J", "F")} | {"J&F": with_interval(s), "n": str(s["n"])}
+        for name in SETTINGS
+        if (s := summary[name])
+    ]
+    settings += [{"": n, "J": "–", "F": "–", "J&F": "role not supported", "n": "0"} for n in SETTINGS if not summary[n]]
+    rows = [{"": n, "%": with_interval(v, "value"), "n": str(v["n"])} for n, v in direction.items() if v]
+    return markdown(settings) + ("\n\n" + markdown(rows) if rows else "")
+
+
+def controls(results: Mapping[str, Scores]) -> str:
+    """What changed inputs do to one system."""
+    if not results:
+        return "Not known: inputs are changed where it is known what happens in them, as in InterShapes."
+    rows = []
+    for name, scores in results.items():
+        roles = {part: scores[part]["role confusion"] for part in ("all", "same names")}
+        rows.append(
+            {"given": name}
+            | {setting: with_interval(scores["scores"][setting]) for setting in SETTINGS[:2]}
+            | {f"role confusion, {part}": with_interval(r, "value") if r else "–" for part, r in roles.items()}
+            | {"expressions": scores["scores"]["InterRVOS-Actor"]["n"]}
+        )
+    return markdown(rows)
+
+
+def blind(table: pd.DataFrame) -> str:
+    """What predictors get that do not read or do not watch."""
+    rows = []
+    for row in table.to_dict("records"):
+        row = {key: None if value is None or value is pd.NA or value != value else value for key, value in row.items()}
+        named = {key: row[key] for key in ("question", "predictor", "sentences")}
+        rows.append(
+            named | {"accuracy": with_interval(row, "accuracy"), "chance": number(row["chance"]), "n": row["n"]}
+        )
+    return markdown(rows)
+
+
+def orders(table: pd.DataFrame) -> str:
+    """What knowing every place is worth, with frames in order and shuffled."""
+    return markdown(
+        [
+            {"frames": row["frames"], "accuracy": with_interval(row, "accuracy"), "chance": number(50.0), "n": row["n"]}
+            for row in table.to_dict("records")
+        ]
+    )

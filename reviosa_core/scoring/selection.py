@@ -1,0 +1,85 @@
+"""Where to apply the attention mask loss: the paper's layer-head selection protocol, and what attention looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from tqdm.auto import tqdm
+
+from reviosa_core import masks
+from reviosa_core.data import sampling
+from reviosa_core.schema import Clip, Role
+
+
+class Attentive(Protocol):
+    """A system whose role tokens' attention can be asked for: `ReVIOSa`."""
+
+    frames: int  # how many of a clip's it reads
+
+    def attention(self, clip: Clip) -> Mapping[tuple[str, Role], Mapping[int, Float[np.ndarray, "h t p q"]]]:
+        """By (expression id, role), then layer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The layer and its heads, counted from 0, as AML takes them."""
+
+    layer: int
+    heads: tuple[int, ...]
+
+
+def choose(to_vision: Float[np.ndarray, "l h"], count: int) -> Selection:
+    """The paper's rule: the layer with the highest head-averaged attention to the visual tokens, then its top heads.
+
+    Raises ValueError when the layer has fewer than `count` heads.
+    """
+    if count > to_vision.shape[1]:
+        raise ValueError(f"{count} heads asked of layers with {to_vision.shape[1]}")
+    layer = int(to_vision.mean(1).argmax())
+    heads = np.argsort(-to_vision[layer], kind="stable")[:count]
+    return Selection(layer, tuple(int(h) for h in heads))
+
+
+def measure_attention(system: Attentive, clips: Iterable[Clip]) -> pd.DataFrame:
+    """How much each role token looks at the video, and at its object, in every layer and head.
+
+    One row per (video, expression, role, layer, head): `vision`, attention that falls on visual tokens; `object`, the
+    part of it that falls on the role's ground truth (cells weighted by the share the mask covers); `area`, the share
+    of the visual grid that the object covers, which is what uniform attention would give as object / vision.
+    """
+    rows = []
+    for clip in tqdm(clips, desc="attention", unit="clip", mininterval=5):
+        indices = sampling.frame_indices(len(clip), system.frames)
+        by_id = {e.id: e for e in clip.expressions}
+        for (expression_id, role), layers in system.attention(clip).items():
+            expression = by_id[expression_id]
+            keys = expression.actor if role is Role.ACTOR else expression.target
+            grid = next(iter(layers.values())).shape[-2:]
+            truth = masks.area_resize(masks.union(clip, keys, indices), grid)
+            for layer, maps in layers.items():
+                for head, attention in enumerate(maps):
+                    rows.append(
+                        {
+                            "video": clip.id,
+                            "expression": expression_id,
+                            "role": str(role),
+                            "layer": layer,
+                            "head": head,
+                            "vision": float(attention.sum()),
+                            "object": float((attention * truth).sum()),
+                            "area": float(truth.mean()),
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def by_layer_and_head(rows: pd.DataFrame, column: str = "vision", role: Role = Role.ACTOR) -> Float[np.ndarray, "l h"]:
+    """Mean of a column of `measure_attention` over expressions, for one role's token ([SEG_ACT] in the paper)."""
+    table = rows[rows["role"] == role].pivot_table(index="layer", columns="head", values=column)
+    return table.sort_index().sort_index(axis=1).to_numpy()

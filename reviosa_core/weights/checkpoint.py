@@ -1,0 +1,383 @@
+"""Real weights: InternVL-2.5 and ReVIOSa (or Sa2VA) as released, transformers' own InternVL folders, Meta's SAM2 files.
+
+What a file is, is told by its content. No remote code runs, no pickle is loaded but with `weights_only`, tensors are
+checked by name and shape before anything is allocated, and none is left over: an unknown or a missing name is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from omegaconf import OmegaConf
+from sam2.modeling.sam2_base import SAM2Base
+from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen2Tokenizer,
+)
+
+from reviosa_core import config
+from reviosa_core.data.jsonfile import read_json
+from reviosa_core.model import mllm, prompts, segmenter
+from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.schema import DataError, Role
+from reviosa_core.weights import folders, layouts
+from reviosa_core.weights.design import ABOUT, Design, read_design
+from reviosa_core.weights.files import Weights
+
+Kind = Literal["internvl, as released", "internvl, transformers", "reviosa, as released", "sam2", "reviosa workbook"]
+
+
+def identify(path: str | Path) -> Kind:
+    """What a file or folder holds, by the names of its tensors. DataError when it is none of the known."""
+    path = Path(path)
+    if (path / ABOUT).is_file():
+        return "reviosa workbook"
+    names = Weights.at(path).entries
+    if any(name.startswith(("mlp1.", "vision_model.")) for name in names):
+        return (
+            "reviosa, as released"
+            if any(n.startswith(layouts.RELEASED_SAM) for n in names)
+            else "internvl, as released"
+        )
+    if any("vision_tower." in name for name in names):
+        return "internvl, transformers"
+    if any(name.startswith("image_encoder.trunk.") for name in names):
+        return "sam2"
+    raise DataError(f"{path}: {len(names)} tensors of no known model, first {min(names, default='(none)')}")
+
+
+PARTS = [  # what a tensor belongs to, in every layout; whether the paper trains it
+    ("vision tower", r".*(vision_model|vision_tower)\..*", "frozen"),
+    ("visual projector", r".*(mlp1|multi_modal_projector)\..*", "frozen"),
+    ("token embeddings and head", r".*(embed_tokens|lm_head)\..*", "trained"),
+    ("language model", r".*language_model\..*", "through LoRA"),
+    ("role-token projector", r"(projector|text_hidden_fcs)\..*", "trained"),
+    ("SAM2 image encoder", r"(.*\.)?image_encoder\..*", "frozen"),
+    ("SAM2 mask decoder, original beside the tuned one", r"segmenter\.sam\.sam_mask_decoder\..*", "frozen"),
+    ("SAM2 mask decoder", r"(.*\.)?(sam_mask_)?decoder\..*", "trained"),
+    ("SAM2 memory and prompts", r".*", "frozen"),
+]
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint is, without reading a tensor: {"kind", "tensors", "parameters", "dtypes", "template", "parts"}.
+
+    `parts` has {"part", "tensors", "parameters", "in the paper's training"}, by parts of the model. Raises DataError as
+    `identify`.
+    """
+    path, kind = Path(path), identify(path)
+    entries, parts = Weights.at(path).entries, {name: [0, 0] for name, *_ in PARTS}
+    for name, entry in entries.items():
+        part = next(part for part, pattern, _ in PARTS if re.fullmatch(pattern, name))
+        parts[part][0] += 1
+        parts[part][1] += entry.count
+    found: dict[str, Any] = {
+        "kind": kind,
+        "tensors": len(entries),
+        "parameters": sum(count for _, count in parts.values()),
+        "dtypes": sorted({str(entry.dtype).removeprefix("torch.") for entry in entries.values()}),
+    }
+    if kind.endswith("as released"):
+        found["template"] = layouts.template_of(read_json(path / "config.json"))
+    if kind == "reviosa workbook":
+        about = read_json(path / ABOUT)
+        found |= {"template": about.get("template"), "roles": about.get("roles"), "aml": about.get("aml")}
+    if kind == "sam2":
+        found["version"] = "2.1" if "no_obj_embed_spatial" in entries else "2.0"
+    trained = {name: how for name, _, how in PARTS}
+    found["parts"] = [
+        {"part": name, "tensors": tensors, "parameters": count, "in the paper's training": trained[name]}
+        for name, (tensors, count) in parts.items()
+        if tensors
+    ]
+    return found
+
+
+# -- InternVL ------------------------------------------------------------------------------------------------------
+
+
+def read_internvl(folder: Path) -> tuple[InternVLConfig, PreTrainedTokenizerBase, str, Weights]:
+    """Configuration, tokenizer, chat template and tensors (named as transformers' modules, none read) of a folder.
+
+    A released ReVIOSa has them too. Raises DataError as `load_internvl`.
+    """
+    kind, stored = identify(folder), Weights.at(folder)
+    if kind in ("internvl, as released", "reviosa, as released"):
+        raw = read_json(folder / "config.json")
+        described, template = layouts.internvl_config(raw, str(folder / "config.json")), layouts.template_of(raw)
+        others = (layouts.RELEASED_SAM, layouts.RELEASED_PROJECTOR)
+        tensors = layouts.internvl(stored.named(lambda name: None if name.startswith(others) else name))
+    elif kind == "internvl, transformers":
+        described = InternVLConfig.from_pretrained(folder, local_files_only=True)
+        described.tie_word_embeddings = described.text_config.tie_word_embeddings = False
+        template, tensors = "qwen_chat", layouts.transformers_internvl(stored)
+    else:
+        raise DataError(f"{folder}: {kind}, not InternVL")
+    tokenizer = load_tokenizer(folder)
+    image_token = tokenizer.convert_tokens_to_ids(prompts.IMAGE_CONTEXT)
+    if image_token is None or image_token == tokenizer.unk_token_id:
+        raise DataError(f"{folder}: the tokenizer has no token {prompts.IMAGE_CONTEXT!r}")
+    if len(tokenizer) > described.text_config.vocab_size:
+        raise DataError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the embeddings {described.text_config.vocab_size}"
+        )
+    described.image_token_id = image_token
+    return described, tokenizer, template, tensors
+
+
+def load_internvl(
+    folder: str | Path, dtype: torch.dtype = torch.float32
+) -> tuple[InternVLForConditionalGeneration, PreTrainedTokenizerBase, str]:
+    """Model, tokenizer and chat template of a released or a transformers folder, told apart by the tensors' names.
+
+    Raises DataError naming file, key and both shapes for anything that does not fit.
+    """
+    described, tokenizer, template, tensors = read_internvl(Path(folder))
+    model = mllm.empty(described)
+    expected = model.state_dict()
+    tensors.check({name: tuple(tensor.shape) for name, tensor in expected.items()})
+    model.load_state_dict({name: tensors[name].to(dtype, copy=True) for name in expected}, assign=True)
+    return model.eval(), tokenizer, template
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """tokenizer.json, or vocab.json and merges.txt of Qwen2 as released; never code from the folder."""
+    if (folder / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    absent = [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]
+    if absent:
+        raise DataError(f"{folder}: no tokenizer.json, and no {' and '.join(absent)}")
+    return Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+
+
+# -- SAM2 ----------------------------------------------------------------------------------------------------------
+
+SIZES = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}  # width and blocks of the trunk
+
+
+def sam2_config(weights: Weights) -> dict[str, Any]:
+    """The packaged configuration that a SAM2 file was made with, by its tensors.
+
+    2.1 files hold `no_obj_embed_spatial`, 2.0 files do not. Raises DataError for sizes that are not packaged.
+    """
+    blocks = {int(n.split(".")[3]) for n in weights.entries if n.startswith("image_encoder.trunk.blocks.")}
+    stem = weights.entries.get("image_encoder.trunk.patch_embed.proj.weight")
+    size = SIZES.get((stem.shape[0], len(blocks))) if stem else None
+    if size is None:
+        sizes = f"width {stem.shape[0] if stem else None}, {len(blocks)} blocks"
+        raise DataError(f"{weights.path}: no packaged SAM2 has {sizes}; give the yaml it was made with")
+    version = "sam2.1" if "no_obj_embed_spatial" in weights.entries else "sam2"
+    return read_sam2_yaml(Path(str(files("sam2"))) / "configs" / version / f"{version}_hiera_{size}.yaml")
+
+
+def read_sam2_yaml(path: str | Path) -> dict[str, Any]:
+    """The model of one of sam2's configuration files. DataError when the file has none."""
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise DataError(f"{path}: no 'model'")
+    return content["model"]
+
+
+def load_sam2(path: str | Path | Weights, configuration: Mapping[str, Any] | None = None) -> SAM2Base:
+    """Meta's SAM2 or SAM2.1 of any size, in evaluation mode; `configuration` where it is not a packaged one.
+
+    Raises DataError naming missing and unknown tensors, or both shapes, before anything is allocated.
+    """
+    weights = path if isinstance(path, Weights) else Weights.at(path)
+    configuration = configuration or sam2_config(weights)
+    weights.check(segmenter.shapes(configuration))
+    sam = segmenter.from_config(configuration)
+    for name, tensor in sam.state_dict().items():
+        tensor.copy_(weights[name])
+    return sam.eval()
+
+
+# -- ReVIOSa and Sa2VA ---------------------------------------------------------------------------------------------
+
+
+def best_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(
+    folder: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    backbones: config.Released | None = None,
+    sam2: str | Path | None = None,
+    frames: int = 5,
+    dtype: torch.dtype = torch.float32,
+) -> ReVIOSa:
+    """Any ReVIOSa, ready to segment: one of this project's folders, or one as released (Sa2VA too).
+
+    On `device`, by default a GPU where there is one; InternVL in `dtype`. `backbones` belong to a folder that holds
+    what was trained only. For a released folder, `sam2` is SAM2's own file, whose original decoder then tracks, and
+    `frames` how many frames the model reads. `model.segment(clip)` gives a `Prediction` an expression: `masks[role]` is
+    bool [t h w] at the clip's own size. Raises FileNotFoundError, or DataError naming file, key and both shapes.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").is_file() and not (folder / ABOUT).is_file():
+        model = load_reviosa(folder, sam2, frames=frames, dtype=dtype)
+    else:
+        model = folders.read(folder, dtype) if backbones is None else load_trained(folder, backbones, dtype)
+    return model.to(device or best_device())
+
+
+def load_trained(folder: Path, backbones: config.Released, dtype: torch.dtype = torch.float32) -> ReVIOSa:
+    """What `save_pretrained(..., trained_only=True)` left, joined with the backbones it was trained on.
+
+    Raises DataError for other backbones.
+    """
+    design, about, tokenizer = read_design(folder)
+    *_, internvl = read_internvl(Path(backbones.internvl))
+    if design.lora:
+        internvl = layouts.with_lora(internvl)
+    sam, trained = Weights.at(backbones.sam2), Weights.at(folder)
+    whole = Weights(
+        folder,
+        {
+            **{layouts.INTERNVL + name: entry for name, entry in internvl.entries.items()},
+            **layouts.sam2(sam).entries,
+            **trained.entries,
+        },
+    )
+    model = folders.assemble(design, tokenizer, whole, dtype)
+    if about.get("backbones") != folders.fingerprint(model):
+        raise DataError(f"{folder}: was trained on other backbones than {backbones.internvl} and {backbones.sam2}")
+    return model
+
+
+def read_reviosa(
+    folder: Path, sam2: str | Path | None = None, configuration: Mapping[str, Any] | None = None, frames: int = 5
+) -> tuple[Design, PreTrainedTokenizerFast, Weights]:
+    """Design, tokenizer and tensors (under our names, none read) of a released ReVIOSa or Sa2VA."""
+    if (kind := identify(folder)) != "reviosa, as released":
+        raise DataError(f"{folder}: {kind}, not a released ReVIOSa or Sa2VA")
+    described, tokenizer, template, _ = read_internvl(folder)
+    tokenizer, roles = layouts.our_tokens(tokenizer)
+    if Role.ACTOR not in roles:
+        raise DataError(f"{folder}: the tokenizer has no token {layouts.RELEASED_TOKENS[Role.ACTOR]!r}")
+    tensors = layouts.reviosa(Weights.at(folder))
+    if sam2 is not None:
+        original = layouts.sam2(Weights.at(sam2))
+        original = {n: e for n, e in original.entries.items() if n.startswith(layouts.SAM)}
+        tensors = Weights(folder, {**tensors.entries, **original})
+    sam = tensors.named(lambda name: name.removeprefix(layouts.SAM) if name.startswith(layouts.SAM) else None)
+    design = Design(
+        internvl=described.to_dict(),
+        sam2=dict(configuration or sam2_config(sam)),
+        lora=None,
+        template=template,
+        roles=roles,
+        frames=frames,
+        prompted="all",
+        aml=None,
+    )
+    return design, tokenizer, tensors
+
+
+def load_reviosa(
+    folder: str | Path,
+    sam2: str | Path | None = None,
+    configuration: Mapping[str, Any] | None = None,
+    frames: int = 5,
+    dtype: torch.dtype = torch.float32,
+) -> ReVIOSa:
+    """A released ReVIOSa (or Sa2VA, which has the actor's token only) as this project's model, for inference.
+
+    Its mask decoder is the fine-tuned one, and it tracks with that decoder too unless `sam2`, the original file, is
+    given. `configuration` is its SAM2's where that is not a packaged one (`read_sam2_yaml`); `frames` is how many the
+    model reads. Raises DataError naming file, key and both shapes for anything that does not fit.
+    """
+    design, tokenizer, tensors = read_reviosa(Path(folder), sam2, configuration, frames)
+    return folders.assemble(design, tokenizer, tensors, dtype)
+
+
+# -- the start of training -----------------------------------------------------------------------------------------
+
+
+def from_backbones(
+    backbones: Path | config.Released,
+    sizes: config.Model,
+    experiment: config.Experiment,
+    *,
+    seed: int,
+    aml: tuple[int, tuple[int, ...]] | None,
+    settings: config.Train,
+) -> ReVIOSa:
+    """Pretrained backbones, joined and ready to fine-tune: role tokens, LoRA and projector new, the rest frozen.
+
+    `backbones` is the folder that stage `pretrain` left, or names released files; these must have the profile's sizes.
+    `aml` is the selected (layer, heads); it is used when the experiment asks for AML. Raises ValueError when it does
+    and none is given, DataError when the weights do not fit the sizes.
+    """
+    if experiment.aml and aml is None:
+        raise ValueError("the experiment trains with AML, but no layer and heads were selected")
+    torch.manual_seed(seed)
+    released = isinstance(backbones, config.Released)
+    folder = Path(backbones.internvl) if released else backbones / "internvl"
+    internvl, tokenizer, template = load_internvl(folder)
+    _same_sizes(internvl.config, sizes.mllm, folder)
+    mllm.add_role_tokens(internvl, tokenizer)
+    mllm.add_lora(internvl, sizes.mllm.lora)
+    described = segmenter.describe(sizes.segmenter)
+    if released:
+        template = backbones.template
+        sam = load_sam2(backbones.sam2, read_sam2_yaml(backbones.sam2_yaml) if backbones.sam2_yaml else None)
+        _same_sam2_sizes(sam.configuration, described, backbones.sam2)
+    else:
+        template = "tiny_chat" if prompts.place(0) in tokenizer.get_vocab() else template
+        sam = load_sam2(backbones / "sam2.safetensors", described)
+    model = ReVIOSa(
+        mllm.Mllm(internvl, tokenizer, template),
+        segmenter.Segmenter(sam),
+        experiment.roles,
+        frames=sizes.mllm.frames,
+        prompted=sizes.segmenter.prompted,
+        aml=aml if experiment.aml else None,
+        weights=settings.loss,
+        cache_gb=settings.cache_gb,
+    )
+    model.freeze()
+    if settings.gradient_checkpointing:
+        # Not the reentrant kind: with a row tap its gradients would be silently wrong.
+        model.mllm.language.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _same_sizes(found: InternVLConfig, sizes: config.Mllm, folder: Path) -> None:
+    """Raise DataError where a profile's sizes are not those of the files: they decide, but a 4B under a 1B's rates is a
+    mistake."""
+    vision, text = found.vision_config, found.text_config
+    tower = {"hidden": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads"}
+    tower |= {"ffn": "intermediate_size"}
+    there = {
+        "image_size": vision.image_size[0],
+        "patch_size": vision.patch_size[0],
+        "vision": config.Vision(**{ours: getattr(vision, theirs) for ours, theirs in tower.items()}),
+        "language": config.Language(
+            kv_heads=text.num_key_value_heads, **{ours: getattr(text, theirs) for ours, theirs in tower.items()}
+        ),
+    }
+    for name, value in there.items():
+        if value != getattr(sizes, name):
+            raise DataError(f"{folder}: {name} is {value}, the profile's model.mllm.{name} is {getattr(sizes, name)}")
+
+
+def _same_sam2_sizes(found: Mapping[str, Any], described: Mapping[str, Any], path: str) -> None:
+    """The same for SAM2, by what its configuration says (sam2's own defaults are left unsaid there)."""
+    for name in ("image_size", "num_maskmem", "memory_attention.d_model", "memory_encoder.out_dim") + tuple(
+        f"image_encoder.trunk.{key}" for key in ("embed_dim", "num_heads", "stages", "window_spec", "global_att_blocks")
+    ):
+        there, said = (OmegaConf.select(OmegaConf.create(dict(c)), name) for c in (found, described))
+        if there is not None and there != said:
+            raise DataError(f"{path}: {name} is {there}, the profile's model.segmenter makes it {said}")

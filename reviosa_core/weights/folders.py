@@ -1,0 +1,102 @@
+"""A model's own folder: tensors, tokenizer, reviosa.json (the design) and the card; and the two backbones' files."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerBase
+
+from reviosa_core.model import mllm, segmenter
+from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.schema import DataError
+from reviosa_core.weights import files
+from reviosa_core.weights.design import ABOUT, Design, design_of, read_design, write_about
+
+
+def save(model: ReVIOSa, folder: str | Path, card: dict[str, Any] | None = None, *, trained_only: bool = False) -> None:
+    """Tensors, tokenizer, reviosa.json (the design and the card's facts) and README.md (the card).
+
+    `trained_only` leaves out what was never trained: `checkpoint.load` then needs the backbones too. Merged weights:
+    `save(model.merge_lora(), ...)`.
+    """
+    folder, facts = Path(folder), card or {}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ABOUT).unlink(missing_ok=True)
+    held = model.trained() if trained_only else model.state_dict()
+    files.of({name: tensor.detach().cpu() for name, tensor in held.items()}, folder).write(folder)
+    parameters = sum(tensor.numel() for tensor in held.values())
+    more = {"backbones": fingerprint(model)} if trained_only else {}
+    write_about(folder, design_of(model), model.mllm.tokenizer, facts, parameters, **more)
+
+
+def read(folder: str | Path, dtype: torch.dtype = torch.float32) -> ReVIOSa:
+    """A whole model that `save` left, in evaluation mode, on the CPU. `dtype` is that of InternVL; SAM2 and the
+    projector are in float32.
+
+    Raises FileNotFoundError naming the missing file; DataError for tensors that are missing, unknown or misshapen.
+    """
+    folder = Path(folder)
+    design, about, tokenizer = read_design(folder)
+    if "backbones" in about:
+        raise DataError(f"{folder}: holds what was trained only; load it with its backbones (checkpoint.load)")
+    return assemble(design, tokenizer, files.Weights.at(folder), dtype)
+
+
+def assemble(design: Design, tokenizer: PreTrainedTokenizerBase, tensors: files.Weights, dtype: torch.dtype) -> ReVIOSa:
+    """The model of a design with these tensors, named as ours; all names and shapes are checked before any memory is
+    taken. Raises DataError."""
+    tensors.check(shapes(design, tokenizer))
+    model = _empty(design, tokenizer)
+    # Copies, or the files would have to stay as they are for as long as the model lives.
+    state = {
+        name: tensors[name].to(dtype if name.startswith("mllm.") else torch.float32, copy=True) for name in tensors
+    }
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def shapes(design: Design, tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of such a model; nothing is allocated."""
+    with segmenter.unallocated():
+        return {name: tuple(t.shape) for name, t in _empty(design, tokenizer).state_dict().items()}
+
+
+def _empty(design: Design, tokenizer: PreTrainedTokenizerBase) -> ReVIOSa:
+    internvl = mllm.empty(InternVLConfig.from_dict(design.internvl))
+    if design.lora:
+        mllm.add_lora(internvl, design.lora)
+    return ReVIOSa(
+        mllm.Mllm(internvl, tokenizer, design.template),
+        segmenter.Segmenter(segmenter.from_config(design.sam2)),
+        design.roles,
+        frames=design.frames,
+        prompted=design.prompted,
+        aml=design.aml,
+    )
+
+
+def fingerprint(model: ReVIOSa) -> str:
+    """Of the backbones: their frozen biases and scales, rounded to bfloat16 as either precision rounds them."""
+    found, trained = hashlib.sha256(), model.trained()
+    for name, parameter in sorted(model.named_parameters()):
+        if name not in trained and parameter.dim() <= 1:
+            found.update(name.encode() + parameter.detach().cpu().bfloat16().view(torch.int16).numpy().tobytes())
+    return found.hexdigest()
+
+
+def save_internvl(folder: Path, internvl: InternVLForConditionalGeneration, tokenizer: Any) -> None:
+    """A pretrained backbone, in half precision: what an InternVL-2.5 checkpoint is to the paper."""
+    copy.deepcopy(internvl).half().save_pretrained(folder / "internvl")
+    tokenizer.save_pretrained(folder / "internvl")
+
+
+def save_sam2(folder: Path, sam: nn.Module) -> None:
+    """The other one, what a SAM2 checkpoint is to the paper."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.half().contiguous().cpu() for k, v in sam.state_dict().items()}, folder / "sam2.safetensors")

@@ -1,0 +1,588 @@
+"""The whole model: what it trains, what it minimises (Eq. 7-8), what it predicts, and that all of it can be saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partialmethod
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from huggingface_hub import ModelCard
+from torch import Tensor
+
+from reviosa_core import config, masks
+from reviosa_core.data import sampling
+from reviosa_core.intershapes import language, scenes, splits
+from reviosa_core.model import losses, prompts, segmenter
+from reviosa_core.model.reviosa import FeatureCache, ReVIOSa
+from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, Sample
+from reviosa_core.training import finetune
+from reviosa_core.weights import checkpoint, files, folders
+
+P, WIDTH, S = tiny.GRID, 48, 64
+WEIGHTS = config.LossWeights(ce=2.0, dice=0.5, aml=3.0, text=0.7, points=50)
+AML = (1, (3, 0))
+BOTH, ACTOR = tuple(Role), (Role.ACTOR,)
+
+
+def model(roles: tuple[Role, ...] = BOTH, aml: tuple | None = AML, seed: int = 0, **kwargs) -> ReVIOSa:
+    torch.manual_seed(seed)
+    out = ReVIOSa(tiny.reader(lora=True), tiny.seeing(), roles, frames=3, aml=aml, weights=WEIGHTS, **kwargs)
+    out.freeze()
+    return out.eval()
+
+
+def sample(name: str, t: int, size: tuple[int, int], directed: tuple[bool, ...], seed: int) -> Sample:
+    """Random frames; one random rectangle a frame, expression and role."""
+    rng = np.random.default_rng(seed)
+    boxes = {role: np.zeros((len(directed), t, *size), dtype=bool) for role in Role}
+    for e, due in enumerate(directed):
+        for role in Role if due else ACTOR:
+            for i in range(t):
+                top, left = rng.integers(0, size[0] - 12), rng.integers(0, size[1] - 12)
+                boxes[role][e, i, top : top + rng.integers(5, 12), left : left + rng.integers(5, 12)] = True
+    words = rng.permutation(language.vocabulary())
+    expressions = tuple(
+        Expression(str(e), " ".join(words[3 * e : 4 * e + 3]), "single", ("a",), ("b",) if due else None)
+        for e, due in enumerate(directed)
+    )
+    frames = rng.integers(0, 256, (t, *size, 3), dtype=np.uint8)
+    return Sample(name, tuple(range(t)), frames, expressions, boxes)
+
+
+def samples() -> list[Sample]:
+    """Two clips that differ in length, size in pixels and number of expressions."""
+    return [
+        sample("one", 3, (40, 56), (True, False, True, False, True), 1),
+        sample("two", 2, (36, 44), (False, True), 2),
+    ]
+
+
+# -- what is trained ---------------------------------------------------------------------------------------------------
+
+
+def test_exactly_the_papers_parameters_are_trainable():
+    own = model()
+    found = {name for name, p in own.named_parameters() if p.requires_grad}
+    language = "mllm.internvl.model.language_model"
+    linears = [f"self_attn.{n}_proj" for n in "qkvo"] + [f"mlp.{n}_proj" for n in ("gate", "up", "down")]
+    lora = {f"{language}.layers.{i}.{m}.lora_{ab}.default.weight" for i in range(3) for m in linears for ab in "AB"}
+    heads = {f"{language}.embed_tokens.weight", "mllm.internvl.lm_head.weight"}
+    projector = {f"projector.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}
+    decoder = {f"segmenter.decoder.{name}" for name, _ in own.segmenter.sam.sam_mask_decoder.named_parameters()}
+    unused = {f"segmenter.decoder.conv_s{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")}
+    assert unused < decoder
+    assert found == lora | heads | projector | (decoder - unused)
+
+
+def test_every_trainable_parameter_is_in_one_group_and_learns():
+    own = model()
+    rates = config.Train(
+        frames='uniform',
+        steps=1, clips=1, expressions=1, lr=1, decoder_lr=2, projector_lr=3, gradient_checkpointing=False,
+        cache_gb=0, loss=WEIGHTS,
+    )  # fmt: skip
+    rate = {id(p): group["lr"] for group in own.parameter_groups(rates) for p in group["params"]}
+    assert sum(len(g["params"]) for g in own.parameter_groups(rates)) == len(rate) == len(list(own.parameters()))
+    torch.stack(list(own.training_losses(own.collate(samples())).values())).sum().backward()
+    idle = set()
+    for name, p in own.named_parameters():
+        assert rate[id(p)] == {"mllm": 1, "segmenter": 2, "projector": 3}[name.split(".")[0]]
+        if not p.requires_grad:
+            assert p.grad is None, name
+        elif p.grad is None or not p.grad.any():
+            idle.add(".".join(name.split(".")[:3]))
+    # Nothing in the loss asks for SAM2's quality and presence estimates: they stay as they were.
+    # Of the three masks' own layers, those that were never the best have none either.
+    masks_ = {"segmenter.decoder.output_hypernetworks_mlps"}
+    assert idle - masks_ == {"segmenter.decoder.iou_prediction_head", "segmenter.decoder.pred_obj_score_head"}
+
+
+# -- what is minimised -------------------------------------------------------------------------------------------------
+
+
+def everywhere(logits: Tensor, count: int, generator: object = None) -> Tensor:
+    """Every pixel centre instead of random points."""
+    line = (torch.arange(S) + 0.5) / S
+    ys, xs = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([xs, ys], -1).flatten(0, 1).expand(len(logits), -1, 2)
+
+
+def by_hand(own: ReVIOSa, batch: list[Sample]) -> dict[str, float]:
+    """Eq. 7-8 for one expression at a time, nothing packed, attention from whole matrices."""
+    ce = dice = aml = text = tokens = 0.0
+    language, roles, chat = own.mllm.language, own.roles, own.mllm.template
+    for clip in batch:
+        frames = torch.from_numpy(clip.frames)
+        visual, sam = own.mllm.see(frames), own.segmenter.see(frames)
+        prefix = own.mllm.prefix_ids(len(frames))
+        for e, expression in enumerate(clip.expressions):
+            turn = own.mllm.turn(chat.question(expression.text), chat.answer(expression, roles))
+            ids = torch.tensor([[*prefix, *turn.question, *turn.answer]])
+            inputs = own.mllm.embed(ids, [visual])
+            language.set_attn_implementation("eager")
+            out = language(inputs_embeds=inputs, use_cache=False, output_attentions=True)
+            language.set_attn_implementation("sdpa_with_row_tap")
+            hidden = out.last_hidden_state[0]
+            logp = own.mllm.internvl.lm_head(hidden).log_softmax(-1)
+            start = len(prefix) + len(turn.question)
+            text -= sum(float(logp[start - 1 + i, token]) for i, token in enumerate(turn.answer))
+            tokens += len(turn.answer)
+            for role in roles:
+                if role is Role.TARGET and expression.target is None:
+                    continue
+                (place,) = (ids[0] == own.mllm.role_ids[role]).nonzero()[:, 0].tolist()
+                truth = clip.masks[role][e]
+                shown = range(1) if own.prompted == "first" else range(len(frames))
+                for t in shown:
+                    logits, _ = own.segmenter.decode(sam[[t]], own.projector(hidden[place])[None])
+                    one = losses.mask_losses(
+                        own.segmenter.upsample(logits, (S, S)),
+                        segmenter.to_square(torch.from_numpy(truth[[t]]), S),
+                        points=0,
+                    )
+                    ce, dice = ce + float(one[0]) / len(shown), dice + float(one[1]) / len(shown)
+                cover = torch.from_numpy(masks.area_resize(truth, (P, P)))
+                for head in AML[1]:
+                    seen = out.attentions[AML[0]][0, head, place, ids[0] == own.mllm.context_id]
+                    seen = seen.view(len(frames), P, P)
+                    aml += float(-(cover * seen.log() + (1 - cover) * (1 - seen).log()).mean())
+    count = sum(len(clip.expressions) for clip in batch)
+    return {
+        "ce": WEIGHTS.ce * ce / count,
+        "dice": WEIGHTS.dice * dice / count,
+        "aml": WEIGHTS.aml * aml / count,
+        "text": WEIGHTS.text * text / tokens,
+    }
+
+
+@pytest.mark.parametrize(("roles", "prompted"), [(BOTH, "all"), (BOTH, "first"), (ACTOR, "all")])
+@torch.no_grad()
+def test_losses_equal_those_of_one_expression_at_a_time(monkeypatch, roles, prompted):
+    monkeypatch.setattr(losses, "uncertain_points", everywhere)
+    own, batch = model(roles, prompted=prompted), samples()
+    found = {name: float(term) for name, term in own.training_losses(own.collate(batch)).items()}
+    assert found == pytest.approx(by_hand(own, batch), rel=1e-4)
+
+
+@torch.no_grad()
+def test_aml_reads_each_mask_with_its_own_attention():
+    """Swapping two expressions' masks, the roles', or two frames' moves the AML, and the text not at all."""
+    own, (clip, _) = model(), samples()
+
+    def terms(change: Callable[[dict[Role, np.ndarray]], dict[Role, np.ndarray]]) -> tuple[float, float]:
+        changed = Sample(clip.clip_id, clip.indices, clip.frames, clip.expressions, change(dict(clip.masks)))
+        found = own.training_losses(own.collate([changed]))
+        return float(found["aml"]), float(found["text"])
+
+    aml, text = terms(lambda m: m)
+    for change in (
+        lambda m: {role: m[role][[2, 1, 0, 3, 4]] for role in Role},
+        lambda m: {Role.ACTOR: np.where(m[Role.TARGET].any((1, 2, 3), keepdims=True), m[Role.TARGET], m[Role.ACTOR]),
+                   Role.TARGET: np.where(m[Role.TARGET].any((1, 2, 3), keepdims=True), m[Role.ACTOR], False)},
+        lambda m: {role: m[role][:, [1, 0, 2]] for role in Role},
+    ):  # fmt: skip
+        other = terms(change)
+        assert abs(other[0] - aml) > 1e-5 and other[1] == text
+
+
+@torch.no_grad()
+def test_only_the_terms_asked_for():
+    batch = samples()
+    without = model(aml=None)
+    assert set(without.training_losses(without.collate(batch))) == {"ce", "dice", "text"}
+    single = model(ACTOR)
+    assert set(single.training_losses(single.collate(batch))) == {"ce", "dice", "text", "aml"}
+
+
+@torch.no_grad()
+def test_a_system_without_the_target_role_never_sees_a_target():
+    own, (clip, _) = model(ACTOR), samples()
+    batch = own.collate([clip])
+    assert set(batch.masks) == set(batch.patch_masks) == {Role.ACTOR}
+    assert (batch.packed.ids != own.mllm.role_ids[Role.TARGET]).all()
+    assert (batch.packed.ids == own.mllm.role_ids[Role.ACTOR]).sum() == 5
+
+
+@torch.no_grad()
+def test_clips_without_any_target_are_fine(monkeypatch):
+    monkeypatch.setattr(losses, "uncertain_points", everywhere)
+    own, batch = model(), [sample("none", 2, (40, 56), (False, False, False), 5)]
+    found = {name: float(term) for name, term in own.training_losses(own.collate(batch)).items()}
+    assert found == pytest.approx(by_hand(own, batch), rel=1e-4)
+
+
+def test_collate_keeps_each_axis_where_it_belongs():
+    own, batch = model(), samples()
+    out = own.collate(batch)
+    assert [m.shape for m in out.masks[Role.TARGET]] == [(5, 3, 40, 56), (2, 2, 36, 44)]
+    assert [m.shape for m in out.patch_masks[Role.ACTOR]] == [(5, 3, P, P), (2, 2, P, P)]
+    quarter = batch[0].masks[Role.ACTOR][4, 2, 10:20, 14:28]  # cell (1, 1) of 4 x 4
+    assert out.patch_masks[Role.ACTOR][0][4, 2, 1, 1].item() == pytest.approx(quarter.mean())
+
+
+def test_a_model_without_loss_weights_is_for_inference():
+    own = model()
+    own.weights = None
+    with pytest.raises(ValueError, match="no loss weights"):
+        own.training_losses(own.collate(samples()))
+
+
+def test_a_role_token_that_is_not_there_is_an_error_with_both_numbers(monkeypatch):
+    own = model()
+    silent = lambda chat, e, roles: "Sure." if e.id == "1" else "[SEG_ACT]"  # noqa: E731
+    monkeypatch.setattr(prompts.Template, "answer", silent)
+    with pytest.raises(ValueError, match=r"5 \[SEG_ACT\] states for 7 masks in \['one', 'two'\]"):
+        own.training_losses(own.collate(samples()))
+
+
+# -- the feature cache -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompted", ["first", "all"])
+@torch.no_grad()
+def test_the_cache_changes_no_loss_and_spares_every_second_look(monkeypatch, prompted):
+    monkeypatch.setattr(losses, "uncertain_points", everywhere)
+    cached, plain = model(prompted=prompted, cache_gb=0.01), model(prompted=prompted)
+    seen = {"tower": 0, "sam": 0}
+
+    def count(name: str, inside: Callable) -> Callable:
+        def counted(frames: Tensor) -> object:
+            seen[name] += len(frames)
+            return inside(frames)
+
+        return counted
+
+    for part, name in ((cached.mllm, "tower"), (cached.segmenter, "sam")):
+        monkeypatch.setattr(part, "see", count(name, part.see))
+    batch = cached.collate(samples())
+    first, second, want = (m.training_losses(batch) for m in (cached, cached, plain))
+    assert seen == {"tower": 5, "sam": {"first": 2, "all": 5}[prompted]}  # every frame once
+    assert first == second == want
+
+
+def test_the_cache_is_bounded_and_forgets_the_least_recently_used():
+    cache, asked = FeatureCache(100 / 2**30), []
+
+    def get(key: str, size: int = 40) -> None:
+        cache.get(key, lambda: asked.append(key) or (torch.zeros(size, dtype=torch.uint8), torch.zeros(2)))
+
+    get("a")
+    get("b")
+    get("a")  # b is now the older one
+    assert asked == ["a", "b"] and cache.held == 96
+    get("c")
+    get("a")
+    assert asked == ["a", "b", "c"] and cache.held == 96
+    get("b")
+    assert asked == ["a", "b", "c", "b"] and set(cache.store) == {"a", "b"}
+    get("huge", 93)  # 101 bytes: never kept, and nothing else goes for it
+    get("a")
+    assert asked == ["a", "b", "c", "b", "huge"] and cache.held == 96
+
+
+def test_no_cache_keeps_nothing():
+    cache = FeatureCache(0.0)
+    cache.get("a", lambda: (torch.zeros(3),))
+    assert not cache.store and cache.held == 0
+
+
+# -- segmenting --------------------------------------------------------------------------------------------------------
+
+TARGETED = Expression("7", "the red circle pushes the star", "unidirectional", ("a",), ("b",))
+PLAIN = Expression("8", "the square", "single", ("a",))
+SILENT = Expression("9", "all objects", "multi", ("a",))
+ASKED = (PLAIN, TARGETED, SILENT)
+ANSWERS = ("Sure, it is [SEG_ACT].", "Sure, it is [SEG_ACT] and [SEG_TAR].", "Sure.")
+
+
+def clip(t: int = 6) -> Clip:
+    frames = np.random.default_rng(4).integers(0, 256, (t, 40, 56, 3), dtype=np.uint8)
+    boxes = {}
+    for i, key in enumerate("ab"):
+        box = np.zeros((40, 56), dtype=bool)
+        box[5 : 15 + 8 * i, 20 - 9 * i : 40] = True
+        boxes[key] = [masks.encode(box)] * t
+    return Clip("clip", frames, tuple(map(str, range(t))), (40, 56), ASKED, boxes)
+
+
+def speaking(roles: tuple[Role, ...] = BOTH, **kwargs) -> ReVIOSa:
+    """Writes ANSWERS to ASKED about clip(), with prompts that differ strongly between tokens."""
+    own = model(roles, **kwargs)
+    keys = sampling.frame_indices(6, 3)
+    with torch.no_grad():
+        visual = own.mllm.see(torch.from_numpy(clip().frames[list(keys)]))
+        tiny.taught(own.mllm, visual, [own.mllm.template.question(e.text) for e in ASKED], ANSWERS)
+        own.projector[-1].weight.mul_(5)
+    return own
+
+
+@pytest.mark.parametrize("prompted", ["first", "all"])
+def test_a_segmented_clip_has_a_mask_for_every_role_and_frame(prompted):
+    own = speaking(prompted=prompted)
+    found = own.segment(clip(), ASKED)
+    assert [p.expression_id for p in found] == ["8", "7", "9"] and {p.clip_id for p in found} == {"clip"}
+    assert [p.answer for p in found] == ["Sure , it is [SEG_ACT] .", "Sure , it is [SEG_ACT] and [SEG_TAR] .", "Sure ."]
+    for prediction in found:
+        assert set(prediction.masks) == {Role.ACTOR, Role.TARGET}
+        for mask in prediction.masks.values():
+            assert mask.shape == (6, 40, 56) and mask.dtype == bool
+    assert not found[0].masks[Role.TARGET].any()  # no token: predicted empty
+    assert not any(mask.any() for mask in found[2].masks.values())
+    # What is prompted is what decode says, at the clip's own size.
+    answers = own.mllm.write(
+        own.mllm.see(torch.from_numpy(clip().frames[[0, 2, 5]])), [own.mllm.template.question(e.text) for e in ASKED]
+    )
+    for t in (0,) if prompted == "first" else (0, 2, 5):
+        features = own.segmenter.see(torch.from_numpy(clip().frames[[t]]))
+        for row, role in ((0, Role.ACTOR), (1, Role.ACTOR), (1, Role.TARGET)):
+            with torch.no_grad():
+                logits, _ = own.segmenter.decode(features, own.projector(answers[row].states[role])[None])
+            want = (own.segmenter.upsample(logits, (40, 56)) > 0)[0].numpy()
+            assert (found[row].masks[role][t] != want).mean() < 0.002
+            assert 0 < want.mean()
+
+
+def test_every_frame_is_encoded_once_for_all_expressions_and_roles(monkeypatch):
+    own, seen = speaking(), {"tower": 0, "sam": 0}
+    encoder = own.segmenter.sam.image_encoder
+    inside = own.mllm.internvl.model.get_image_features
+    monkeypatch.setattr(
+        own.mllm.internvl.model, "get_image_features", lambda x: seen.update(tower=seen["tower"] + len(x)) or inside(x)
+    )
+    encoder.register_forward_pre_hook(lambda _, args: seen.update(sam=seen["sam"] + len(args[0])))
+    own.segment(clip(), ASKED)
+    assert seen == {"tower": 3, "sam": 6}
+
+
+def same(a: list[Prediction], b: list[Prediction]) -> bool:
+    return all(
+        x.answer == y.answer
+        and x.masks.keys() == y.masks.keys()
+        and all((x.masks[r] == y.masks[r]).all() for r in x.masks)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_an_expression_alone_is_segmented_as_among_others():
+    own = speaking()
+    together = own.segment(clip(), ASKED)
+    assert any(m.any() and not m.all() for p in together for m in p.masks.values())
+    for expression, want in zip(ASKED, together, strict=True):
+        (alone,) = own.segment(clip(), (expression,))
+        assert alone.answer == want.answer
+        for role in BOTH:
+            assert (alone.masks[role] != want.masks[role]).mean() < 0.002
+
+
+def test_an_unsupported_role_is_no_key():
+    found = speaking(ACTOR).segment(clip(), ASKED)
+    assert [set(p.masks) for p in found] == [{Role.ACTOR}] * 3
+
+
+def test_a_clip_shorter_than_k_frames_is_segmented():
+    found = model().segment(clip(t=2), (PLAIN,))
+    assert found[0].masks[Role.ACTOR].shape == (2, 40, 56)
+
+
+def test_attention_gives_every_layer_and_head_by_expression_and_role():
+    own = model()
+    maps = own.attention(clip())
+    assert set(maps) == {("7", Role.ACTOR), ("7", Role.TARGET), ("8", Role.ACTOR), ("9", Role.ACTOR)}
+    assert {key: {layer: m.shape for layer, m in layers.items()} for key, layers in maps.items()} == {
+        key: {layer: (4, 3, P, P) for layer in range(3)} for key in maps
+    }
+    some = own.attention(clip(), layers=(2,))
+    assert set(some["8", Role.ACTOR]) == {2}
+    assert np.array_equal(some["7", Role.TARGET][2], maps["7", Role.TARGET][2])
+    assert not np.allclose(maps["7", Role.TARGET][2], maps["7", Role.ACTOR][2])
+
+
+# -- saving and loading ------------------------------------------------------------------------------------------------
+
+
+def test_saved_and_loaded_predicts_the_same(tmp_path):
+    own = speaking(prompted="first")
+    folders.save(own, tmp_path, {"note": "test"})
+    again = folders.read(tmp_path)
+    assert not again.training and again.weights is None
+    assert (again.roles, again.aml, again.prompted, again.frames) == (BOTH, AML, "first", 3)
+    assert again.state_dict().keys() == own.state_dict().keys()
+    assert all(torch.equal(value, own.state_dict()[name]) for name, value in again.state_dict().items())
+    assert same(again.segment(clip(), ASKED), own.segment(clip(), ASKED))
+    assert json.loads((tmp_path / "reviosa.json").read_text())["card"] == {"note": "test"}
+
+
+def test_a_baseline_comes_back_as_one(tmp_path):
+    folders.save(model(ACTOR, aml=None), tmp_path)
+    again = folders.read(tmp_path)
+    assert (again.roles, again.aml) == (ACTOR, None)
+
+
+def test_the_card_says_what_is_known(tmp_path):
+    facts = {"license": "mit", "base_model": ["InternVL2_5-1B", "sam2_hiera_large.pt"], "datasets": "data/tiny/train"}
+    own = model()
+    folders.save(own, tmp_path, facts | {"run_id": "abc", "git_commit": "0123", "metrics": {"J&F": 58.0}})
+    text = (tmp_path / "README.md").read_text()
+    assert facts.items() <= ModelCard(text).data.to_dict().items()
+    assert "- run id: abc\n- git commit: 0123\n" in text and "| J&F | 58.0 |" in text
+    assert f"{sum(t.numel() for t in own.state_dict().values()):,} parameters" in text
+    assert json.loads((tmp_path / "reviosa.json").read_text())["card"]["run_id"] == "abc"
+    folders.save(own, tmp_path)
+    assert "license" not in (tmp_path / "README.md").read_text(), "what is not known is not said"
+
+
+def test_a_folder_of_the_first_format_still_loads(tmp_path):
+    """It gave sizes of ours where there is a whole design now."""
+    own = speaking(prompted="first")
+    folders.save(own, tmp_path)
+    old = {
+        "format": "reviosa-workbook 1",
+        "sizes": tiny.SIZES.model_dump(mode="json"),
+        "roles": ["actor", "target"],
+        "aml": AML,
+        "template": "qwen_chat",
+        "card": {},
+    }
+    (tmp_path / "reviosa.json").write_text(json.dumps(old))
+    again = folders.read(tmp_path)
+    assert (again.roles, again.aml, again.prompted, again.frames) == (BOTH, AML, "first", 3)
+    assert all(torch.equal(value, own.state_dict()[name]) for name, value in again.state_dict().items())
+    assert same(again.segment(clip(), ASKED), own.segment(clip(), ASKED))
+
+
+def test_a_folder_of_another_format_is_refused(tmp_path):
+    folders.save(model(), tmp_path)
+    about = json.loads((tmp_path / "reviosa.json").read_text())
+    for change, message in [
+        ({"format": "reviosa-workbook 3"}, "format 'reviosa-workbook 3', this version reads 'reviosa-workbook 2'"),
+        ({"roles": ["agent"]}, r"reviosa\.json: roles\.0: "),
+        ({"sam2": {"_target_": "os.system"}}, r"names 'os\.system', which is no part of SAM2"),
+    ]:
+        (tmp_path / "reviosa.json").write_text(json.dumps(about | change))
+        with pytest.raises(DataError, match=message):
+            folders.read(tmp_path)
+
+
+def test_a_smaller_save_leaves_nothing_of_a_larger_one(tmp_path, monkeypatch):
+    own = model()
+    monkeypatch.setattr(
+        "reviosa_core.weights.files.Weights.write", partialmethod(files.Weights.write, shard_bytes=300_000)
+    )
+    folders.save(own, tmp_path)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    assert all(torch.equal(v, own.state_dict()[k]) for k, v in folders.read(tmp_path).state_dict().items())
+    monkeypatch.undo()
+    folders.save(own, tmp_path)
+    assert [path.name for path in tmp_path.glob("model*")] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["reviosa.json", "model.safetensors", "tokenizer.json"])
+def test_a_missing_file_is_named(tmp_path, name):
+    folders.save(model(), tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises((FileNotFoundError, DataError), match=f"no {name}"):
+        folders.read(tmp_path)
+
+
+def test_weights_of_other_sizes_are_an_error_that_names_a_tensor(tmp_path):
+    folders.save(model(), tmp_path)
+    about = json.loads((tmp_path / "reviosa.json").read_text())
+    about["lora"]["rank"] = 5
+    (tmp_path / "reviosa.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=r"lora_A\.default\.weight is \(3, \d+\), .* of the model is \(5, \d+\)"):
+        folders.read(tmp_path)
+
+
+# -- from backbones ----------------------------------------------------------------------------------------------------
+
+
+def settings(**changes) -> config.Train:
+    return config.Train(
+        frames='uniform',
+        **{
+            "steps": 1, "clips": 1, "expressions": 3, "lr": 3e-3, "decoder_lr": 2e-3, "projector_lr": 2e-3,
+            "gradient_checkpointing": False, "cache_gb": 0.1, "loss": WEIGHTS, "weight_decay": 0.0, **changes,
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder, backbone = tmp_path_factory.mktemp("backbones"), tiny.reader(roles=False)
+    folders.save_internvl(folder, backbone.internvl, backbone.tokenizer)
+    folders.save_sam2(folder, tiny.seeing().sam)
+    return folder
+
+
+def join(folder: Path, experiment: str = "full", **changes) -> ReVIOSa:
+    roles, aml = (ACTOR if experiment == "baseline" else BOTH), experiment == "full"
+    return checkpoint.from_backbones(
+        folder, tiny.SIZES, config.Experiment(roles=roles, aml=aml), seed=3, aml=AML, settings=settings(**changes)
+    )
+
+
+def test_backbones_are_joined_unchanged_and_the_new_parts_follow_the_seed(backbones):
+    torch.manual_seed(0)
+    backbone = tiny.reader(roles=False).internvl.half().float().state_dict()
+    one, two = join(backbones), join(backbones)
+    assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+    found = {name.replace("base_layer.", ""): value for name, value in one.mllm.internvl.state_dict().items()}
+    for name, value in backbone.items():
+        assert torch.equal(found[name][: len(value)], value), name
+    assert len(found["lm_head.weight"]) == len(backbone["lm_head.weight"]) + 2
+    assert {name for name in found.keys() - backbone.keys() if "lora_" not in name} == set()
+    assert one.aml == AML and join(backbones, "baseline").aml is None
+
+
+def test_aml_without_a_selected_layer_is_an_error(backbones):
+    with pytest.raises(ValueError, match="no layer and heads were selected"):
+        checkpoint.from_backbones(
+            backbones, tiny.SIZES, config.Experiment(roles=BOTH, aml=True), seed=0, aml=None, settings=settings()
+        )
+
+
+def test_gradient_checkpointing_changes_no_gradient(backbones, monkeypatch):
+    monkeypatch.setattr(losses, "uncertain_points", everywhere)
+    found = []
+    for checkpointing in (False, True):
+        own = join(backbones, gradient_checkpointing=checkpointing).train()
+        assert own.mllm.language.is_gradient_checkpointing == checkpointing
+        torch.stack(list(own.training_losses(own.collate(samples())).values())).sum().backward()
+        found.append({name: p.grad for name, p in own.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name in found[0]:
+        torch.testing.assert_close(found[1][name], found[0][name], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_one_clip_can_be_overfitted(backbones, tmp_path):
+    """Both voices of one interaction: answers right, and each role's mask on the right object, though SAM2's frozen
+    encoder knows nothing."""
+    data = tiny.data(64, 3, objects=(2, 2), two_pairs=0, lookalikes=0, no_interaction=0)
+    scene = splits.to_clip(scenes.make_scene(data, (0, 0, 2)), "one")
+    directed = {e.actor: e for e in scene.expressions if e.is_interaction}  # one in which each is the actor
+    assert len(directed) == 2
+    one = Clip(scene.id, scene.frames, scene.frame_names, scene.size, tuple(directed.values()), scene.masks)
+    weights = config.LossWeights(ce=2, dice=2, aml=1, text=1, points=300)
+    rates = settings(steps=500, decoder_lr=5e-3, projector_lr=5e-3, loss=weights)
+    own, history = join(backbones), []
+    finetune.fine_tune(
+        own, [one], rates, frames=3, folder=tmp_path, seed=0, log=lambda metrics, _: history.append(metrics)
+    )
+    print(history[0], history[-1], sep="\n")
+    for name, share in {"ce": 0.3, "dice": 0.4, "text": 0.1, "aml": 0.7}.items():
+        assert history[-1][name] < share * history[0][name], name
+    overlaps = []
+    for expression, prediction in zip(one.expressions, own.segment(one, one.expressions), strict=True):
+        assert prediction.answer == "Sure , it is [SEG_ACT] and [SEG_TAR] ."
+        for role, keys in ((Role.ACTOR, expression.actor), (Role.TARGET, expression.target)):
+            truth, guess = masks.union(one, keys)[0], prediction.masks[role][0]
+            overlaps.append((truth & guess).sum() / (truth | guess).sum())
+    print(overlaps)
+    assert min(overlaps) > 0.5 and np.mean(overlaps) > 0.7

@@ -1,0 +1,192 @@
+"""Every figure is made, has the panels it should have, and is small on disk. What they look like, a person must see."""
+
+from __future__ import annotations
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from reviosa_core import masks
+from reviosa_core.data import statistics
+from reviosa_core.report import drawing, plots, style
+from reviosa_core.schema import CaptionType, Clip, Expression, Prediction, Role
+
+T, H, W, P, Q, L = 3, 21, 33, 5, 7, 11
+FRAMES = np.random.default_rng(0).integers(0, 256, (T, H, W, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def no_figure_left_open():
+    yield
+    assert plt.get_fignums() == []
+
+
+def boxes() -> dict[Role, np.ndarray]:
+    """Actor at the frame's border; target absent from the last frame."""
+    actor, target = np.zeros((2, T, H, W), dtype=bool)
+    actor[:, :9, :8] = True
+    target[:2, 10:18, 12:30] = True
+    return {Role.ACTOR: actor, Role.TARGET: target}
+
+
+def test_overlay(tmp_path):
+    before = FRAMES.copy()
+    rows = {"truth": boxes(), "one role": {Role.ACTOR: ~boxes()[Role.ACTOR]}, "nothing": {}}
+    figure = drawing.overlay(FRAMES, rows, title="a pushes b", columns=2)
+    assert isinstance(figure, Figure) and len(figure.axes) == 6  # 3 rows of 2 frames
+    assert [axis.get_title(loc="center") for axis in figure.axes[:2]] == ["frame 0", "frame 2"]
+    assert (before == FRAMES).all()
+    path = style.save(figure, tmp_path / "new" / "overlay.png")
+    with Image.open(path) as image:
+        assert image.mode == "P" and image.size[0] > 300
+    assert len(drawing.overlay(FRAMES, rows, columns=9).axes) == 9  # no frame twice
+
+
+def test_paint_mixes_colours():
+    frame = np.full((2, 3, 3), 100, np.uint8)
+    here = np.zeros((2, 3), dtype=bool)
+    here[0, 0] = True
+    painted = drawing.paint(frame, {Role.ACTOR: here}, opacity=1.0)
+    assert painted[0, 0].tolist() == [0x00, 0x72, 0xB2] and (painted[~here] == 100).all() and (frame == 100).all()
+    assert drawing.paint(frame, {Role.ACTOR: here}, 0.5)[0, 0].tolist() == [50, 107, 139]
+
+
+def test_gallery_shows_worst_and_best():
+    stored = {role: [masks.encode(m) for m in own] for role, own in boxes().items()}
+    expressions = tuple(Expression(str(i), f"text {i}", "single", ("a",)) for i in range(5))
+    clip = Clip("v", FRAMES, ("0", "1", "2"), (H, W), expressions, {"a": stored[Role.ACTOR]})
+    scores = {("0", "actor"): 0.5, ("1", "actor"): 0, ("2", "actor"): 1, ("3", "actor"): 0.7, ("4", "actor"): 0.2}
+    scores |= {(str(i), "target"): 1.0 for i in range(5)}  # not due: an empty answer to a single object
+    rows = pd.DataFrame(
+        [
+            {"video": "v", "expression": e, "role": r, "is_interaction": False, "J": v, "F": v}
+            for (e, r), v in scores.items()
+        ]
+    )
+    found = drawing.gallery(
+        {"v": clip}, rows, [("v", [Prediction("v", "1", {Role.ACTOR: stored[Role.ACTOR]})])], count=2
+    )
+    titles = {name: figure.get_suptitle() for name, figure in found.items()}
+    assert titles == {
+        "worst 1": "v/1: text 1 (J&F 0.0)",
+        "worst 2": "v/4: text 4 (J&F 20.0)",
+        "best 1": "v/2: text 2 (J&F 100.0)",
+        "best 2": "v/3: text 3 (J&F 70.0)",
+    }
+
+
+def test_save_keeps_under_the_limit(tmp_path):
+    figure = drawing.overlay(FRAMES, {"truth": boxes()})
+    full = style.save(figure, tmp_path / "full.png").stat().st_size
+    limit = full - 1
+    assert style.save(figure, tmp_path / "small.png", limit=limit).stat().st_size <= limit
+
+
+def test_attention_maps():
+    rng = np.random.default_rng(0)
+    maps = {name: {role: rng.random((T, P, Q), dtype=np.float32) for role in Role} for name in ("without", "with")}
+    maps["with"][Role.ACTOR] = np.zeros((T, P, Q), dtype=np.float32)
+    maps["with"][Role.ACTOR][:, 0, 0] = 1  # wholly inside the actor's box
+    figure = drawing.attention_maps(FRAMES, maps, boxes(), title="a pushes b")
+    assert isinstance(figure, Figure) and len(figure.axes) == 4 * T
+    labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+    assert [label.split("\n")[0] for label in labels] == ["actor", "actor", "target", "target"]
+    assert labels[1] == "actor\nwith\n100% on it"
+
+
+def test_layer_head_selection():
+    figure = plots.layer_head_selection(np.arange(L) / L, np.arange(4) / 4, layer=9, heads=[3, 1])
+    left, right = figure.axes
+    blue = matplotlib.colors.to_rgba(style.COLOR[Role.ACTOR])
+    colored = [[i for i, bar in enumerate(axis.patches) if bar.get_facecolor() == blue] for axis in (left, right)]
+    assert colored == [[9], [1, 3]]
+
+
+def test_ablation_bars():
+    def entry(value):
+        return {"J&F": value, "n": 9, "interval": [value - 2, value + 3]}
+
+    empty = {"J&F": None, "n": 0, "interval": None}
+    summaries = {
+        "baseline": {"InterRVOS-Actor": entry(40), "InterRVOS-Target": None, "RVOS": entry(50)},
+        "full": {"InterRVOS-Actor": entry(60), "InterRVOS-Target": empty, "RVOS": entry(70)},
+    }
+    figure = plots.ablation_bars(summaries, {"baseline": 57.0, "full": 62.0, "elsewhere": 1.0})
+    actor, target, rvos = figure.axes
+    assert [bar.get_height() for bar in actor.patches] == [40, 60] and len(target.patches) == 0
+    assert [tick.get_text() for tick in target.get_xticklabels()] == ["baseline\nno role", "full\nn = 0"]
+    assert rvos.collections[0].get_offsets().tolist() == [[0, 57], [1, 62]]
+    assert isinstance(plots.ablation_bars(summaries), Figure)
+
+
+def test_training_curves():
+    history = pd.DataFrame(
+        {"experiment": ["a"] * 5 + ["b"] * 5, "step": [*range(5)] * 2, "ce": range(10), "aml": [np.nan] * 5 + [1.0] * 5}
+    )
+    figure = plots.training_curves(history, smooth=0.5)
+    ce, aml = figure.axes
+    assert len(ce.lines) == 4 and len(aml.lines) == 2  # raw and smooth; "a" has no such term
+    assert ce.lines[1].get_ydata().tolist() == [0, 0.5, 1.5, 2.5, 3.5]
+
+
+def described(name: str, number: int, kind: CaptionType = "single") -> Clip:
+    target = ("1",) if kind == "unidirectional" else None
+    expressions = tuple(Expression(str(i), "a red dog", kind, ("0",), target) for i in range(number))
+    rng = np.random.default_rng(number)
+    rles = {key: [masks.encode(m) for m in rng.random((T, H, W)) < 0.4] for key in "01"}
+    frames = rng.integers(0, 255, (T, H, W, 3), dtype=np.uint8)
+    return Clip(name, frames, ("03", "04", "08"), (H, W), expressions, rles)
+
+
+def test_dataset_statistics():
+    clips = [described("a", 1), described("b", 1), described("c", 4, "unidirectional")]
+    figure = plots.dataset_statistics(statistics.collect(clips))
+    by_title = {axis.get_title(loc="left")[:3]: axis for axis in figure.axes}
+    assert list(by_title) == [f"({letter})" for letter in "abcfdehgi"]
+
+    def bars(letter: str) -> list[float]:
+        heights = [bar.get_height() for bar in by_title[f"({letter})"].patches]
+        return [height for height in heights if height]
+
+    def lengths(letter: str) -> list[float]:
+        return [bar.get_width() for bar in by_title[f"({letter})"].patches]
+
+    assert lengths("a") == [6, 6] and lengths("f") == [1, 2] and lengths("h") == [4] and lengths("i") == [4, 2]
+    assert bars("c") == [3] and bars("d") == [2, 1] and bars("e") == [3] and bars("g") == [2, 1]
+    assert [text.get_text() for text in by_title["(b)"].texts] == ["frame rate\nnot known"]
+    known = plots.dataset_statistics(statistics.collect(clips, fps=2.0))
+    assert [b.get_height() for b in known.axes[1].patches if b.get_height()] == [3]
+
+
+def test_bins_have_no_teeth():
+    every = np.arange(3, 40)  # once each: equal bins of whole numbers are equally full
+    counts, _ = np.histogram(every, plots._bins(every))
+    assert set(counts[:-1]) == {4} and counts.sum() == len(every)
+    few = np.array([2, 2, 5])
+    assert np.histogram(few, plots._bins(few))[0].tolist() == [0, 2, 0, 0, 1, 0]
+
+
+def test_contact_sheet():
+    clip = described("meadow", 2, "unidirectional")
+    figure = drawing.contact_sheet(clip, columns=2)
+    assert len(figure.axes) == 2 * 2
+    said = [text.get_text() for text in figure.texts]
+    assert said == ["meadow: 3 frames", "03", "08", *(f"{i} (unidirectional)  a red dog" for i in range(2))]
+    both = {Role.ACTOR: masks.decode(clip.masks["0"][2], (H, W)), Role.TARGET: masks.decode(clip.masks["1"][2], (H, W))}
+    assert (figure.axes[3].images[0].get_array() == drawing.paint(clip.frames[2], both)).all(), "the last frame's masks"
+
+
+def test_attention_vs_quality():
+    quality = np.array([0.0, 0.3, 0.3, 1.0])
+    mass = np.arange(4 * L, dtype=float).reshape(4, L)
+    (axis,) = plots.attention_vs_quality(mass, quality).axes
+    assert [line.get_label() for line in axis.lines] == [
+        "J&F 0–0.3 (n = 1)",
+        "J&F 0.3–0.5 (n = 2)",
+        "J&F 0.7–1 (n = 1)",
+    ]
+    assert np.allclose(np.asarray(axis.lines[1].get_ydata()), mass[1:3].mean(0))

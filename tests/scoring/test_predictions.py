@@ -1,0 +1,84 @@
+"""Prediction files: written whole, read a video at a time, and every way to be wrong named with file and id."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from reviosa_core import masks
+from reviosa_core.schema import DataError, Prediction, Role
+from reviosa_core.scoring import predictions
+
+T, H, W = 3, 7, 11
+
+
+def found(video: str, expression: str, seed: int) -> Prediction:
+    rng = np.random.default_rng(seed)
+    return Prediction(video, expression, {role: rng.random((T, H, W)) < 0.3 for role in Role})
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "deeper" / "predictions.json"
+    given = {"v1": [found("v1", "0", 1), found("v1", "10", 2)], "v0": [found("v0", "0", 3)]}
+    with predictions.writer(path) as write:
+        for own in given.values():
+            write(own)
+        assert not path.exists(), "whole or not at all"
+    assert set(json.loads(path.read_text())["v1"]["10"]) == {"prediction_masks_act", "prediction_masks_tar"}
+    again = dict(predictions.read(path))
+    assert list(again) == ["v1", "v0"]
+    for video, own in given.items():
+        for before, after in zip(own, again[video], strict=True):
+            assert (after.clip_id, after.expression_id) == (video, before.expression_id)
+            for role in Role:
+                assert (masks.decode_all(after.masks[role], (H, W)) == before.masks[role]).all()
+
+
+def test_an_unfinished_file_is_not_there(tmp_path):
+    path = tmp_path / "predictions.json"
+    with pytest.raises(KeyboardInterrupt), predictions.writer(path) as write:
+        write([found("v0", "0", 0)])
+        raise KeyboardInterrupt
+    assert not path.exists()
+    with pytest.raises(DataError, match="v0 written twice"), predictions.writer(path) as write:
+        write([found("v0", "0", 0)])
+        write([found("v0", "0", 0)])
+    with predictions.writer(path) as write:
+        pass
+    assert json.loads(path.read_text()) == {} and list(predictions.read(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "ends early"),
+        ("[1]", "a JSON object is needed"),
+        ('{"v": {}', "ends early"),
+        ('{"v": {"0"', "Expecting"),
+        ('{"v": {}, "v": {}}', "'v' occurs twice"),
+        ('{"v": {"0": {}, "0": {}}}', "duplicate key '0'"),
+        ('{"v": {},}', "a name is needed after 'v'"),
+        ('{"v": {} "w": {}}', "no comma after 'v'"),
+        ('{"v" {}}', "no colon after 'v'"),
+        ('{"v": []}', "video v: an object of expressions"),
+        ('{"v": {"0": []}}', "video v, expression 0: an object with masks"),
+        ('{"v": {"0": {"prediction_masks": []}}}', "expression 0: none of the keys .* only .'prediction_masks'."),
+        ('{"v": {"0": {"prediction_masks_act": 1}}}', "expression 0: prediction_masks_act is int"),
+        ('{"v": {"0": {"prediction_masks_act": [null]}}}', "expression 0: prediction_masks_act, frame 0: not an RLE"),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        list(predictions.read(path))
+    assert str(path) in str(caught.value)
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(DataError, match="nothing.json"):
+        list(predictions.read(tmp_path / "nothing.json"))
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        list(predictions.read_trees({Role.ACTOR: tmp_path / "nowhere"}, []))
