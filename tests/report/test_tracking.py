@@ -110,7 +110,7 @@ def test_runs_of_one_group_are_children_of_one_parent(store: Path):
 @pytest.mark.slow
 def test_processes_that_start_at_once_share_database_and_parent(store: Path):
     (store / "mlflow.db").unlink()  # the first run of a fresh checkout
-    code = "import sys\nfrom reviosa_core import tracking\nwith tracking.run(sys.argv[1], parent='group'): pass"
+    code = "import sys\nfrom reviosa_core.report import tracking\nwith tracking.run(sys.argv[1], parent='group'): pass"
     started = [
         subprocess.Popen([sys.executable, "-c", code, f"run{i}"], stderr=subprocess.PIPE, text=True) for i in range(3)
     ]
