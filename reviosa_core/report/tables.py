@@ -204,7 +204,7 @@ def controls(results: Mapping[str, Scores]) -> str:
         roles = {part: scores[part]["role confusion"] for part in ("all", "same names")}
         rows.append(
             {"given": name}
-            | {setting: with_interval(scores["scores"][setting]) for setting in SETTINGS[:2]}
+            | {setting: with_interval(scores["scores"][setting]) for setting in list(SETTINGS)[:2]}
             | {f"role confusion, {part}": with_interval(r, "value") if r else "–" for part, r in roles.items()}
             | {"expressions": scores["scores"]["InterRVOS-Actor"]["n"]}
         )

@@ -1,0 +1,185 @@
+"""Whether the roles point the right way: a function a metric, on tables that `both_roles`, `pairs`, `detected` make.
+
+In formulas A and T are the true masks of actor and target, a and t the predicted ones; J and F are means over all
+frames of the clip. None of these metrics exists for a system without the target role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from reviosa_core.schema import DataError, Role
+
+ABOVE = 0.5  # J&F beyond which a mask counts as found
+_OF_A_ROLE = ["J", "F", "J_cross", "J_inverse"]
+_OF_BOTH = ["inverse", "overlap", "overlap_true"]
+
+
+def both_roles(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per interaction expression: what both roles share, and the rest by role ("J actor", "J target" ...).
+
+    Raises DataError where a role's row is missing.
+    """
+    interactions = rows.loc[rows["is_interaction"]]
+    actor, target = (
+        interactions.loc[interactions["role"] == role].set_index(["video", "expression"]).sort_index()
+        for role in (Role.ACTOR, Role.TARGET)
+    )
+    if not actor.index.equals(target.index):
+        raise DataError(f"{len(actor.index.symmetric_difference(target.index))} interactions have one role's row only")
+    own = (part[_OF_A_ROLE].add_suffix(f" {role}") for role, part in ((Role.ACTOR, actor), (Role.TARGET, target)))
+    return actor[_OF_BOTH].join([*own]).reset_index()
+
+
+def pairs(both: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The forward and the inverse expression of each pair that is there as a whole: two tables like `both`, row i of
+    one belongs to row i of the other."""
+    paired = both.loc[both["inverse"].notna()]
+    forward = paired.loc[paired["expression"] < paired["inverse"]]  # each pair is found from both its ends
+    by_id = paired.set_index(["video", "expression"])
+    ends = pd.MultiIndex.from_frame(forward[["video", "inverse"]], names=by_id.index.names)
+    there = ends.isin(by_id.index)
+    return forward.loc[there].reset_index(drop=True), by_id.loc[ends[there]].reset_index()
+
+
+def detected(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per expression: is a target `due`, is it `emitted`."""
+    target = rows.loc[rows["role"] == Role.TARGET]
+    return target.assign(due=target["is_interaction"])
+
+
+def _j_and_f(both: pd.DataFrame, role: Role) -> pd.Series:
+    return (both.loc[:, f"J {role}"] + both.loc[:, f"F {role}"]) / 2
+
+
+def _sum(both: pd.DataFrame, column: str) -> pd.Series:
+    return both.loc[:, f"{column} actor"] + both.loc[:, f"{column} target"]
+
+
+# --- of an expression -------------------------------------------------------------------------------------------------
+
+
+def joint(both: pd.DataFrame) -> pd.Series:
+    """How good is the worse of the two masks? A sentence about two objects is understood when both are found.
+
+    Formula: `min(J&F of a with A, J&F of t with T)`; mean over interaction expressions.
+    Range: 0 to 100, more is better; never above InterRVOS-Actor or InterRVOS-Target.
+    Empty: a mask that is not emitted scores 1 on the frames where its object is absent, as in J and F.
+    Elsewhere: nowhere; new here.
+    """
+    actor, target = (_j_and_f(both, role) for role in (Role.ACTOR, Role.TARGET))
+    return actor.where(actor <= target, target)
+
+
+def both_above(both: pd.DataFrame) -> pd.Series:
+    """Are both masks found?
+
+    Formula: share of interaction expressions with `J&F of a with A > 0.5` and `J&F of t with T > 0.5`.
+    Range: 0 to 100, more is better.
+    Empty: as for joint J&F.
+    Elsewhere: nowhere; new here. The strict > is that of P@0.5.
+    """
+    return (_j_and_f(both, Role.ACTOR) > ABOVE) & (_j_and_f(both, Role.TARGET) > ABOVE)
+
+
+def confusion(both: pd.DataFrame) -> pd.Series:
+    """Do the two masks fit the roles better the wrong way round?
+
+    Formula: share of interaction expressions with `J(a, T) + J(t, A) > J(a, A) + J(t, T)`.
+    Range: 0 to 100, less is better. Read it beside joint J&F.
+    Empty: frames where both masks of a J are empty count as 1, as in J.
+    Elsewhere: nowhere; new here.
+    """
+    return _sum(both, "J_cross") > _sum(both, "J")
+
+
+def leakage(both: pd.DataFrame) -> pd.Series:
+    """Do the two predicted masks share pixels that the true ones do not share?
+
+    Formula: `overlap(a, t) - overlap(A, T)`; mean over interaction expressions.
+    Range: -100 to 100; 0 is right. 100: one mask for both roles. Negative: objects that do overlap are kept apart.
+    Empty: 0 on frames where both masks are empty, so that silence does not leak.
+    Elsewhere: nowhere; new here.
+    """
+    return both.loc[:, "overlap"] - both.loc[:, "overlap_true"]
+
+
+# --- of a pair --------------------------------------------------------------------------------------------------------
+
+
+def strict_pair_accuracy(forward: pd.DataFrame, inverse: pd.DataFrame) -> pd.Series:
+    """When the sentence is turned round, do the masks follow? A pair is two expressions of a clip about the same
+    objects in swapped roles.
+
+    Formula: share of pairs with both masks above 0.5 (see there) in both directions.
+    Range: 0 to 100, more is better. The same answer to both directions cannot score.
+    Empty: as for joint J&F.
+    Elsewhere: the consistency of contrast sets (Gardner et al., 2020), for masks.
+    """
+    return both_above(forward) & both_above(inverse)
+
+
+def swap_consistency(forward: pd.DataFrame, inverse: pd.DataFrame) -> pd.Series:
+    """Is the actor of one direction the target of the other, right or wrong?
+
+    Formula: `(J(a, t of the inverse) + J(t, a of the inverse)) / 2`; mean over pairs. No truth enters.
+    Range: 0 to 100. Read it beside strict pair accuracy: one mask for everything is consistent too.
+    Empty: 1 on frames where both are empty; two missing predictions score 0.
+    Elsewhere: nowhere; new here.
+    """
+    return _sum(forward, "J_inverse") / 2
+
+
+# --- of a target: what is summed above and what below, by expression --------------------------------------------------
+
+
+def detection_precision(said: pd.Series, due: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Of the expressions that are answered with a target, how many have one?
+
+    Formula: `answered and due / answered`, over all expressions. A target is due for an interaction.
+    Range: 0 to 100, more is better; `n` counts the answered.
+    Empty: None when no target is answered at all.
+    Elsewhere: the usual precision; of the target role, new here.
+    """
+    return said & due, said
+
+
+def detection_recall(said: pd.Series, due: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Of the interactions, how many are answered with a target?
+
+    Formula: `answered and due / due`, over all expressions.
+    Range: 0 to 100, more is better; `n` counts the interactions. A target for every sentence has 100: read precision.
+    Empty: None without interactions.
+    Elsewhere: the usual recall; of the target role, new here.
+    """
+    return said & due, due
+
+
+def detection_f1(said: pd.Series, due: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Precision and recall of the target in one number, their harmonic mean.
+
+    Formula: `2 (answered and due) / (answered + due)`, over all expressions.
+    Range: 0 to 100, more is better; `n` counts expressions that are answered or due.
+    Empty: None when no target is answered and none is due.
+    Elsewhere: the usual F1; of the target role, new here.
+    """
+    return 2 * (said & due), said.astype(int) + due
+
+
+PER_EXPRESSION: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "joint J&F": joint,
+    "both above 0.5": both_above,
+    "role confusion": confusion,
+    "role leakage": leakage,
+}
+PER_PAIR: dict[str, Callable[[pd.DataFrame, pd.DataFrame], pd.Series]] = {
+    "strict pair accuracy": strict_pair_accuracy,
+    "swap consistency": swap_consistency,
+}
+DETECTION: dict[str, Callable[[pd.Series, pd.Series], tuple[pd.Series, pd.Series]]] = {
+    "detection precision": detection_precision,
+    "detection recall": detection_recall,
+    "detection F1": detection_f1,
+}
