@@ -13,7 +13,8 @@ import pandas as pd
 from reviosa_core.schema import DataError, Role
 
 ABOVE = 0.5  # J&F beyond which a mask counts as found
-_OF_A_ROLE = ["J", "F", "J_cross", "J_inverse"]
+ALIKE = 1e-9  # sums of J that differ by less are a tie: frames are averaged in floating point
+_OF_A_ROLE = ["J", "F", "present", "J_present", "F_present", "J_cross", "J_inverse"]
 _OF_BOTH = ["inverse", "overlap", "overlap_true"]
 
 
@@ -54,6 +55,22 @@ def _j_and_f(both: pd.DataFrame, role: Role) -> pd.Series:
     return (both.loc[:, f"J {role}"] + both.loc[:, f"F {role}"]) / 2
 
 
+def _found(both: pd.DataFrame, role: Role) -> pd.Series:
+    """Whether the role's mask is above 0.5 where there is something to find; of nothing, whether nothing is drawn."""
+    good = (both.loc[:, f"J_present {role}"] + both.loc[:, f"F_present {role}"]) / 2 > ABOVE
+    # J with an empty truth is the share of frames without a mask; a missing prediction has 0.
+    return good.where(both[f"present {role}"] > 0, both[f"J {role}"] == 1)
+
+
+def _fits(both: pd.DataFrame, role: Role) -> pd.Series:
+    """Whether the role's mask fits its own truth better than the other role's."""
+    return both.loc[:, f"J {role}"] - both.loc[:, f"J_cross {role}"] > ALIKE
+
+
+def _right(both: pd.DataFrame) -> pd.Series:
+    return both_above(both) & _fits(both, Role.ACTOR) & _fits(both, Role.TARGET)
+
+
 def _sum(both: pd.DataFrame, column: str) -> pd.Series:
     return both.loc[:, f"{column} actor"] + both.loc[:, f"{column} target"]
 
@@ -74,25 +91,31 @@ def joint(both: pd.DataFrame) -> pd.Series:
 
 
 def both_above(both: pd.DataFrame) -> pd.Series:
-    """Are both masks found?
+    """Are both masks found, where there is something to find?
 
-    Formula: share of interaction expressions with `J&F of a with A > 0.5` and `J&F of t with T > 0.5`.
-    Range: 0 to 100, more is better.
-    Empty: as for joint J&F.
+    Formula: share of interaction expressions with `J&F present of a with A > 0.5` and `J&F present of t with T > 0.5`:
+    each role on the frames where its own truth is not empty, so that silence while the object is away earns nothing.
+    Range: 0 to 100, more is better. One mask around both objects can pass: strict pair accuracy does not let it.
+    Empty: a role whose truth is empty in every frame counts as found when nothing is drawn in any frame; no expression
+    is left out.
     Elsewhere: nowhere; new here. The strict > is that of P@0.5.
     """
-    return (_j_and_f(both, Role.ACTOR) > ABOVE) & (_j_and_f(both, Role.TARGET) > ABOVE)
+    return _found(both, Role.ACTOR) & _found(both, Role.TARGET)
 
 
 def confusion(both: pd.DataFrame) -> pd.Series:
     """Do the two masks fit the roles better the wrong way round?
 
-    Formula: share of interaction expressions with `J(a, T) + J(t, A) > J(a, A) + J(t, T)`.
-    Range: 0 to 100, less is better. Read it beside joint J&F.
-    Empty: frames where both masks of a J are empty count as 1, as in J.
+    Formula: 1 where `J(a, T) + J(t, A) > J(a, A) + J(t, T)`, 0.5 where the two sums are equal, else 0; mean over
+    interaction expressions.
+    Range: 0 to 100, less is better. 50 is what a coin has, and an answer that does not tell the roles apart: one mask
+    for both (the union, one of the two objects, a third), or silence. Read it beside joint J&F.
+    Empty: frames where both masks of a J are empty count as 1, as in J. Where the truth itself is the same for both
+    roles, every answer is a tie.
     Elsewhere: nowhere; new here.
     """
-    return _sum(both, "J_cross") > _sum(both, "J")
+    wrong = _sum(both, "J_cross") - _sum(both, "J")
+    return (wrong > ALIKE) + 0.5 * (wrong.abs() <= ALIKE)
 
 
 def leakage(both: pd.DataFrame) -> pd.Series:
@@ -113,12 +136,13 @@ def strict_pair_accuracy(forward: pd.DataFrame, inverse: pd.DataFrame) -> pd.Ser
     """When the sentence is turned round, do the masks follow? A pair is two expressions of a clip about the same
     objects in swapped roles.
 
-    Formula: share of pairs with both masks above 0.5 (see there) in both directions.
-    Range: 0 to 100, more is better. The same answer to both directions cannot score.
-    Empty: as for joint J&F.
+    Formula: share of pairs where, in both directions, both masks are above 0.5 (see there) and each fits its own role
+    better than the other: `J(a, A) > J(a, T)` and `J(t, T) > J(t, A)`.
+    Range: 0 to 100, more is better. The same answer to both directions cannot score, nor can one mask for both roles.
+    Empty: as for both above 0.5; and since silence fits two objects alike that are never there, such a pair is not met.
     Elsewhere: the consistency of contrast sets (Gardner et al., 2020), for masks.
     """
-    return both_above(forward) & both_above(inverse)
+    return _right(forward) & _right(inverse)
 
 
 def swap_consistency(forward: pd.DataFrame, inverse: pd.DataFrame) -> pd.Series:
