@@ -9,7 +9,9 @@ The tables these functions read have one row per (video, expression, role), as `
     J, F                  mean over all frames, in [0, 1]
     frames, present       frames of the clip; those where this role's ground truth is not empty
     J_present, F_present  mean over the present frames; NaN without any
-    emitted               the predicted mask is not empty in some frame
+    emitted               the predicted mask has a pixel in some frame
+    answered              the system says that it wrote the role's token; where it does not say, the same as emitted
+    by_token              it does say; predictions from files do not. One that is missing has written nothing
     missing               there was no prediction, and the row scores 0 (optional)
     J_cross               J of this role's prediction with the *other* role's ground truth; NaN without a target
     overlap               mean IoU of the predicted actor with the predicted target, 0 on frames where both are empty
@@ -164,7 +166,7 @@ SETTINGS: dict[str, Callable[[pd.DataFrame], pd.DataFrame | None]] = {
     "InterRVOS-Target": interrvos_target,
     "RVOS": rvos,
 }
-DIRECTION = (*roles.PER_EXPRESSION, *roles.PER_PAIR, *roles.DETECTION)
+DIRECTION = (*roles.PER_EXPRESSION, *roles.PER_PAIR, *roles.DETECTION, *roles.BY_TOKEN)
 
 
 def summarise(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, dict[str, Any] | None]:
@@ -227,7 +229,8 @@ def difference_by_subset(
 def direction(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     """Does the system tell actor from target? {name in DIRECTION: {"value", "n", "interval"}} in percent; see `roles`.
 
-    Every metric is None for a system without the target role. For a subset pass part of the rows, e.g.
+    Every metric is None for a system without the target role, and those by token where some row does not know its
+    tokens. For a subset pass part of the rows, e.g.
     `direction(rows[rows.video.isin(lookalikes)], ...)`; a pair counts when both its expressions are there.
     """
     _check(rows)
@@ -242,11 +245,15 @@ def direction(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
         found[name] = intervals.mean(forward.assign(**{name: metric(forward, inverse)}), name, bootstrap, seed)
     for name, metric in roles.DETECTION.items():
         found[name] = _ratio(detected, *metric(detected["emitted"], detected["due"]), bootstrap, seed)
+    for name, metric in roles.BY_TOKEN.items():
+        by_token = _ratio(detected, *metric(detected["answered"], detected["due"]), bootstrap, seed)
+        found[name] = by_token if _knows_tokens(detected) else None
     return found
 
 
 def detection_by_caption_type(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, dict[str, Any]] | None:
-    """Where a target is emitted: {caption type: {"emitted", "precision", "recall", "F1", "n", "interval"}}.
+    """Where a target is drawn, and where it is written: {caption type: {"emitted", "precision", "recall", "F1", "n",
+    "interval", "by token"}}; "by token" has the same of the written ones ("answered" for "emitted"), or is None.
 
     In percent, None where undefined: a type without interactions has no recall, and its `emitted` (whose interval is
     given) is the false alarm rate. None as a whole for a system without the target role.
@@ -254,20 +261,28 @@ def detection_by_caption_type(rows: pd.DataFrame, bootstrap: int, seed: int) -> 
     _check(rows)
     if not _has_target(rows):
         return None
-    out = {}
-    for caption_type, part in roles.detected(rows).groupby("caption_type"):
-        said, due = part["emitted"], part["due"]
-        rate = intervals.mean(part, "emitted", bootstrap, seed)
-        precision, recall, f1 = (_ratio(part, *m(said, due), 0, seed)["value"] for m in roles.DETECTION.values())
-        out[str(caption_type)] = {
-            "emitted": rate["value"],
-            "precision": precision,
-            "recall": recall,
-            "F1": f1 if np.count_nonzero(due) else None,
-            "n": rate["n"],
-            "interval": rate["interval"],
-        }
-    return out
+    return {
+        str(caption_type): _detection(part, "emitted", bootstrap, seed)
+        | {"by token": _detection(part, "answered", bootstrap, seed) if _knows_tokens(part) else None}
+        for caption_type, part in roles.detected(rows).groupby("caption_type")
+    }
+
+
+def _knows_tokens(rows: pd.DataFrame) -> bool:
+    return bool(rows["by_token"].to_numpy().all())
+
+
+def _detection(part: pd.DataFrame, column: str, bootstrap: int, seed: int) -> dict[str, Any]:
+    due, rate = part["due"], intervals.mean(part, column, bootstrap, seed)
+    precision, recall, f1 = (_ratio(part, *m(part[column], due), 0, seed)["value"] for m in roles.DETECTION.values())
+    return {
+        column: rate["value"],
+        "precision": precision,
+        "recall": recall,
+        "F1": f1 if due.to_numpy().any() else None,
+        "n": rate["n"],
+        "interval": rate["interval"],
+    }
 
 
 def _ratio(table: pd.DataFrame, over: pd.Series, under: pd.Series, bootstrap: int, seed: int) -> dict[str, Any]:

@@ -13,6 +13,12 @@ from typing import Any
 
 from reviosa_core.scoring import intervals, metrics, protocols, roles
 
+
+def _below(owner: Any) -> str:
+    """A docstring without its first paragraph."""
+    return (inspect.getdoc(owner) or "").partition("\n\n")[2]
+
+
 FIELDS = ("Formula", "Range", "Empty", "Elsewhere")
 COMMAND = "python -m reviosa_core.scoring.page > docs/metrics.md"
 GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., Any]]]] = {
@@ -24,12 +30,11 @@ GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., Any]]]] = {
     ),
     "Who acts on whom": (
         "J&F does not say whether a mask is wrong or in the wrong role. These do, for interaction expressions.\n\n"
-        + (inspect.getdoc(roles) or "").partition("\n\n")[2],
+        + _below(roles),
         roles.PER_EXPRESSION | roles.PER_PAIR,
     ),
     "Is there a target?": (
-        "A system decides from the sentence whether there is a target at all. `reviosa evaluate --out` gives these by "
-        "caption type too.",
+        _below(roles.detected) + "\n\n`reviosa evaluate --out` has these by caption type too.",
         roles.DETECTION,
     ),
     "Other benchmarks": (
@@ -47,9 +52,9 @@ def page() -> str:
         f"Written from the docstrings of `reviosa_core/scoring` by `{COMMAND}`: to change a text, change it there.",
         "\n".join(_contents()),
         "## What a row is",
-        (inspect.getdoc(metrics) or "").partition("\n\n")[2],
+        _below(metrics),
         "## How means and intervals are taken",
-        (inspect.getdoc(intervals) or "").partition("\n\n")[2],
+        _below(intervals),
     ]
     for title, (intro, group) in GROUPS.items():
         lines += [f"## {title}", intro]

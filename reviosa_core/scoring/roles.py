@@ -46,7 +46,14 @@ def pairs(both: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def detected(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per expression: is a target `due`, is it `emitted`."""
+    """One row per expression: is a target `due`, and is one given, as `emitted` and as `answered` says.
+
+    A system decides from the sentence whether there is a target at all: one is due for an interaction. There are two
+    ways to see what it decided, and both are reported. `detection ...` goes by the mask: a target is given when one
+    pixel of one frame is drawn, a stray one too. `detection ... by token` goes by the text: a target is given when its
+    token is written, whatever is drawn for it. That is known of systems that say so (`Prediction.written`), not of
+    predictions from files: there it is None.
+    """
     target = rows.loc[rows["role"] == Role.TARGET]
     return target.assign(due=target["is_interaction"])
 
@@ -159,37 +166,37 @@ def swap_consistency(forward: pd.DataFrame, inverse: pd.DataFrame) -> pd.Series:
 # --- of a target: what is summed above and what below, by expression --------------------------------------------------
 
 
-def detection_precision(said: pd.Series, due: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Of the expressions that are answered with a target, how many have one?
+def detection_precision(given: pd.Series, due: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Of the expressions that a target is given for, how many have one?
 
-    Formula: `answered and due / answered`, over all expressions. A target is due for an interaction.
-    Range: 0 to 100, more is better; `n` counts the answered.
-    Empty: None when no target is answered at all.
+    Formula: `given and due / given`, over all expressions.
+    Range: 0 to 100, more is better; `n` counts the given.
+    Empty: None where no target is given at all.
     Elsewhere: the usual precision; of the target role, new here.
     """
-    return said & due, said
+    return given & due, given
 
 
-def detection_recall(said: pd.Series, due: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Of the interactions, how many are answered with a target?
+def detection_recall(given: pd.Series, due: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Of the interactions, how many are given a target?
 
-    Formula: `answered and due / due`, over all expressions.
+    Formula: `given and due / due`, over all expressions.
     Range: 0 to 100, more is better; `n` counts the interactions. A target for every sentence has 100: read precision.
     Empty: None without interactions.
     Elsewhere: the usual recall; of the target role, new here.
     """
-    return said & due, due
+    return given & due, due
 
 
-def detection_f1(said: pd.Series, due: pd.Series) -> tuple[pd.Series, pd.Series]:
+def detection_f1(given: pd.Series, due: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Precision and recall of the target in one number, their harmonic mean.
 
-    Formula: `2 (answered and due) / (answered + due)`, over all expressions.
-    Range: 0 to 100, more is better; `n` counts expressions that are answered or due.
-    Empty: None when no target is answered and none is due.
+    Formula: `2 (given and due) / (given + due)`, over all expressions.
+    Range: 0 to 100, more is better; `n` counts the expressions that are given a target or due one.
+    Empty: None where no target is given and none is due.
     Elsewhere: the usual F1; of the target role, new here.
     """
-    return 2 * (said & due), said.astype(int) + due
+    return 2 * (given & due), given.astype(int) + due
 
 
 PER_EXPRESSION: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
@@ -207,3 +214,4 @@ DETECTION: dict[str, Callable[[pd.Series, pd.Series], tuple[pd.Series, pd.Series
     "detection recall": detection_recall,
     "detection F1": detection_f1,
 }
+BY_TOKEN = {f"{name} by token": metric for name, metric in DETECTION.items()}

@@ -272,6 +272,9 @@ def values(rows: pd.DataFrame) -> dict[str, float | None]:
     return {name: entry and entry["value"] for name, entry in metrics.direction(rows, bootstrap=0, seed=0).items()}
 
 
+DETECTION = ("detection precision", "detection recall", "detection F1")
+
+
 def test_perfect():
     rows = rows_of(PREDICTORS["perfect"])
     for setting, entry in metrics.summarise(rows, bootstrap=100, seed=0).items():
@@ -287,8 +290,9 @@ def test_perfect():
         "detection precision": 100,
         "detection recall": 100,
         "detection F1": 100,
+        **dict.fromkeys((f"{name} by token" for name in DETECTION), None),  # nobody says what was written
     }
-    counted = {name: entry["n"] for name, entry in metrics.direction(rows, 0, 0).items()}
+    counted = {name: entry["n"] for name, entry in metrics.direction(rows, 0, 0).items() if entry}
     assert counted["joint J&F"] == 8 and counted["strict pair accuracy"] == 4 and counted["detection recall"] == 8
 
 
@@ -329,9 +333,50 @@ def test_union_leaks():
     assert got["detection precision"] == pytest.approx(200 / 3) and got["detection recall"] == 100
     by_type = metrics.detection_by_caption_type(rows, bootstrap=10, seed=0)
     assert by_type["single"] == {
-        "emitted": 100, "precision": 0, "recall": None, "F1": None, "n": 4, "interval": [100, 100],
+        "emitted": 100, "precision": 0, "recall": None, "F1": None, "n": 4, "interval": [100, 100], "by token": None,
     }  # fmt: skip
     assert by_type["unidirectional"]["F1"] == 100 and by_type["unidirectional"]["n"] == 8
+
+
+def spoken(written, drawn) -> pd.DataFrame:
+    """Rows of one clip where the target's token is written for the expressions `written`, and one stray pixel of it is
+    drawn for those in `drawn`."""
+    clip = interaction_clip(0)
+    nothing = np.zeros((T, H, W), dtype=bool)
+    stray = nothing.copy()
+    stray[T - 1, H - 1, W - 1] = True
+    found = [
+        Prediction(
+            clip.id,
+            e.id,
+            {Role.ACTOR: nothing, Role.TARGET: stray if e.id in drawn else nothing},
+            written=frozenset({Role.ACTOR, Role.TARGET} if e.id in written else {Role.ACTOR}),
+        )
+        for e in clip.expressions
+    ]
+    return pd.DataFrame(score_clip(clip, found))
+
+
+def test_a_target_is_given_by_its_mask_or_by_its_token():
+    """Due for 0 and 1. Written for 0 and 1, of which 1 is drawn empty; a stray pixel is drawn for 0 and for 2."""
+    rows = spoken(written={"0", "1"}, drawn={"0", "2"})
+    entry = metrics.direction(rows, 0, 0)
+    by_mask = {name: (entry[name]["value"], entry[name]["n"]) for name in DETECTION}
+    by_token = {name: (entry[f"{name} by token"]["value"], entry[f"{name} by token"]["n"]) for name in DETECTION}
+    assert by_mask == dict(zip(DETECTION, [(50, 2), (50, 2), (50, 3)], strict=True))
+    assert by_token == dict(zip(DETECTION, [(100, 2), (100, 2), (100, 2)], strict=True))
+    by_type = metrics.detection_by_caption_type(rows, 0, 0)
+    assert by_type["single"]["emitted"] == 100 and by_type["single"]["by token"]["answered"] == 0
+    assert by_type["unidirectional"]["recall"] == 50 and by_type["unidirectional"]["by token"]["recall"] == 100
+
+
+def test_tokens_are_known_of_all_or_not_said():
+    rows = spoken(written={"0"}, drawn={"0"})
+    mixed = pd.concat([rows, rows_of(PREDICTORS["perfect"], clips=3).query("video != 'v0'")])
+    assert metrics.direction(mixed, 0, 0)["detection recall by token"] is None
+    assert metrics.direction(mixed, 0, 0)["detection recall"]["n"] == 6
+    by_type = metrics.detection_by_caption_type(mixed, 0, 0)
+    assert by_type["single"]["by token"] is None and by_type["single"]["n"] == 3
 
 
 def test_a_union_of_equals_is_above_the_threshold_and_no_strict_pair():
