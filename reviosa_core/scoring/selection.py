@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from reviosa_core.data import sampling
 from reviosa_core.schema import Clip, Role
 
 
+@runtime_checkable
 class Attentive(Protocol):
     """A system whose role tokens' attention can be asked for: `ReVIOSa`."""
 
@@ -76,8 +77,8 @@ def measure_attention(system: Attentive, clips: Iterable[Clip]) -> pd.DataFrame:
 
 
 def on_objects(rows: pd.DataFrame) -> dict[str, float]:
-    """Means of `measure_attention`: to vision, on the own and on any object, and the two shares that say whether a token
-    knows which object is meant: of the attention on any object, what the own one gets; of their area, what it has."""
+    """Means of `measure_attention`: to vision, on the own and on any object, and the two shares that say whether a
+    token knows which object is meant: what the own one gets of the attention on any, and what it has of their area."""
     mean = rows[["vision", "own", "any", "own_area", "any_area"]].mean()
     return {
         "to vision": float(mean["vision"]),
