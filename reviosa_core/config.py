@@ -209,6 +209,7 @@ class Params(Strict):
     profile: str
     reports: str
     at_once: int = Field(ge=1)
+    kernels: str = ""  # environment variables of every stage's command, as dvc.yaml inserts them
     experiments: dict[str, Experiment]
     seeds: tuple[int, ...]
     difficulties: dict[str, Difficulty]
