@@ -234,7 +234,7 @@ def test_a_model_without_loss_weights_is_for_inference():
 
 def test_a_role_token_that_is_not_there_is_an_error_with_both_numbers(monkeypatch):
     own = model()
-    silent = lambda chat, e, roles: "Sure." if e.id == "1" else "[SEG_ACT]"  # noqa: E731
+    silent = lambda chat, e, roles, rng: "Sure." if e.id == "1" else "[SEG_ACT]"  # noqa: E731
     monkeypatch.setattr(prompts.Template, "answer", silent)
     with pytest.raises(ValueError, match=r"5 \[SEG_ACT\] states for 7 masks in \['one', 'two'\]"):
         own.training_losses(own.collate(samples()))
