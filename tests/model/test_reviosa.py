@@ -265,6 +265,21 @@ def test_the_cache_changes_no_loss_and_spares_every_second_look(monkeypatch, pro
     assert first == second == want
 
 
+@pytest.mark.parametrize("prompted", ["first", "all"])
+@pytest.mark.parametrize("cache_gb", [0.0, 0.01])
+def test_a_step_passes_every_frame_through_each_encoder_once(cache_gb, prompted):
+    """Counted inside the encoders, in a whole training step, so with or without a cache."""
+    own, seen = model(prompted=prompted, cache_gb=cache_gb).train(), {"tower": 0, "sam": 0}
+    tower, sam = own.mllm.internvl.model.vision_tower, own.segmenter.sam.image_encoder
+    tower.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.update(tower=seen["tower"] + len(kwargs.get("pixel_values", *args))),
+        with_kwargs=True,
+    )
+    sam.register_forward_pre_hook(lambda _, args: seen.update(sam=seen["sam"] + len(args[0])))
+    torch.stack(list(own.training_losses(own.collate(samples())).values())).sum().backward()
+    assert seen == {"tower": 5, "sam": {"first": 2, "all": 5}[prompted]}
+
+
 def test_the_cache_is_bounded_and_forgets_the_least_recently_used():
     cache, asked = FeatureCache(100 / 2**30), []
 
