@@ -85,14 +85,14 @@ class ReVIOSa(nn.Module):
     # -- What is trained ----------------------------------------------------------------------------------------
 
     def freeze(self) -> None:
-        """Leave trainable exactly what the paper trains: LoRA on the language model, its embeddings and head, the
-        projector, and the mask decoder. Vision tower, visual projector and SAM2's image encoder stay frozen."""
+        """Leave trainable LoRA on the language model, its embeddings and head, the projector, and the mask decoder.
+        Vision tower, visual projector and SAM2's image encoder stay frozen; docs/departures.md says who trains more."""
         self.requires_grad_(False)
         for parameter in self.trained().values():
             parameter.requires_grad_(True)
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """What the paper trains, by name."""
+        """What is trained, by name. No loss reaches the decoder's IoU and object-score heads: they do not move."""
         vocabulary = ("mllm.internvl.model.language_model.embed_tokens.", "mllm.internvl.lm_head.")
         unused = ("segmenter.decoder.conv_s0.", "segmenter.decoder.conv_s1.")  # see Segmenter.decode
         return {

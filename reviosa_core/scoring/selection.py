@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from reviosa_core.data import sampling
 from reviosa_core.schema import Clip, Role
 
 
+@runtime_checkable
 class Attentive(Protocol):
     """A system whose role tokens' attention can be asked for: `ReVIOSa`."""
 

@@ -156,13 +156,19 @@ def test_the_tiny_profile_says_what_it_always_said(root: Path):
 
 
 def test_full_stops_go_as_each_wording_has_it():
-    """The released code takes them out; ours makes a space of them."""
+    """The released code takes them out; ours makes a blank of them. A question is put in like any other text."""
     text = "  The U.S. flag.\tby the man's side. "
-    for wording, said in {
-        "labelled": "the u s flag by the man's side",
-        "reviosa": "the us flag by the man's side",
-    }.items():
-        assert f"segment {said}" in prompts.chat("qwen_chat", wording).question(text)
+    for wording, said in (
+        ("labelled", "u s flag"),
+        ("unlabelled", "u s flag"),
+        ("sa2va", "us flag"),
+        ("reviosa", "us flag"),
+    ):
+        chat = prompts.chat("qwen_chat", wording)
+        assert f"Please segment the {said} by the man's side" in chat.question(text)
+        asks = chat.question("Who pushes the cart?")
+        assert asks.startswith("Please segment who pushes the cart?") and asks != "who pushes the cart?"
+        assert "[SEG_ACT]" in chat.answer(Expression("0", "Who pushes the cart?", "single", ("1",)), BOTH)
 
 
 # -- what is drawn -----------------------------------------------------------------------------------------------------
@@ -341,6 +347,9 @@ def test_training_starts_in_the_wording_of_the_profile(released: Path, tmp_path:
         rows = config.Experiment(roles=roles, aml=False)
         own = checkpoint.from_backbones(start, made.sizes(), rows, seed=0, aml=None, settings=rates)
         assert own.mllm.template == prompts.chat("phi3_chat", want)
+        for number in range(3):  # whatever is drawn, each mask finds its token
+            terms = own.training_losses(own.collate([two_frames(1)], np.random.default_rng(number)))
+            assert all(term.isfinite() for term in terms.values())
 
 
 # -- room for the answer -----------------------------------------------------------------------------------------------

@@ -102,6 +102,12 @@ def test_every_trainable_parameter_is_in_one_group_and_learns():
     assert idle - masks_ == {"segmenter.decoder.iou_prediction_head", "segmenter.decoder.pred_obj_score_head"}
 
 
+def test_a_new_projector_says_there_is_something():
+    """Its last bias is SAM2's own word for a point on an object."""
+    own = model()
+    assert torch.equal(own.projector[-1].bias, own.segmenter.sam.sam_prompt_encoder.point_embeddings[1].weight[0])
+
+
 # -- what is minimised -------------------------------------------------------------------------------------------------
 
 
