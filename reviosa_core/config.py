@@ -14,6 +14,7 @@ from reviosa_core.schema import Role
 
 PARAMS = "params.yaml"
 Share = Annotated[float, Field(ge=0, le=1)]
+Wording = Literal["labelled", "unlabelled", "sa2va", "reviosa"]  # of frames, questions and answers: model/prompts.py
 
 
 class Strict(BaseModel):
@@ -166,6 +167,7 @@ class Train(Loop):
     lr: float
     decoder_lr: float
     projector_lr: float
+    wording: Literal["labelled", "unlabelled", "released"] = "labelled"  # released: of a ReVIOSa with these roles
     gradient_checkpointing: bool
     cache_gb: float  # features of the frozen encoders kept in memory
     loss: LossWeights

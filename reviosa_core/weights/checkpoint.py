@@ -89,7 +89,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         found["template"] = layouts.template_of(read_json(path / "config.json"))
     if kind == "reviosa workbook":
         about = read_json(path / ABOUT)
-        found |= {"template": about.get("template"), "roles": about.get("roles"), "aml": about.get("aml")}
+        found |= {name: about.get(name) for name in ("template", "wording", "roles", "aml")}
     if kind == "sam2":
         found["version"] = "2.1" if "no_obj_embed_spatial" in entries else "2.0"
     trained = {name: how for name, _, how in PARTS}
@@ -281,6 +281,7 @@ def read_reviosa(
         frames=frames,
         prompted="all",
         aml=None,
+        wording=layouts.wording_of(read_json(folder / "config.json"), roles),
     )
     return design, tokenizer, tensors
 
@@ -337,8 +338,9 @@ def from_backbones(
     else:
         template = "tiny_chat" if prompts.place(0) in tokenizer.get_vocab() else template
         sam = load_sam2(backbones / "sam2.safetensors", described)
+    wording = prompts.released(experiment.roles) if settings.wording == "released" else settings.wording
     model = ReVIOSa(
-        mllm.Mllm(internvl, tokenizer, template),
+        mllm.Mllm(internvl, tokenizer, template, wording),
         segmenter.Segmenter(sam),
         experiment.roles,
         frames=sizes.mllm.frames,

@@ -105,7 +105,7 @@ def _ours_released(source: Path) -> tuple[Weights, Rest]:
     layouts.reviosa(tensors).check(folders.shapes(plain, tokenizer))  # what is read back is the model
 
     def rest(folder: Path) -> None:
-        config = layouts.released_config(InternVLConfig.from_dict(design.internvl), design.template)
+        config = layouts.released_config(InternVLConfig.from_dict(design.internvl), design.template, design.wording)
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         layouts.released_tokens(tokenizer, design.roles).save_pretrained(folder)
         (folder / "README.md").write_text(model_card(_origin(source, about["card"]), _count(tensors), design.roles))

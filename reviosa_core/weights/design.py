@@ -31,6 +31,7 @@ class Design(config.Strict):
     frames: int
     prompted: Literal["first", "all"]
     aml: tuple[int, tuple[int, ...]] | None
+    wording: config.Wording = "labelled"  # folders from before there were several do not say
 
 
 def design_of(model: ReVIOSa) -> Design:
@@ -45,6 +46,7 @@ def design_of(model: ReVIOSa) -> Design:
         frames=model.frames,
         prompted=model.prompted,
         aml=model.aml,
+        wording=model.mllm.template.wording,
     )
 
 

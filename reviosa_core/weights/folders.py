@@ -72,7 +72,7 @@ def _empty(design: Design, tokenizer: PreTrainedTokenizerBase) -> ReVIOSa:
     if design.lora:
         mllm.add_lora(internvl, design.lora)
     return ReVIOSa(
-        mllm.Mllm(internvl, tokenizer, design.template),
+        mllm.Mllm(internvl, tokenizer, design.template, design.wording),
         segmenter.Segmenter(segmenter.from_config(design.sam2)),
         design.roles,
         frames=design.frames,

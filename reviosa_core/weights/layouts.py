@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import InternVLConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from reviosa_core.config import Wording
 from reviosa_core.model import prompts
 from reviosa_core.schema import DataError, Role
 from reviosa_core.weights.files import Entry, Weights
@@ -251,7 +252,7 @@ def internvl_config(raw: Mapping[str, Any], where: str = "config.json") -> Inter
     )
 
 
-def released_config(config: InternVLConfig, template: str) -> dict[str, Any]:
+def released_config(config: InternVLConfig, template: str, wording: Wording) -> dict[str, Any]:
     """The reverse, as the released ReVIOSa's config.json: its own code (which is not ours to ship) reads it."""
     vision, text = config.vision_config, config.text_config
     return {
@@ -263,6 +264,7 @@ def released_config(config: InternVLConfig, template: str) -> dict[str, Any]:
         },
         "model_type": "reviosa_chat",
         "template": template,
+        WORDING: wording,
         "ps_version": "v2",
         "select_layer": -1,
         "force_image_size": vision.image_size[0],
@@ -309,6 +311,17 @@ def template_of(raw: Mapping[str, Any]) -> str:
     if name not in TEMPLATES:
         raise DataError(f"config.json: template {name!r}, not one of {sorted(TEMPLATES)}")
     return TEMPLATES[name]
+
+
+WORDING = "workbook_wording"  # the released code passes it over; what reads it back here asks as it was trained
+
+
+def wording_of(raw: Mapping[str, Any], roles: Sequence[Role]) -> Wording:
+    """The wording that a released folder was trained in: its roles' own, or what a workbook's export says."""
+    name = raw.get(WORDING, prompts.released(roles))
+    if name not in list(prompts.WORDINGS):
+        raise DataError(f"config.json: {WORDING} {name!r}, not one of {sorted(prompts.WORDINGS)}")
+    return name
 
 
 # -- tokens -----------------------------------------------------------------------------------------------------------
