@@ -70,7 +70,9 @@ def test_predict_writes_everything(folder: Path, tmp_path: Path, monkeypatch: py
     assert f"actor: in {T} of {T} frames, 50.0 %" in result.output and f"target: in 3 of {T} frames" in result.output
 
     out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["masks", "overlay.mp4", "prediction.json", "sheet.png"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "manifest.json", "masks", "overlay.mp4", "prediction.json", "sheet.png"
+    ]  # fmt: skip
     overlay = open_video(out / "overlay.mp4")
     assert len(overlay.frames) == T and overlay.size == (H, W)
     left, right = overlay.frames[9][:, : W // 2 - 4], overlay.frames[9][:, W // 2 + 4 :]
@@ -100,7 +102,7 @@ def test_wrong_input_is_one_line(folder: Path, tmp_path: Path):
         (folder, {"text": " "}, "--text is empty"),
         (folder, {"checkpoint": tmp_path / "none"}, "none: no such folder"),
         (folder, {"out": folder}, "not an earlier prediction"),
-        (folder, {"out": tmp_path / "text.mp4"}, "not an earlier prediction"),
+        (folder, {"out": tmp_path / "text.mp4"}, "text.mp4: exists, and is no folder"),
     ]:
         assert message in refused(*arguments(video, tmp_path, **more))
 
@@ -124,7 +126,9 @@ def test_intershapes(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
     assert "['easy', 'hard', 'standard']" in refused(*make, "val", "--difficulty", "odd")
     assert "no profile 'huge'" in refused(*make, "shift", "--profile", "huge")
     (tmp_path / "made" / "test").mkdir()
-    assert "not InterShapes" in refused(*make, "test")
+    assert "not InterShapes" not in reviosa(*make, "test").output, "an empty folder is free"
+    (tmp_path / "made" / "test" / "mine.jpg").write_bytes(b"precious")
+    assert "mine.jpg: does not come with the InterShapes split" in refused(*make, "test")
     monkeypatch.chdir(tmp_path)
     assert "no params.yaml" in refused(*make, "shift")
 
@@ -152,8 +156,8 @@ def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
     scores = json.loads(a.read_text())
     for setting in ("InterRVOS-Actor", "InterRVOS-Target", "RVOS"):
         assert {"J", "F", "J&F", "n", "interval"} <= scores[setting].keys()
-    assert sorted(p.stem for p in (tmp_path / "pictures").iterdir())[0] == "best-1"
-    assert len(list((tmp_path / "pictures").iterdir())) == 8
+    assert sorted(p.stem for p in (tmp_path / "pictures").glob("*.png"))[0] == "best-1"
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 8
     assert scores["missing"] == 0 and scores["direction"]["detection recall"]["value"] == 100
 
     content = json.loads(found.read_text())
@@ -244,7 +248,7 @@ def test_data_import_show_and_stats(table: Path, tmp_path: Path):
 
 def test_data_commands_refuse(table: Path, tmp_path: Path):
     assert "no such file" in refused("data", "import", tmp_path / "none.csv", tmp_path / "o").lower()
-    assert "left alone" in refused("data", "import", table, tmp_path / "clip")
+    assert "is not an earlier import" in refused("data", "import", table, tmp_path / "clip")
     table.write_text(table.read_text().replace("pushing a cart,", "pushing a cart,x").replace("a man,", ","))
     result = reviosa("data", "import", table, tmp_path / "o")
     assert result.exit_code == 2 and not (tmp_path / "o").exists()
@@ -268,7 +272,7 @@ def test_weights_convert(tmp_path: Path):
     found = reviosa("weights", "inspect", tmp_path / "native")
     assert "kind: internvl, transformers" in found.output
     for source, target, message in [
-        ("released", "released", "exists, and no conversion made it"),
+        ("released", "released", "is the source itself"),
         ("native", "other", "internvl, transformers, cannot be written as native"),
         ("nowhere", "other", "no such file or folder"),
     ]:
