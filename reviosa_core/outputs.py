@@ -112,6 +112,12 @@ def added(path: str | Path, name: str, what: str) -> Iterator[Path]:
         _step("placed", path)
 
 
+def tidy(path: str | Path) -> None:
+    """Clear what a killed process left of writing `path`, where that turns out to be whole and is not written again."""
+    with _workshop(_real(path)):
+        pass
+
+
 def try_out(path: str | Path, what: str | None = None) -> None:
     """Asked before the work: can this file be written, or with `what` this folder? Leaves nothing behind.
 

@@ -215,6 +215,7 @@ def export(video: Video, out: Path | str, videos: Path | str | None = None) -> l
             frames = ((f"{i:05d}.jpg", _jpeg(source.frames[clip.first + i])) for i in range(len(clip)))
             if folder.is_dir():  # stopped between frames and JSON; or somebody's own
                 _check_same(folder, frames, len(clip))
+                outputs.tidy(folder)
             else:
                 with outputs.folder(folder) as new:
                     for name, content in frames:
