@@ -10,6 +10,7 @@ from pathlib import Path
 import made
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from reviosa_core.cli import predict as cli_predict
 from reviosa_core.cli.app import app
 from reviosa_core.data.interrvos import read
 from reviosa_core.data.video import open_video
+from reviosa_core.report import drawing
 from reviosa_core.schema import Clip, Expression, Prediction, Role
 from reviosa_core.scoring import predictions
 
@@ -92,6 +94,68 @@ def test_predict_writes_everything(folder: Path, tmp_path: Path, monkeypatch: py
     assert open_video(out / "overlay.mp4").fps == 6
 
 
+def test_two_videos_and_two_sentences_are_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: Halves())
+    monkeypatch.chdir(tmp_path)
+    written = []
+    for video in ("scene.01", "scene.02"):
+        Path(video).mkdir()
+        Image.new("RGB", (W, H)).save(Path(video) / "0.png")
+        for text in ("a dog", "a-dog", "A dog?", "\u72ac", "!", "a " * 99):
+            done = reviosa("predict", "--video", video, "--text", text, "--checkpoint", tmp_path)
+            assert done.exit_code == 0, done.output
+            written.append(done.output.splitlines()[-1].removeprefix("written: "))
+    assert len(set(written)) == 12 and written[0] == "runs/predict/scene.01/a-dog"
+    about = [json.loads((Path(out) / "prediction.json").read_text()) for out in written]
+    assert [a["text"] for a in about][:4] == ["a dog", "a-dog", "A dog?", "\u72ac"] and about[6]["video"] == "scene.02"
+    Path("other").mkdir()
+    Path("scene.01").rename("other/scene.01")
+    message = refused("predict", "--video", "other/scene.01", "--text", "a dog", "--checkpoint", tmp_path)
+    assert "holds the prediction for video 'scene.01', this is for 'other/scene.01'" in message
+
+
+def test_a_sentence_is_never_parsed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: Halves())
+    result = reviosa(*arguments(folder, tmp_path, text="the #1 fan paying $5 to the #2 fan with $10_{"))
+    assert result.exit_code == 0 and "warning" not in result.output, result.output
+    assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_a_picture_costs_no_result(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no\nfont")
+
+    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: Halves())
+    monkeypatch.setattr(drawing, "overlay", broken)
+    result = reviosa(*arguments(folder, tmp_path))
+    assert result.exit_code == 0, result.output
+    assert result.stderr == f"warning: {tmp_path / 'out' / 'sheet.png'} is not drawn: RuntimeError: no font\n"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "manifest.json", "masks", "overlay.mp4", "prediction.json"
+    ]  # fmt: skip
+    assert reviosa(*arguments(folder, tmp_path)).exit_code == 0, "and is replaced as a whole one is"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (OSError(28, "No space left on device", "/there/x.json"), 2, "error: /there/x.json: No space left on device"),
+        (MemoryError(), 2, "error: out of memory: MemoryError"),
+        (torch.OutOfMemoryError("CUDA\nfull"), 2, "error: out of memory: CUDA full"),
+    ],
+)
+def test_whatever_ends_a_command_is_one_line(folder: Path, tmp_path: Path, monkeypatch, error, code: int, line: str):
+    def load(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli_predict, "_load", load)
+    result = reviosa(*arguments(folder, tmp_path))
+    assert result.exit_code == code and result.stderr.startswith(line) and result.stderr.count("\n") == 1
+    monkeypatch.setattr(cli_predict, "_load", lambda *_: 1 / 0)
+    assert isinstance(reviosa(*arguments(folder, tmp_path)).exception, ZeroDivisionError), "ours keep their traceback"
+
+
 def test_wrong_input_is_one_line(folder: Path, tmp_path: Path):
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty").mkdir()
@@ -159,6 +223,14 @@ def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
     assert sorted(p.stem for p in (tmp_path / "pictures").glob("*.png"))[0] == "best-1"
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 8
     assert scores["missing"] == 0 and scores["direction"]["detection recall"]["value"] == 100
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(drawing, "gallery", broken)
+        result = reviosa(*common, found, "--out", b, "--pictures", tmp_path / "more")
+    assert result.exit_code == 0 and "warning: --pictures" in result.stderr and json.loads(b.read_text())["RVOS"]
 
     content = json.loads(found.read_text())
     first = next(iter(content))
