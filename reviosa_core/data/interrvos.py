@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 from PIL import Image
 
+from reviosa_core import outputs
 from reviosa_core.data import mevis_style
 from reviosa_core.data.images import check_name
 from reviosa_core.data.jsonfile import get
@@ -82,14 +83,15 @@ def _by_role(raw: dict[str, Any], where: str) -> dict[str, list[int] | None]:
     }
 
 
-def write(root: Path, clips: Iterable[Clip]) -> None:
-    """Write clips into a new folder. Mask keys become annotation ids, unique in the folder, in order of appearance.
+def write(root: Path | str, clips: Iterable[Clip]) -> None:
+    """Write clips into a new folder, whole or not at all. Mask keys become annotation ids, unique in the folder, in
+    order of appearance. DataError when the folder exists and is not empty."""
+    with outputs.folder(root) as folder:
+        fill(folder, clips)
 
-    FileExistsError when the folder exists. The JSON files come last: without them, a killed run cannot be mistaken for
-    a finished one.
-    """
-    root = Path(root)
-    root.mkdir(parents=True)
+
+def fill(root: Path, clips: Iterable[Clip]) -> None:
+    """What `write` puts into its folder, into one that is there and empty."""
     videos: dict[str, Any] = {}
     rles: dict[str, Any] = {}
     for clip in clips:

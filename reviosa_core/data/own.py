@@ -20,7 +20,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -30,15 +29,14 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from tqdm.auto import tqdm
 
-from reviosa_core import masks
+from reviosa_core import masks, outputs
 from reviosa_core.data import images, interrvos, jsonfile
 from reviosa_core.data.video import Video, open_video
 from reviosa_core.schema import RLE, CaptionType, Clip, DataError, Expression
 
 COLUMNS = ("video", "expression", "caption_type", "actor", "target")
 TYPES = tuple(kind for kind in get_args(CaptionType) if kind != "undefined")
-NOTES = "import.json"
-OWN = {interrvos.IMAGES, interrvos.EXPRESSIONS, interrvos.MASKS, NOTES}  # all that an import holds
+NOTES, WHAT = "import.json", "import"
 
 
 class Row(NamedTuple):
@@ -108,29 +106,20 @@ def read(table: str | Path, progress: bool = True) -> Iterator[Clip]:
 def write(table: str | Path, out: str | Path, progress: bool = True) -> dict[str, int]:
     """Build the folder `out` from a table, whole or not at all. Gives the number of expressions of each clip.
 
-    An earlier import is replaced; FileExistsError when `out` is anything else. DataError as `read`.
+    An earlier import is replaced, unless somebody added to it or changed it; DataError then, when `out` is anything
+    else, and as `read`.
     """
-    table, out = Path(table), Path(out)
-    there = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
-    if there and there != OWN:
-        raise FileExistsError(f"{out} holds {sorted(there)[:5]}, which is not just an earlier import: it is left alone")
-    partial = out.with_name(f".{out.name}.partial")
-    written: dict[str, int] = {}
+    table, written = Path(table), dict[str, int]()
 
     def clips() -> Iterator[Clip]:
         for clip in tqdm(read(table, progress), desc="write", unit="video", disable=not progress):
             written[clip.id] = len(clip.expressions)
             yield clip
 
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        interrvos.write(partial, clips())
+    with outputs.folder(out, WHAT) as folder:
+        interrvos.fill(folder, clips())
         about = {"table": table.name, "sha256": hashlib.sha256(table.read_bytes()).hexdigest(), "expressions": written}
-        (partial / NOTES).write_text(json.dumps(about, indent=1) + "\n")
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (folder / NOTES).write_text(json.dumps(about, indent=1) + "\n")
     return written
 
 

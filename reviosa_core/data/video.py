@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from av.error import FFmpegError
 from jaxtyping import UInt8
 from PIL import Image
 
+from reviosa_core import outputs
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression, Frames
 
 IMAGES = (".jpg", ".jpeg", ".png")
@@ -77,7 +77,13 @@ def open_clip(path: str | Path, texts: str | Sequence[str]) -> Clip:
     [h w 3], RGB, decoded when asked for; `clip.size` is (height, width) in pixels; expressions are "0", "1", ... in
     order. Raises DataError in one line that names the file.
     """
-    return to_clip(open_video(path), texts, Path(path).resolve().stem)
+    return to_clip(open_video(path), texts, clip_id(path))
+
+
+def clip_id(path: str | Path) -> str:
+    """The name of a folder of frames, that of a file without its suffix."""
+    path = Path(path).resolve()
+    return path.name if path.is_dir() else path.stem
 
 
 def write_mp4(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float) -> None:
@@ -88,22 +94,17 @@ def write_mp4(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fp
     if first is None:
         raise DataError(f"{path}: no frames to write")
     height, width = first.shape[:2]
-    partial = path.with_name(f".{path.stem}.partial.mp4")
     codec = next(name for name in CODECS if name in av.codecs_available)
-    try:
-        with av.open(str(partial), "w") as container:
-            stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
-            assert isinstance(stream, av.VideoStream)
-            stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-            for frame in chain([first], frames):
-                if frame.shape[:2] != (height, width):
-                    raise DataError(f"{path}: frame of {frame.shape[:2]} among frames of {(height, width)}")
-                even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-            container.mux(stream.encode(None))
-        os.replace(partial, path)  # whole or not at all
-    finally:
-        partial.unlink(missing_ok=True)
+    with outputs.file(path) as new, av.open(str(new), "w", format="mp4") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        for frame in chain([first], frames):
+            if frame.shape[:2] != (height, width):
+                raise DataError(f"{path}: frame of {frame.shape[:2]} among frames of {(height, width)}")
+            even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 class _ImageFolder:

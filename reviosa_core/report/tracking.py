@@ -25,6 +25,7 @@ import pandas as pd
 from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
+from sqlalchemy import URL
 
 from reviosa_core import config
 
@@ -38,7 +39,12 @@ def tracking_uri() -> str:
 
 
 def _own_store(root: Path) -> str:
-    return f"sqlite:///{root / 'mlflow.db'}"
+    """A URL: `?`, `#` and `%` of the path are quoted, or the database would be another file, outside the project."""
+    url = URL.create("sqlite", database=str(root / "mlflow.db"))
+    if "%" in (quoted := url.render_as_string()):
+        # The driver is SQLAlchemy's default; MLflow would make a folder of the quoted name for the shorter scheme.
+        quoted = url.set(drivername="sqlite+pysqlite").render_as_string()
+    return quoted
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from reviosa_core import masks
+from reviosa_core import masks, outputs
 from reviosa_core.data import images, jsonfile
 from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
 
@@ -26,9 +26,7 @@ KEYS = {Role.ACTOR: "prediction_masks_act", Role.TARGET: "prediction_masks_tar"}
 def writer(path: str | Path) -> Iterator[Callable[[Sequence[Prediction]], None]]:
     """Yields `write(predictions of one clip)`; the file, in the released layout, appears at the end."""
     path, seen = Path(path), set()
-    partial = path.with_name(path.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", encoding="utf-8") as file:
+    with outputs.file(path) as new, new.open("w", encoding="utf-8") as file:
 
         def write(predictions: Sequence[Prediction]) -> None:
             if not predictions:
@@ -42,7 +40,6 @@ def writer(path: str | Path) -> Iterator[Callable[[Sequence[Prediction]], None]]
 
         yield write
         file.write("\n}\n" if seen else "{}\n")
-    partial.replace(path)
 
 
 def _rle(mask: np.ndarray | RLE) -> RLE:

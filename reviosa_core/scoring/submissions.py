@@ -17,7 +17,7 @@ from jaxtyping import Bool
 from PIL import Image
 from tqdm.auto import tqdm
 
-from reviosa_core import masks
+from reviosa_core import masks, outputs
 from reviosa_core.data.images import check_name
 from reviosa_core.schema import Clip, DataError, Prediction, Role
 from reviosa_core.scoring import predictions
@@ -40,21 +40,15 @@ def write(to: Benchmark, path: str | Path, clips: Iterable[Clip], read: Read, pr
     due = sum(len(clip.expressions) for clip in by_id.values())
     check(by_id, read(), progress)
     again = tqdm(read(), desc="write", total=len(by_id), unit="video", disable=not progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if to == "interrvos":
         with predictions.writer(path) as add:
             for _, found in again:
                 add(found)
     else:
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-                for video, found in again:
-                    for name, mask in _pictures(by_id[video], found):
-                        _add(archive, f"{TOP[to]}{name}", mask)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with outputs.file(path) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as archive:
+            for video, found in again:
+                for name, mask in _pictures(by_id[video], found):
+                    _add(archive, f"{TOP[to]}{name}", mask)
     return due
 
 

@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
 import reviosa_core
-from reviosa_core import config
+from reviosa_core import config, outputs
 
 Log = Callable[[dict[str, float], int], None]
 
@@ -73,7 +73,7 @@ def fit(
     drawn next does not depend on interruptions. `log(metrics, step)` is called every `log_every` steps. `stop_after`
     ends early, as an interruption would (for tests).
 
-    `folder` gets `checkpoint.pt` every `loop.checkpoint_every` steps, written atomically, and `history.csv`. A run
+    `folder` gets `checkpoint.pt` every `loop.checkpoint_every` steps, whole, and `history.csv`. A run
     found there, interrupted or finished, is gone on with if it has the same `fingerprint` (say what the result depends
     on: parameters, inputs, `code`); if not, it is kept as `checkpoint.other.pt`.
 
@@ -196,9 +196,8 @@ def _save(path: Path, step: int, fingerprint: str, module: nn.Module, optimizers
     }
     for schedule in state["schedules"]:
         schedule.pop("lr_lambdas")  # functions: not data
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with outputs.file(path) as new, new.open("wb") as stream:  # torch's own file would not say that a disk is full
+        torch.save(state, stream)
 
 
 def _resume(path: Path, fingerprint: str, module: nn.Module, optimizers: Any, schedules: Any) -> int:
@@ -228,10 +227,8 @@ def _read_history(path: Path, start: int) -> list[dict[str, Any]]:
 
 
 def _write_history(path: Path, rows: list[dict[str, Any]]) -> None:
-    partial = path.with_suffix(".partial")
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with partial.open("w", newline="") as file:
+    with outputs.file(path) as new, new.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)

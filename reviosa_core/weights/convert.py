@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from transformers import InternVLConfig
 
+from reviosa_core import outputs
 from reviosa_core.model import mllm
 from reviosa_core.schema import DataError
 from reviosa_core.weights import folders, layouts
@@ -21,7 +19,7 @@ from reviosa_core.weights.design import read_design, write_about
 from reviosa_core.weights.files import SHARD_BYTES, Weights, files_of
 
 Layout = Literal["native", "reviosa-hf"]
-MARK = "conversion.json"  # in every folder that a conversion made, and in no other
+WHAT = "conversion"
 Rest = Callable[[Path], None]  # writes what is no tensor: configuration, tokenizer, card
 
 
@@ -37,12 +35,15 @@ def convert(
 
     native: a released InternVL in transformers' layout, a released ReVIOSa in this project's (with `sam2`, SAM2's own
     file, to track with the original mask decoder), and this project's own with LoRA merged. reviosa-hf: this project's
-    own as the released ReVIOSa is, for its code to run. The folder appears when it is whole; one that no conversion
-    made is never replaced. `configuration` is the source's SAM2's where that is not a packaged one.
+    own as the released ReVIOSa is, for its code to run. The folder appears when it is whole; only what
+    a conversion wrote, and nobody changed, is replaced. `configuration` is the source's SAM2's where that is not a
+    packaged one.
 
     Raises DataError naming the tensor that has no place, is missing or has another shape, before anything is written.
     """
     source, target = Path(source), Path(target)
+    if source.resolve() == target.resolve():
+        raise DataError(f"{target}: is the source itself; name another folder")
     kind = identify(source)
     if sam2 is not None and kind != "reviosa, as released":
         raise DataError(f"{source}: {kind}, has no place for another SAM2")
@@ -54,7 +55,7 @@ def convert(
         tensors, rest = _ours(source) if to == "native" else _ours_released(source)
     else:
         raise DataError(f"{source}: {kind}, cannot be written as {to}")
-    with _appearing(target, {"source": str(source), "kind": kind, "to": to}) as folder:
+    with outputs.folder(target, WHAT, {"source": str(source), "kind": kind, "to": to}) as folder:
         tensors.write(folder, min(SHARD_BYTES, max(file.stat().st_size for file in files_of(source))))
         rest(folder)
 
@@ -119,24 +120,3 @@ def _origin(source: Path, card: Mapping[str, Any]) -> dict[str, Any]:
 
 def _count(tensors: Weights) -> int:
     return sum(entry.count for entry in tensors.entries.values())
-
-
-@contextmanager
-def _appearing(target: Path, about: Mapping[str, str]) -> Iterator[Path]:
-    """A folder beside `target` that takes its place when all went well, and is gone when not."""
-    partial = target.with_name(target.name + ".partial")
-    for folder in (target, partial):
-        if folder.exists() and not (folder / MARK).is_file():
-            raise DataError(f"{folder}: exists, and no conversion made it; name another folder")
-    if Path(about["source"]).resolve() == target.resolve():
-        raise DataError(f"{target}: is the source itself; name another folder")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        (partial / MARK).write_text(json.dumps(about, indent=1) + "\n")
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)

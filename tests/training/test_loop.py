@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -235,11 +236,11 @@ def test_a_gradient_that_is_not_finite_stops_before_it_is_applied(tmp_path):
 def test_a_crash_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     save = torch.save
 
-    def crash(state: dict, path: Path) -> None:
+    def crash(state: dict, stream: BinaryIO) -> None:
         if state["step"] == 6:
-            Path(path).write_bytes(b"half a file")
+            stream.write(b"half a file")
             raise OSError("disk full")
-        save(state, path)
+        save(state, stream)
 
     monkeypatch.setattr(torch, "save", crash)
     with pytest.raises(OSError, match="disk full"):
