@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 from sam2.modeling import memory_attention, memory_encoder, position_encoding, sam2_base
 from sam2.modeling.backbones import hieradet, image_encoder
 from sam2.modeling.sam import transformer
@@ -22,6 +22,7 @@ from reviosa_core.model.described import Described, Share, divides, same
 
 Levels = Annotated[int, Field(ge=0, le=3)]
 Blocks = Annotated[int, Field(ge=1, le=64)]
+Block = Annotated[int, Field(ge=0)]
 Window = Annotated[int, Field(ge=1, le=64)]
 Cells = Annotated[int, Field(ge=1, le=128)]  # at stride 16
 Width = Annotated[int, Field(ge=1, le=512)]
@@ -60,7 +61,7 @@ class Hiera(Part):
     embed_dim: Annotated[int, Field(ge=1, le=256)]
     num_heads: Annotated[int, Field(ge=1, le=16)]  # of the first stage; every stage doubles both
     stages: tuple[Blocks, Blocks, Blocks, Blocks] = (2, 3, 16, 3)
-    global_att_blocks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=32)] = (12, 16, 20)
+    global_att_blocks: Annotated[tuple[Block, ...], Field(max_length=32), FailFast()] = (12, 16, 20)
     window_pos_embed_bkg_spatial_size: tuple[Window, Window] = (14, 14)
     window_spec: tuple[Window, Window, Window, Window] = (8, 4, 14, 7)
 
@@ -94,7 +95,7 @@ class Neck(Part):
     position_encoding: Sine
     d_model: Width
     backbone_channel_list: tuple[int, int, int, int]
-    fpn_top_down_levels: Annotated[tuple[Levels, ...], Field(max_length=4)]
+    fpn_top_down_levels: Annotated[tuple[Levels, ...], Field(max_length=4), FailFast()]
     fpn_interp_model: Literal["nearest"]
 
 

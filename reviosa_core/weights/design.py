@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import FailFast, Field, ValidationError, model_validator
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from reviosa_core import config
@@ -22,7 +22,7 @@ from reviosa_core.weights.internvl import InternVL
 from reviosa_core.weights.tokenizer import TOKENIZER, load_tokenizer
 
 ABOUT, FORMAT = "reviosa.json", "reviosa-workbook 2"
-ABOUT_BYTES = 2**20  # it takes seven thousand
+ABOUT_BYTES = 2**18  # it takes seven thousand
 Index = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -34,10 +34,10 @@ class Design(Described):
     sam2: Sam2  # as sam2's own configuration files
     lora: config.Lora | None
     template: Literal["qwen_chat", "phi3_chat", "tiny_chat"]
-    roles: tuple[Role, ...]
+    roles: Annotated[tuple[Role, ...], FailFast()]
     frames: Annotated[int, Field(ge=1, le=1024)]
     prompted: Literal["first", "all"]
-    aml: tuple[Index, Annotated[tuple[Index, ...], Field(max_length=256)]] | None
+    aml: tuple[Index, Annotated[tuple[Index, ...], Field(max_length=256), FailFast()]] | None
 
     @model_validator(mode="after")
     def _fits(self) -> Design:
