@@ -23,6 +23,7 @@ from reviosa_core.weights.tokenizer import TOKENIZER, load_tokenizer
 
 ABOUT, FORMAT = "reviosa.json", "reviosa-workbook 2"
 ABOUT_BYTES = 2**18  # it takes seven thousand
+TOKENS = 2**17  # of a clip's frames; the paper has 1280
 Index = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -44,6 +45,8 @@ class Design(Described):
         text = self.internvl.text_config
         if Role.ACTOR not in self.roles or len(set(self.roles)) != len(self.roles):
             raise ValueError(f"roles are {[str(role) for role in self.roles]}: each once, and an actor")
+        if (tokens := self.frames * self.internvl.tokens) > TOKENS:
+            raise ValueError(f"{self.frames} frames of {self.internvl.tokens} tokens are {tokens}, more than {TOKENS}")
         if self.lora and not (1 <= self.lora.rank <= 4096 and 1 <= self.lora.alpha <= 65536):
             raise ValueError(f"lora has rank {self.lora.rank} and alpha {self.lora.alpha}; 4096 and 65536 are the most")
         if self.lora and not 0 <= self.lora.dropout < 1:

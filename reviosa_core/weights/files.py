@@ -284,5 +284,5 @@ def _cause(error: Exception) -> str:
     if found := re.search(r"GLOBAL ([\w.]+)", text):
         return f"it names {cut(found[1])}, which is no tensor"
     if "mmap can only be used" in text:
-        return "it is in the format of torch before 1.6; save it anew with a later one"
+        return "it is no archive such as torch has written since 1.6"
     return f"it is broken, cut, or no file of torch's ({type(error).__name__})"

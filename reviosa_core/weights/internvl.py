@@ -81,7 +81,9 @@ class Vision(Section):
             if size[0] != size[1]:
                 raise ValueError(f"image_size {self.image_size} and patch_size {self.patch_size} must be squares")
         divides("image_size", self.image_size[0], self.patch_size[0], "patch_size")
-        divides("patches a side", self.image_size[0] // self.patch_size[0], 2)
+        divides("patches a side", patches := self.image_size[0] // self.patch_size[0], 2)
+        if patches > 128:
+            raise ValueError(f"image_size {self.image_size[0]} has {patches} patches a side, more than 128")
         return self
 
 
