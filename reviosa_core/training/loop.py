@@ -26,10 +26,12 @@ from tqdm.auto import tqdm
 
 import reviosa_core
 from reviosa_core import config, outputs
+from reviosa_core.schema import DataError
 
 Log = Callable[[dict[str, float], int], None]
 
 OTHER = "checkpoint.other.pt"
+AWAY = "move it away to start anew"
 
 
 class TrainingDiverged(RuntimeError):
@@ -77,7 +79,8 @@ def fit(
     found there, interrupted or finished, is gone on with if it has the same `fingerprint` (say what the result depends
     on: parameters, inputs, `code`); if not, it is kept as `checkpoint.other.pt`.
 
-    Raises TrainingDiverged when a loss or the gradient norm is not finite, in every process.
+    Raises TrainingDiverged when a loss or the gradient norm is not finite, in every process; DataError when
+    `checkpoint.pt` is broken.
     """
     accelerator = Accelerator(
         mixed_precision="bf16" if torch.cuda.is_available() else "no",
@@ -201,12 +204,12 @@ def _save(path: Path, step: int, fingerprint: str, module: nn.Module, optimizers
 
 
 def _resume(path: Path, fingerprint: str, module: nn.Module, optimizers: Any, schedules: Any) -> int:
-    """Steps done so far: 0 without a checkpoint, or with one of another run."""
+    """Steps done so far: 0 without a checkpoint, or with one of another run. DataError for one that is broken."""
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    expected = _trained_state(module)
-    if state["fingerprint"] != fingerprint or state["module"].keys() != expected.keys():
+    state, expected = _read(path), _trained_state(module)
+    shapes, there = ({name: t.shape for name, t in held.items()} for held in (expected, state["module"]))
+    if state["fingerprint"] != fingerprint or there != shapes:
         print(f"{path} belongs to a run with other parameters, inputs or code: starting anew; it is kept as {OTHER}")
         return 0
     with torch.no_grad():
@@ -217,6 +220,19 @@ def _resume(path: Path, fingerprint: str, module: nn.Module, optimizers: Any, sc
     for schedule, kept in zip(schedules, state["schedules"], strict=True):
         schedule.load_state_dict({**schedule.state_dict(), **kept})
     return state["step"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What `_save` wrote. A broken file may be all that is left of hours: nobody but its owner throws it away."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        whole = isinstance(state["step"], int) and all(torch.is_tensor(t) for t in state["module"].values())
+        whole = whole and {"fingerprint", "optimizers", "schedules"} <= state.keys()
+    except Exception as error:  # by how it is broken; torch's own text advises to load it unsafely
+        raise DataError(f"{path}: no checkpoint of training ({type(error).__name__}); {AWAY}") from None
+    if not whole:
+        raise DataError(f"{path}: no checkpoint of training; {AWAY}")
+    return state
 
 
 def _read_history(path: Path, start: int) -> list[dict[str, Any]]:

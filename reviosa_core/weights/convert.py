@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import InternVLConfig
-
 from reviosa_core import outputs
 from reviosa_core.model import mllm
+from reviosa_core.model.sam2 import Sam2
 from reviosa_core.schema import DataError
 from reviosa_core.weights import folders, layouts
 from reviosa_core.weights.card import model_card
@@ -29,7 +28,7 @@ def convert(
     to: Layout,
     *,
     sam2: str | Path | None = None,
-    configuration: Mapping[str, Any] | None = None,
+    configuration: Sam2 | None = None,
 ) -> None:
     """Write the checkpoint `source` to the folder `target` in another layout.
 
@@ -61,7 +60,8 @@ def convert(
 
 
 def _internvl(source: Path) -> tuple[Weights, Rest]:
-    described, tokenizer, _, tensors = read_internvl(source)
+    design, tokenizer, _, tensors = read_internvl(source)
+    described = design.config()
     tensors.check({name: tuple(t.shape) for name, t in mllm.empty(described).state_dict().items()})
 
     def rest(folder: Path) -> None:
@@ -72,7 +72,7 @@ def _internvl(source: Path) -> tuple[Weights, Rest]:
     return layouts.transformers_files(tensors), rest
 
 
-def _released(source: Path, sam2: str | Path | None, configuration: Mapping[str, Any] | None) -> tuple[Weights, Rest]:
+def _released(source: Path, sam2: str | Path | None, configuration: Sam2 | None) -> tuple[Weights, Rest]:
     design, tokenizer, tensors = read_reviosa(source, sam2, configuration)
     tensors.check(folders.shapes(design, tokenizer))
     return tensors, lambda folder: write_about(folder, design, tokenizer, _origin(source, {}), _count(tensors))
@@ -106,7 +106,7 @@ def _ours_released(source: Path) -> tuple[Weights, Rest]:
     layouts.reviosa(tensors).check(folders.shapes(plain, tokenizer))  # what is read back is the model
 
     def rest(folder: Path) -> None:
-        config = layouts.released_config(InternVLConfig.from_dict(design.internvl), design.template, design.wording)
+        config = layouts.released_config(design.internvl.config(), design.template, design.wording)
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         layouts.released_tokens(tokenizer, design.roles).save_pretrained(folder)
         (folder / "README.md").write_text(model_card(_origin(source, about["card"]), _count(tensors), design.roles))

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
 from reviosa_core import outputs
 from reviosa_core.model import mllm, segmenter
 from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.model.sam2 import unallocated
 from reviosa_core.schema import DataError
 from reviosa_core.weights import files
 from reviosa_core.weights.design import Design, design_of, read_design, write_about
@@ -65,17 +66,17 @@ def assemble(design: Design, tokenizer: PreTrainedTokenizerBase, tensors: files.
 
 def shapes(design: Design, tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors of such a model; nothing is allocated."""
-    with segmenter.unallocated():
+    with unallocated():
         return {name: tuple(t.shape) for name, t in _empty(design, tokenizer).state_dict().items()}
 
 
 def _empty(design: Design, tokenizer: PreTrainedTokenizerBase) -> ReVIOSa:
-    internvl = mllm.empty(InternVLConfig.from_dict(design.internvl))
+    internvl = mllm.empty(design.internvl.config())
     if design.lora:
         mllm.add_lora(internvl, design.lora)
     return ReVIOSa(
         mllm.Mllm(internvl, tokenizer, design.template, design.wording),
-        segmenter.Segmenter(segmenter.from_config(design.sam2)),
+        segmenter.Segmenter(design.sam2.build()),
         design.roles,
         frames=design.frames,
         prompted=design.prompted,
