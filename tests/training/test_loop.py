@@ -171,6 +171,7 @@ def test_a_broken_checkpoint_is_named_and_stays(tmp_path, broken, monkeypatch):
     assert "weights_only" not in str(error.value) and file.read_bytes() == before
 
 
+@pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE")  # an error would hide what it does
 def test_a_checkpoint_is_no_program(tmp_path, monkeypatch):
     class Evil:
         def __reduce__(self):

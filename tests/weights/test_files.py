@@ -102,6 +102,7 @@ class Evil:
         return Path.touch, (self.folder / "ran",)
 
 
+@pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE")  # an error would hide what it does
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("forced", ["0", "1"])
 def test_no_environment_makes_a_pickle_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forced: str, old: bool):
