@@ -95,8 +95,8 @@ def test_a_doubled_id_is_an_error_or_reported(path):
     [
         (None, "mask 1 of video 'v': no key '1'"),
         ({}, "mask 1 of video 'v': dict, not a list"),
-        ([None, {"size": [H, W]}, None], "entry 1 is neither null nor an RLE"),
-        ([None, {"size": [[H], W], "counts": ""}, None], "entry 1 is neither null nor an RLE"),
+        ([None, {"size": [H, W]}, None], "entry 1 is neither null nor a mask"),
+        ([None, {"size": [[H], W], "counts": ""}, None], "entry 1 is neither null nor a mask"),
         ([{"size": [H, W], "counts": ""}, {"size": [W, H], "counts": ""}, None], r"entry 1 has size \(7, 5\)"),
         ([{"size": [W, H], "counts": ""}, None, None], r"have size \(7, 5\), the frames have \(5, 7\)"),
         ([None] * 4, "4 masks for 3 frames"),
