@@ -86,7 +86,7 @@ def _row(row: Any, where: str) -> Row:
 
 @lru_cache(maxsize=2)
 def _video(path: Path) -> Any:
-    return open_video(path)
+    return open_video(path, stored=True)
 
 
 def _frame(path: Path, frame: int, size: tuple[int, int], _: int) -> np.ndarray:

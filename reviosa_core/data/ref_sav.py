@@ -99,7 +99,7 @@ def _file(folder: Path, name: str, where: str) -> Path:
 
 @lru_cache(maxsize=2)
 def _video(path: Path) -> Any:
-    return open_video(path)
+    return open_video(path, stored=True)
 
 
 def _frame(path: Path, count: int, size: tuple[int, int], index: int) -> np.ndarray:
