@@ -53,7 +53,8 @@ def read(path: str | Path, progress: Callable[[int], Any] | None = None) -> Iter
     """(video, its predictions) in the order of a file in the released layout; masks stay run lengths.
 
     Holds one video at a time. Keys other than the masks are left alone. `progress` is told how many characters were
-    read. Raises DataError, naming file and id, on unreadable JSON, doubled keys, entries that are not lists of RLEs, and RLEs that do not fill the frame they state.
+    read. Raises DataError, naming file and id, on unreadable JSON, doubled keys, entries that are not lists of RLEs,
+    and RLEs that do not fill the frame they state.
     """
     path = Path(path)
     for video, entry in jsonfile.items(path, progress):
