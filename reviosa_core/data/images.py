@@ -103,7 +103,8 @@ def _opened(path: Path, formats: Sequence[str]) -> Iterator[Image.Image]:
     except DataError:
         raise
     except BOMB as error:
-        raise DataError(f"{path}: {str(error).partition(', could be')[0]}") from None
+        found = str(error).partition(" exceeds")[0]  # "Image size (... pixels)"
+        raise DataError(f"{path}: {found}, at most {Image.MAX_IMAGE_PIXELS} are read") from None
     except UnidentifiedImageError:
         due = "PNG" if formats == MASKS else "JPEG or PNG"
         found = files.kind(files.head(path)) or "not that, or broken"

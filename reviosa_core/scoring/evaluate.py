@@ -22,7 +22,7 @@ from reviosa_core.scoring.bitmasks import BitMask
 
 OTHER = {Role.ACTOR: Role.TARGET, Role.TARGET: Role.ACTOR}
 Missing = Literal["error", "zero"]
-Pairs = Mapping[str, Sequence[tuple[str, str]]]  # video -> expressions that are each other's inverse
+Pairs = Mapping[str, Any]  # video -> [[expression, its inverse], ...], as people write it: `pairing.named` checks it
 
 
 def evaluate(
@@ -137,7 +137,7 @@ class Source:
         if self.trees is not None:
             return predictions.read_trees(self.trees, clips)
         assert self.file is not None
-        return predictions.read(self.file, progress.update if progress else None)
+        return predictions.read(self.file, None if progress is None else progress.update)
 
     def __str__(self) -> str:
         return str(self.file or next(iter((self.trees or {}).values())))
