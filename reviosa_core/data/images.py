@@ -106,10 +106,12 @@ def _opened(path: Path, formats: Sequence[str]) -> Iterator[Image.Image]:
         found = str(error).partition(" exceeds")[0]  # "Image size (... pixels)"
         raise DataError(f"{path}: {found}, at most {Image.MAX_IMAGE_PIXELS} are read") from None
     except UnidentifiedImageError:
-        due = "PNG" if formats == MASKS else "JPEG or PNG"
-        found = files.kind(files.head(path)) or "not that, or broken"
-        why = "; JPEG changes the values of a mask" if "JPEG" in found and formats == MASKS else ""
-        raise DataError(f"{path}: unreadable image ({due} is needed, this is {found}{why})") from None
+        found = files.kind(files.head(path)) or "neither, or broken"
+        if any(name in found for name in formats):
+            found = "a broken one"
+        elif formats == MASKS and "JPEG" in found:
+            found += "; JPEG changes the values of a mask"
+        raise DataError(f"{path}: unreadable image ({' or '.join(formats)} is needed, this is {found})") from None
     except BROKEN as error:
         raise DataError(f"{path}: unreadable image ({error})") from None
 

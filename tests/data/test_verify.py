@@ -6,8 +6,11 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -339,3 +342,32 @@ def test_real_videos(shared):
     found = verify(shared / "data" / "davis_interactions", progress=False)
     assert found["problems"] == [] and found["format"] == "interrvos"
     assert found["splits"] == {".": {"videos": 13, "frames": 160, "masks": 17, "expressions": 89, "with a target": 29}}
+
+
+def test_what_would_stop_a_reader_is_listed(tmp_path):
+    """Pipes, pixels without end, another encoding: each is one problem among others."""
+    root = made(tmp_path, "interrvos") / "train"
+    frames = root / "JPEGImages" / "1_clip000"
+    meta = json.loads((root / "meta_expressions.json").read_text())
+    meta["videos"] = {f"{k}": meta["videos"]["1_clip000"] for k in range(4)}
+    (root / "meta_expressions.json").write_text(json.dumps(meta))
+    for k in range(4):
+        shutil.copytree(frames, frames.with_name(str(k)))
+    first, second, third = (frames.with_name(str(k)) for k in range(3))
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 10**5, 10**5, 8, 2, 0, 0, 0)), (b"IDAT", b""))
+    raw = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    for file in (first / "00000.jpg", second / "00005.jpg"):
+        file.write_bytes(b"\x89PNG\r\n\x1a\n" + raw)
+    (third / "00005.jpg").unlink()
+    os.mkfifo(third / "00005.jpg")
+    each_found(
+        problems(root),
+        [
+            r"JPEGImages/0/00000.jpg: Image size \(10000000000 pixels\), at most \d+ are read",
+            r"JPEGImages/1/00005.jpg: Image size \(10000000000 pixels\), at most \d+ are read",
+            "JPEGImages/2/00005.jpg: a named pipe, not a file",
+        ],
+    )
+    masks = root / "mask_dict.json"
+    masks.write_text(masks.read_text() + "{}")
+    assert any("mask_dict.json: more behind the end of the object" in text for text in problems(root, fast=True))
