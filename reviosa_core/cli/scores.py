@@ -114,9 +114,9 @@ def compare(
     Example: [bold]reviosa compare full.json baseline.json[/]
     """
     from reviosa_core.report import tables
-    from reviosa_core.scoring import metrics
+    from reviosa_core.scoring import metrics, rows
 
-    first, second = _rows(a), _rows(b)
+    first, second = rows.read(a), rows.read(b)
     found = {s: metrics.paired_difference(first, second, s, bootstrap, seed) for s in metrics.SETTINGS}
     typer.echo(f"J&F of {a} minus J&F of {b}, in points")
     typer.echo(
@@ -164,20 +164,3 @@ def submit(
     clips = formats.read(data, split)
     count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
     typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
-
-
-def _rows(path: Path) -> pd.DataFrame:
-    """The rows that `evaluate` wrote."""
-    import pandas as pd
-
-    from reviosa_core.data.jsonfile import read_json
-
-    ids = {"video": str, "expression": str, "inverse": str}
-    if path.suffix == ".csv":
-        return pd.read_csv(path, dtype=ids)
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    stored = read_json(path)
-    if "rows" not in stored:
-        raise ValueError(f"{path}: holds no rows; compare what `reviosa evaluate` wrote, or tables of rows (.csv)")
-    return pd.DataFrame(**stored["rows"])

@@ -27,15 +27,16 @@ NEW = "new"  # the evaluation's files
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """The splits in a folder; "." for the folder itself. None of another format."""
-    found = []
+    """The splits in a folder; "." for the folder itself. None of another format; one that cannot be read counts where
+    others are of this one, so that its reader says what is wrong."""
+    found: dict[str, bool | None] = {}
     for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
         name = str(folder.relative_to(root))
         for split, prefix in ((name, ""), (NEW if name == "." else f"{name}/{NEW}", f"{NEW}_")):
             file = folder / f"{prefix}{EXPRESSIONS}"
-            if file.is_file() and mevis_style.interrvos_keys(file):
-                found.append(split)
-    return tuple(found)
+            if file.is_file():
+                found[split] = mevis_style.interrvos_keys(file)
+    return tuple(split for split, own in found.items() if own is not False) if any(found.values()) else ()
 
 
 def read(root: Path | str, split: str = ".", report: Report | None = None) -> list[Clip]:

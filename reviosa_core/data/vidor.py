@@ -206,7 +206,7 @@ def export(video: Video, out: Path | str, videos: Path | str | None = None) -> l
             continue
         if videos is not None:
             path = Path(videos) / video.path
-            source = source or open_video(path)
+            source = source or open_video(path, stored=True)
             if (len(source.frames), source.size) != (video.source_frames, video.size):
                 raise DataError(
                     f"{path}: {len(source.frames)} frames of {source.size}, annotated are {video.source_frames} of "

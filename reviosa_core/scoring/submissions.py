@@ -58,6 +58,8 @@ def check(clips: dict[str, Clip], given: Iterable[tuple[str, Sequence[Prediction
     due, seen = set(missing), set[str]()
     unexpected, wrong, with_target = list[str](), list[str](), set[bool]()
     for video, found in tqdm(given, desc="check", total=len(clips), unit="video", disable=not progress):
+        if video not in clips and not found:
+            unexpected.append(video)
         for prediction in found:
             name = f"{video}/{prediction.expression_id}"
             if name in seen:
@@ -91,11 +93,10 @@ def _misfits(clip: Clip, prediction: Prediction) -> Iterator[str]:
             continue
         for name, mask in zip(clip.frame_names, rles, strict=True):
             try:
-                size = mask.shape if isinstance(mask, np.ndarray) else tuple(mask["size"])
-                if size != clip.size:
-                    raise DataError(f"{size} pixels, the frame has {clip.size}")
-                if isinstance(mask, dict):
-                    masks.runs(mask, clip.size)  # counts that can be read, and cover the frame
+                if not isinstance(mask, np.ndarray):
+                    masks.run_lengths(mask, clip.size)
+                elif mask.shape != clip.size:
+                    raise DataError(f"{mask.shape} pixels, the frame has {clip.size}")
             except DataError as error:
                 yield f"{where}, {role}, frame {name}: {error}"
                 break

@@ -332,7 +332,7 @@ def test_training_starts_in_the_wording_of_the_profile(released: Path, tmp_path:
     internvl = made.write_internvl(tmp_path / "internvl")
     sam = tiny.seeing().sam
     torch.save({"model": sam.state_dict()}, tmp_path / "sam2.pt")
-    (tmp_path / "sam2.yaml").write_text(json.dumps({"model": sam.configuration}))
+    (tmp_path / "sam2.yaml").write_text(json.dumps({"model": sam.configuration.model_dump(mode="json")}))
     start = config.Released(
         internvl=str(internvl), sam2=str(tmp_path / "sam2.pt"), sam2_yaml=str(tmp_path / "sam2.yaml"),
         template="phi3_chat", license="mit",
