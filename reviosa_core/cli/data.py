@@ -38,7 +38,7 @@ def intershapes(
     Writes the InterRVOS-127K layout (JPEGImages, meta_expressions.json, mask_dict.json) and intershapes.json, which
     holds what the format has no place for: shapes, motions, what tells the roles, occlusion.
     """
-    from reviosa_core import config
+    from reviosa_core import bounds, config
     from reviosa_core.intershapes.splits import write_split
 
     with one_line():
@@ -46,16 +46,15 @@ def intershapes(
         settings, difficulties = project.settings, project.params.difficulties
         if difficulty is not None and difficulty not in difficulties:
             raise ValueError(f"--difficulty {difficulty}: params.yaml has {sorted(difficulties)}")
+        asked = {
+            "size": size,
+            "frames": frames,
+            "difficulty": difficulties[difficulty] if difficulty else None,
+            "splits": bounds.changed(settings.data.splits, **{split: clips}) if clips is not None else None,
+        }
+        data = bounds.changed(settings.data, **{name: value for name, value in asked.items() if value is not None})
     if (out / split).exists() and not (out / split / "intershapes.json").is_file():
         fail(f"{out / split}: exists, and is not InterShapes; name another folder")
-    data = settings.data
-    asked = {
-        "size": size,
-        "frames": frames,
-        "difficulty": difficulties[difficulty] if difficulty else None,
-        "splits": data.splits.model_copy(update={split: clips}) if clips is not None else None,
-    }
-    data = data.model_copy(update={name: value for name, value in asked.items() if value is not None})
     write_split(data, split, out, settings.seed if seed is None else seed)
     typer.echo(f"written: {out / split}")
 
