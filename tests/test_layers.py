@@ -12,7 +12,9 @@ import pytest
 HOUSE = {
     "schema": "",
     "outputs": "schema",
-    "config": "schema",
+    "bounds": "",
+    "sizes": "bounds",
+    "config": "schema bounds sizes",
     "masks": "schema",
     "data": "schema outputs masks",
     "model": "schema masks config data",
@@ -22,7 +24,7 @@ HOUSE = {
     "intershapes": "schema outputs masks config data model scoring training",
     "report": "schema outputs masks config data scoring",
     "predict": "schema outputs masks data report",
-    "cli": "schema outputs config data scoring weights intershapes report predict",
+    "cli": "schema outputs bounds config data scoring weights intershapes report predict",
 }
 OWNERS = {
     "mlflow": "report.tracking",

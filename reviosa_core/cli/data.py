@@ -35,22 +35,21 @@ def intershapes(
     Writes the InterRVOS-127K layout (JPEGImages, meta_expressions.json, mask_dict.json) and intershapes.json, which
     holds what the format has no place for: shapes, motions, what tells the roles, occlusion.
     """
-    from reviosa_core import config, outputs
+    from reviosa_core import bounds, config, outputs
     from reviosa_core.intershapes.splits import WHAT, write_split
 
     project = config.project(profile)
     settings, difficulties = project.settings, project.params.difficulties
     if difficulty is not None and difficulty not in difficulties:
         fail(f"--difficulty {difficulty}: params.yaml has {sorted(difficulties)}")
-    outputs.try_out(out / split, WHAT)
-    data = settings.data
     asked = {
         "size": size,
         "frames": frames,
         "difficulty": difficulties[difficulty] if difficulty else None,
-        "splits": data.splits.model_copy(update={split: clips}) if clips is not None else None,
+        "splits": bounds.changed(settings.data.splits, **{split: clips}) if clips is not None else None,
     }
-    data = data.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    data = bounds.changed(settings.data, **{name: value for name, value in asked.items() if value is not None})
+    outputs.try_out(out / split, WHAT)
     write_split(data, split, out, settings.seed if seed is None else seed)
     typer.echo(f"written: {out / split}")
 
