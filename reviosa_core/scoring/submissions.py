@@ -58,6 +58,8 @@ def check(clips: dict[str, Clip], given: Iterable[tuple[str, Sequence[Prediction
     due, seen = set(missing), set[str]()
     unexpected, wrong, with_target = list[str](), list[str](), set[bool]()
     for video, found in tqdm(given, desc="check", total=len(clips), unit="video", disable=not progress):
+        if video not in clips and not found:
+            unexpected.append(video)
         for prediction in found:
             name = f"{video}/{prediction.expression_id}"
             if name in seen:
