@@ -23,15 +23,15 @@ LETTERS = 60  # of a sentence, in the name of a folder
 
 
 def folder_of(video: Path, text: str) -> Path:
-    """Where a prediction goes by default: runs/predict/<name of the video>/<the sentence>.
+    """Where a prediction goes by default: runs/predict/<name of the video>--<the sentence>.
 
-    The name has its suffix; the sentence is in small letters and dashes, with six hex digits of its hash where that
-    leaves something out: two videos of other names, or two sentences, have two folders.
+    The name has its suffix; the sentence is in small letters and single dashes, with six hex digits of its hash where
+    that leaves something out: videos of other names, and other sentences, have other folders.
     """
     words = "-".join(re.findall(r"\w+", text.lower()))[:LETTERS].strip("-")
     if words.replace("-", " ") != text:
         words = f"{words}-{hashlib.sha256(text.encode()).hexdigest()[:6]}".strip("-")
-    return Path("runs/predict") / (video.resolve().name or "root") / words
+    return Path("runs/predict") / f"{video.resolve().name}--{words}"
 
 
 def check_folder(out: Path, origin: Mapping[str, str]) -> None:

@@ -24,7 +24,7 @@ def predict_(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="The folder to write; by default runs/predict/<name of the video>/<words of the sentence>."),
+        typer.Option(help="The folder to write; by default runs/predict/<name of the video>--<words-of-the-sentence>."),
     ] = None,
     fps: Annotated[
         float | None, typer.Option(min=0.1, max=1000, help="Speed of overlay.mp4; by default the video's own.")

@@ -77,7 +77,8 @@ def evaluate(
     if out is not None:
         about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
         found = {**summary, "direction": direction, "detection by caption type": types, **about}
-        outputs.text(out, json.dumps({**found, "rows": table.to_dict("split", index=False)}, indent=1) + "\n")
+        shown = table.astype(object).where(table.notna(), None).to_dict("split", index=False)  # JSON has no NaN
+        outputs.text(out, json.dumps({**found, "rows": shown}, indent=1) + "\n")
     typer.echo(tables.scores(summary, direction))
     if absent:
         typer.echo(f"{len(absent)} of {sum(len(c.expressions) for c in clips)} expressions had no prediction: scored 0")

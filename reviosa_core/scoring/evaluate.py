@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -190,8 +191,9 @@ def evaluate_source(
     rows: list[dict[str, Any]] = []
     workers = workers or os.cpu_count() or 1
     order = tuple(role for role in Role if role in roles) or (Role.ACTOR,)
+    quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one answers it
     with (
-        ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool,
+        ProcessPoolExecutor(workers, None, signal.signal, quiet) if workers > 1 else nullcontext() as pool,
         tqdm(desc="score", total=sum(len(c.expressions) for c in clips), unit="expr", disable=not progress) as bar,
     ):
         waiting: deque[Future] = deque()

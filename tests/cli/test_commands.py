@@ -105,7 +105,7 @@ def test_two_videos_and_two_sentences_are_two_folders(tmp_path: Path, monkeypatc
             done = reviosa("predict", "--video", video, "--text", text, "--checkpoint", tmp_path)
             assert done.exit_code == 0, done.output
             written.append(done.output.splitlines()[-1].removeprefix("written: "))
-    assert len(set(written)) == 12 and written[0] == "runs/predict/scene.01/a-dog"
+    assert len(set(written)) == 12 and written[0] == "runs/predict/scene.01--a-dog"
     about = [json.loads((Path(out) / "prediction.json").read_text()) for out in written]
     assert [a["text"] for a in about][:4] == ["a dog", "a-dog", "A dog?", "\u72ac"] and about[6]["video"] == "scene.02"
     Path("other").mkdir()
@@ -217,7 +217,7 @@ def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
     result = reviosa(*common, found, "--out", a, "--rows", table, "--pictures", tmp_path / "pictures")
     assert result.exit_code == 0, result.output
     assert "InterRVOS-Target" in result.output and "role confusion" in result.output
-    scores = json.loads(a.read_text())
+    scores = json.loads(a.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     for setting in ("InterRVOS-Actor", "InterRVOS-Target", "RVOS"):
         assert {"J", "F", "J&F", "n", "interval"} <= scores[setting].keys()
     assert sorted(p.stem for p in (tmp_path / "pictures").glob("*.png"))[0] == "best-1"

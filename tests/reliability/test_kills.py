@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -103,14 +104,19 @@ def submit(to: str) -> Callable[[Path, Path, int], object]:
     return write
 
 
-def commands(inputs: Path, out: Path, version: int) -> None:
-    data = ["--data", inputs / "data", "--predictions", inputs / "2.json", "--workers", 1, "--bootstrap", version]
-    evaluate = ["evaluate", *data, "--out", out / "scores.json", "--rows", out / "rows.csv", "--pictures", out / "pics"]
-    verify = ["data", "verify", inputs / "data", "--out", out / "verify.json", *(["--fast"] if version == 1 else [])]
-    stats = ["data", "stats", inputs / "data", "--out", out / "stats.png", "--rows", out / "stats.csv"]
-    for words in (evaluate, verify, [*stats, "--fps", version]):
-        done = CliRunner().invoke(app, [str(word) for word in words])
+def command(*words: str) -> Callable[[Path, Path, int], object]:
+    """A command; IN, OUT and VERSION stand for what `write` gets."""
+
+    def write(inputs: Path, out: Path, version: int) -> None:
+        known = {"IN": str(inputs), "OUT": str(out), "VERSION": str(version)}
+        done = CliRunner().invoke(app, [re.sub("IN|OUT|VERSION", lambda found: known[found[0]], w) for w in words])
         assert done.exit_code == 0, done.output
+
+    return write
+
+
+EVALUATE = "evaluate --data IN/dataVERSION --predictions IN/VERSION.json --workers 1 --bootstrap 0"
+EVALUATE += " --out OUT/scores.json --rows OUT/rows.csv"
 
 
 def model(version: int) -> ReVIOSa:
@@ -136,6 +142,7 @@ def training(_: Path, out: Path, version: int) -> None:
     loop.fit(net, losses, groups, rules, folder=out, seed=1, fingerprint="same", log_every=1)
 
 
+STEPS = frozenset({"reviosa.outputs"})
 LIGHT, HEAVY = frozenset(NAMES | {"open"}), frozenset({"reviosa.outputs", "os.rename", "shutil.rmtree"})
 WRITERS = [
     Writer("a folder and one more file", added, ("f",), LIGHT),
@@ -153,7 +160,9 @@ WRITERS = [
     Writer("convert", lambda i, o, v: convert(i / f"internvl{v}", o / "c", "native"), ("c",), HEAVY),
     Writer("folders.save", lambda i, o, v: folders.save(model(v), o / "m"), ("m",), HEAVY),
     Writer("backbones", backbones, ("internvl", "sam2.safetensors"), HEAVY),
-    Writer("commands", commands, ("scores.json", "rows.csv", "pics", "verify.json", "stats.png", "stats.csv"), HEAVY),
+    Writer("evaluate", command(*EVALUATE.split()), ("scores.json", "rows.csv"), STEPS),
+    Writer("verify", command(*"data verify IN/dataVERSION --out OUT/verify.json".split()), ("verify.json",)),
+    Writer("stats", command(*"data stats IN/data --fps VERSION --rows OUT/r.csv".split()), ("r.csv",)),
 ]
 
 
@@ -164,6 +173,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset(folder / "data")
     for version, videos in ((1, ["alpha"]), (2, ["alpha", "beta"])):
         predictions(folder / f"{version}.json", videos)
+        (folder / f"data{version}").mkdir()
+        dataset(folder / f"data{version}", videos)
         made.write_internvl(folder / f"internvl{version}")
         rows = ["clip,a,single,mask,", "clip,b,single,mask,"][:version]
         (folder / f"{version}.csv").write_text("\n".join(["video,expression,caption_type,actor,target", *rows]))
@@ -180,9 +191,16 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files by name, but those in a folder of work that is not done."""
-    files = (path for path in folder.rglob("*") if path.is_file() and outputs.PARTIAL not in str(path))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    """All files by name, but those in a folder of work that is not done. Of an mp4, whose bytes differ from time to
+    time, what it shows; of a manifest that lists one, that it is there."""
+    files = [path for path in folder.rglob("*") if path.is_file() and outputs.PARTIAL not in str(path)]
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    for path in files:
+        if path.suffix == ".mp4":
+            found[str(path.relative_to(folder))] = bytes([round(video.open_video(path).frames[0].mean())])
+        elif path.name == outputs.MANIFEST and b".mp4" in path.read_bytes():
+            found[str(path.relative_to(folder))] = b"lists an mp4"
+    return found
 
 
 def part(found: dict[str, bytes], name: str) -> dict[str, bytes]:
