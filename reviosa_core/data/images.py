@@ -106,7 +106,7 @@ def _opened(path: Path, formats: Sequence[str]) -> Iterator[Image.Image]:
         found = str(error).partition(" exceeds")[0]  # "Image size (... pixels)"
         raise DataError(f"{path}: {found}, at most {Image.MAX_IMAGE_PIXELS} are read") from None
     except UnidentifiedImageError:
-        found = files.kind(files.head(path)) or "neither, or broken"
+        found = files.kind(files.head(path)) or "something else, or broken"
         if any(name in found for name in formats):
             found = "a broken one"
         elif formats == MASKS and "JPEG" in found:

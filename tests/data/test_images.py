@@ -145,8 +145,8 @@ def test_suffixes_in_capitals(tmp_path: Path):
 def test_what_is_no_image(file: Path):
     Image.fromarray(MASK).save(file)
     for content, found in {
-        file.read_bytes()[:20]: "this is a broken one",
-        b"text": "this is neither, or broken",
+        file.read_bytes()[:8] + b"\0\0\0\0\1\1\1\1": "this is a broken one",
+        b"text": "this is something else, or broken",
         b"GIF89a": "this is a GIF image",
     }.items():
         file.write_bytes(content)
