@@ -85,8 +85,9 @@ def test_every_result_is_there(copy: Path):
     assert "62.0" in report, "the paper's number stands beside ours"
     transferred = found["transfer.json"]["InterShapes shift"]
     assert transferred["full"]["direction"]["detection recall"]["n"] > 0
+    assert transferred["full"]["direction"]["detection recall by token"]["n"] > 0, "a system says what it wrote"
     assert transferred["baseline"]["direction"]["detection recall"] is None
-    assert "targets answered" in report
+    assert "targets drawn" in report and "targets written" in report
     assert (copy / "mlflow.db").exists()
 
 

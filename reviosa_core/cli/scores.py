@@ -47,7 +47,8 @@ def evaluate(
 
     J and F are the DAVIS toolkit's, exactly. InterRVOS-Actor and -Target score the expressions that have a target, RVOS
     the actors of all. Three states are kept apart: a role without masks in the file is not supported, masks of zeros
-    are an empty answer, and a video or expression that is not there is missing.
+    are an empty answer, and a video or expression that is not there is missing. docs/metrics.md says what each number
+    is.
 
     Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/full.json[/]
     """

@@ -236,8 +236,9 @@ class ReVIOSa(nn.Module):
         tracks = self._tracks(clip, keys, torch.stack([s for *_, s in objects])) if objects else []
         found = {(i, r): track for (i, r, _), track in zip(objects, tracks, strict=True)}
         absent = np.zeros((len(clip), *clip.size), dtype=bool)
+        written = [frozenset(a.states).intersection(self.roles) for a in answers]
         return [
-            Prediction(clip.id, e.id, {r: found.get((i, r), absent) for r in self.roles}, answers[i].text)
+            Prediction(clip.id, e.id, {r: found.get((i, r), absent) for r in self.roles}, answers[i].text, written[i])
             for i, e in enumerate(expressions)
         ]
 

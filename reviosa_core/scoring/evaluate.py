@@ -281,6 +281,9 @@ def score_clip(
         for role in roles:
             row = shared | {"role": str(role)}
             row |= _role_scores(pred(expression.id, role) if here else None, truth[role])
+            written = by_id[expression.id].written if here else frozenset()
+            row["answered"] = row["emitted"] if written is None else role in written
+            row["by_token"] = written is not None
             row["J_cross"] = row["J_inverse"] = np.nan
             if expression.is_interaction:
                 other = truth[OTHER[role]]
@@ -345,6 +348,8 @@ def _match(
         if set(prediction.masks) != due or Role.ACTOR not in due:
             has, others = sorted(map(str, prediction.masks)), sorted(map(str, due))
             raise DataError(f"{where}: roles {has}, other predictions have {others}; the actor is always due")
+        if unmasked := sorted(map(str, (prediction.written or set()) - due)):
+            raise DataError(f"{where}: tokens of {unmasked} are written, masks are of {sorted(map(str, due))} only")
         for role, mask in prediction.masks.items():
             if isinstance(mask, np.ndarray):
                 if mask.shape != (len(clip), *clip.size) or mask.dtype != bool:

@@ -348,6 +348,7 @@ def test_a_segmented_clip_has_a_mask_for_every_role_and_frame(prompted):
     found = own.segment(clip(), ASKED)
     assert [p.expression_id for p in found] == ["8", "7", "9"] and {p.clip_id for p in found} == {"clip"}
     assert [p.answer for p in found] == ["Sure , it is [SEG_ACT] .", "Sure , it is [SEG_ACT] and [SEG_TAR] .", "Sure ."]
+    assert [p.written for p in found] == [{Role.ACTOR}, {Role.ACTOR, Role.TARGET}, set()]
     for prediction in found:
         assert set(prediction.masks) == {Role.ACTOR, Role.TARGET}
         for mask in prediction.masks.values():
@@ -402,7 +403,7 @@ def test_an_expression_alone_is_segmented_as_among_others():
 
 def test_an_unsupported_role_is_no_key():
     found = speaking(ACTOR).segment(clip(), ASKED)
-    assert [set(p.masks) for p in found] == [{Role.ACTOR}] * 3
+    assert [set(p.masks) for p in found] == [{Role.ACTOR}] * 3 and all(p.written <= {Role.ACTOR} for p in found)
 
 
 def test_a_clip_shorter_than_k_frames_is_segmented():
