@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -186,6 +185,7 @@ def verify(
 
     Example: [bold]reviosa data verify data/mevis[/]
     """
+    from reviosa_core.data.jsonfile import to_json
     from reviosa_core.data.verify import verify
     from reviosa_core.report import tables
 
@@ -193,7 +193,7 @@ def verify(
         found = verify(data, format, fast, workers)
         out = out or Path(f"{data.resolve().name}.verify.json")
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1) + "\n")
+        out.write_text(to_json(found) + "\n")
     typer.echo(f"{found['format']}, {'decoded' if found['decoded'] else 'not decoded'}")
     typer.echo(tables.markdown([{"split": split, **counts} for split, counts in found["splits"].items()]))
     for name, label in (("excluded", "left out"), ("problems", "problem")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -80,7 +79,7 @@ def evaluate(
         about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
         found = {**summary, "direction": direction, "detection by caption type": types, **about}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({**found, "rows": table.to_dict("split", index=False)}, indent=1) + "\n")
+        out.write_text(jsonfile.to_json({**found, "rows": table.to_dict("split", index=False)}) + "\n")
         typer.echo(f"written: {out}")
 
 

@@ -10,8 +10,8 @@ from reviosa_core.report import naming
 NAMES = [
     "/data/mine", "data/mine", "../mine", "./data/mine", "data//mine", "data/mine/", "data/a/../mine", "~/mine",
     "data/my clips (v2)", "data/my clips [v2]", "data/my clips _v2_", "data/a+b", "data/a_b", "data/run#3",
-    "data/run&3", "data/r&n",  "data/run3", "..", ".", "", "/", "x" * 300, "x" * 301, "J&F", "JF", "Größe", "a\nb", "a\tb", "100 %",
-    "a:b", "\udcff", ".. a", "..a", ".a",
+    "data/run&3", "data/r&n", "data/run3", "..", ".", "", "/", "x" * 300, "x" * 301, "J&F", "JF", "Größe",
+    "a\nb", "a\tb", "100 %", "a:b", "\udcff", ".. a", "..a", ".a",
 ]  # fmt: skip
 
 
