@@ -23,6 +23,7 @@ Words = Annotated[str, Field(min_length=1)]
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")
 ]  # of a folder, and a word to DVC and the shell
+Kernels = Annotated[str, Field(pattern=r"^([A-Z][A-Z0-9_]*=\w+( |$))*$")]  # NAME=value ..., which a shell is given
 
 Model = TypeVar("Model", bound=BaseModel)
 

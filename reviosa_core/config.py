@@ -13,7 +13,21 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import CollectionNode
 
-from reviosa_core.bounds import Count, Few, Fraction, Name, Rate, Seed, Share, Strict, Weight, Words, complaints, need
+from reviosa_core.bounds import (
+    Count,
+    Few,
+    Fraction,
+    Kernels,
+    Name,
+    Rate,
+    Seed,
+    Share,
+    Strict,
+    Weight,
+    Words,
+    complaints,
+    need,
+)
 from reviosa_core.schema import Role
 from reviosa_core.sizes import Language as Language  # the shapes are parameters too: `config.Language`
 from reviosa_core.sizes import Lora as Lora
@@ -23,6 +37,7 @@ from reviosa_core.sizes import Segmenter as Segmenter
 from reviosa_core.sizes import Vision as Vision
 
 PARAMS = "params.yaml"
+Wording = Literal["labelled", "unlabelled", "sa2va", "reviosa"]  # of frames, questions and answers: model/prompts.py
 YAML_BYTES = 200_000  # params.yaml has 13,000
 CLIP_PIXELS = 2**25  # of all frames together: a clip is made in memory
 SHIFT = "InterShapes shift"  # what the report calls the first data set of the transfer
@@ -147,6 +162,7 @@ class Train(Loop):
     lr: Rate
     decoder_lr: Rate
     projector_lr: Rate
+    wording: Literal["labelled", "unlabelled", "released"] = "labelled"  # released: of a ReVIOSa with these roles
     gradient_checkpointing: bool
     cache_gb: Weight  # features of the frozen encoders kept in memory
     loss: LossWeights
@@ -223,6 +239,7 @@ class Params(Strict):
     profile: Name
     reports: Words
     at_once: Few
+    kernels: Kernels = ""  # environment variables of every stage's command, as dvc.yaml inserts them
     experiments: dict[Name, Experiment]
     seeds: tuple[Seed, ...]
     difficulties: dict[str, Difficulty]

@@ -140,6 +140,9 @@ class Prediction:
     expression_id: str
     masks: Mapping[Role, Bool[np.ndarray, "t h w"] | Sequence[RLE]]
     answer: str = ""  # what the language model wrote, where there is one
+    written: frozenset[Role] | None = (
+        None  # the roles it wrote a token for; None where that is not known, as from files
+    )
 
 
 @runtime_checkable
@@ -148,7 +151,7 @@ class System(Protocol):
 
     roles: tuple[Role, ...]
 
-    def collate(self, samples: Sequence[Sample]) -> Any:
+    def collate(self, samples: Sequence[Sample], rng: np.random.Generator | None = None) -> Any:
         """Samples to the system's own batch."""
         ...
 

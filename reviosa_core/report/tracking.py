@@ -36,6 +36,7 @@ from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy import URL
 
 from reviosa_core import config
 from reviosa_core.data.jsonfile import read_json
@@ -125,7 +126,12 @@ def _reason(error: BaseException, uri: str) -> str:
 
 
 def _own_store(root: Path) -> str:
-    return f"sqlite:///{root / 'mlflow.db'}"
+    """A URL: `?`, `#` and `%` of the path are quoted, or the database would be another file, outside the project."""
+    url = URL.create("sqlite", database=str(root / "mlflow.db"))
+    if "%" in (quoted := url.render_as_string()):
+        # The driver is SQLAlchemy's default; MLflow would make a folder of the quoted name for the shorter scheme.
+        quoted = url.set(drivername="sqlite+pysqlite").render_as_string()
+    return quoted
 
 
 class Run:

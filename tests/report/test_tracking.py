@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -140,6 +141,21 @@ def test_the_users_server_wins(store: Path, monkeypatch: pytest.MonkeyPatch):
         pass
     assert MlflowClient(f"sqlite:///{theirs}").get_experiment_by_name(tracking.EXPERIMENT) is not None
     assert not (store / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("name", ["a b", "a?b", "a%20b", "a#b", "a%3Fb"])
+def test_the_store_is_in_the_project_whatever_its_path(store: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    project = store / "all" / name
+    project.mkdir(parents=True)
+    for file in ("params.yaml", "mlflow.db"):
+        (store / file).rename(project / file)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    with tracking.run("train") as run:
+        run.log({"loss": 1.0})
+    database = sqlite3.connect(project / "mlflow.db")
+    assert database.execute("select count(*) from metrics").fetchone() == (1,)
+    database.close()
+    assert [path.name for path in (store / "all").iterdir()] == [name], "nothing beside the project"
 
 
 def test_without_dvc_the_store_is_at_the_projects_root(monkeypatch: pytest.MonkeyPatch, root: Path):
