@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -191,13 +190,14 @@ def verify(
     Example: [bold]reviosa data verify data/mevis[/]
     """
     from reviosa_core import outputs
+    from reviosa_core.data.jsonfile import to_json
     from reviosa_core.data.verify import verify
     from reviosa_core.report import tables
 
     out = out or Path(f"{data.resolve().name}.verify.json")
     outputs.try_out(out)
     found = verify(data, format, fast, workers)
-    outputs.text(out, json.dumps(found, indent=1) + "\n")
+    outputs.text(out, to_json(found) + "\n")
     typer.echo(f"{found['format']}, {'decoded' if found['decoded'] else 'not decoded'}")
     typer.echo(tables.markdown([{"split": split, **counts} for split, counts in found["splits"].items()]))
     for name, label in (("excluded", "left out"), ("problems", "problem")):

@@ -19,9 +19,8 @@ def info(
 
     Example: [bold]reviosa info[/]
     """
-    import json
-
+    from reviosa_core.data.jsonfile import to_json
     from reviosa_core.report import machine
 
     found = machine.describe()
-    typer.echo(json.dumps(found, indent=1) if as_json else machine.as_text(found))
+    typer.echo(to_json(found) if as_json else machine.as_text(found))

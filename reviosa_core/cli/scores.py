@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -78,8 +77,7 @@ def evaluate(
     if out is not None:
         about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
         found = {**summary, "direction": direction, "detection by caption type": types, **about}
-        shown = table.astype(object).where(table.notna(), None).to_dict("split", index=False)  # JSON has no NaN
-        outputs.text(out, json.dumps({**found, "rows": shown}, indent=1) + "\n")
+        outputs.text(out, jsonfile.to_json({**found, "rows": table.to_dict("split", index=False)}) + "\n")
     typer.echo(tables.scores(summary, direction))
     if absent:
         typer.echo(f"{len(absent)} of {sum(len(c.expressions) for c in clips)} expressions had no prediction: scored 0")

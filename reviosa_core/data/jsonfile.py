@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from json.decoder import JSONDecodeError
@@ -24,6 +25,24 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
     return content
+
+
+def to_json(value: Any) -> str:
+    """The text of a JSON file: what is not defined (NaN) becomes null. ValueError for an infinite number, which nobody
+    can mean, with its place."""
+    return json.dumps(_defined(value, ()), indent=1, allow_nan=False)
+
+
+def _defined(value: Any, where: tuple[Any, ...]) -> Any:
+    if isinstance(value, float):
+        if math.isinf(value):
+            raise ValueError(f"{'.'.join(map(str, where)) or 'the value'} is {value}, which JSON has no word for")
+        return None if math.isnan(value) else value
+    if isinstance(value, dict):
+        return {key: _defined(item, (*where, key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defined(item, (*where, place)) for place, item in enumerate(value)]
+    return value
 
 
 def parse(text: str, where: str, unique: Hook = unique_keys, nan: bool = False) -> Any:
