@@ -151,7 +151,7 @@ class System(Protocol):
 
     roles: tuple[Role, ...]
 
-    def collate(self, samples: Sequence[Sample]) -> Any:
+    def collate(self, samples: Sequence[Sample], rng: np.random.Generator | None = None) -> Any:
         """Samples to the system's own batch."""
         ...
 

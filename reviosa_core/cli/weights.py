@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-
-from reviosa_core.cli.shared import one_line
-
-if TYPE_CHECKING:
-    pass
 
 commands = typer.Typer(no_args_is_help=True)
 
@@ -28,8 +23,7 @@ def inspect(
     from reviosa_core.report import tables
     from reviosa_core.weights.checkpoint import describe
 
-    with one_line():
-        found = describe(path)
+    found = describe(path)
     parts = [row | {key: f"{row[key]:,}" for key in ("tensors", "parameters")} for row in found.pop("parts")]
     for key, value in found.items():
         typer.echo(f"{key}: {f'{value:,}' if isinstance(value, int) else value}")
@@ -54,8 +48,11 @@ def convert(
 
     Example: [bold]reviosa weights convert InternVL2_5-1B internvl-native --to native[/]
     """
+    from reviosa_core import outputs
+    from reviosa_core.weights.convert import WHAT
     from reviosa_core.weights.convert import convert as write
 
-    with one_line():
-        write(source, target, to, sam2=sam2)
+    if source.resolve() != target.resolve():  # else `write` says so
+        outputs.try_out(target, WHAT)
+    write(source, target, to, sam2=sam2)
     typer.echo(f"written: {target}")

@@ -131,10 +131,13 @@ def report(
         "## Attention (paper: Fig. 6, A4, A1)",
         "Where the role token looks, by layer and head, on the model without AML; the chosen ones in colour:",
         "![Layer-head selection](figures/layer_head_selection.png)",
-        "Attention of the supervised heads, summed over the visual tokens, and the part of it on the token's own object:",
+        "Attention of the two heads that AML supervises, as a share of all attention, and how much of it falls on objects. A "
+        "token that knows which object is meant gives the own one more of its attention on objects than that one has of "
+        "their area; where the two shares are alike, it tells objects from background, and not from each other:",
         attention.to_markdown(),
         figures["attention"],
-        "Attention on the object, by layer, for expressions segmented badly to well:",
+        "Attention on the own object, by layer, for expressions segmented badly to well (on the model with AML; the mass is "
+        "not divided by the object's area, so large objects have more of it):",
         "![Attention and quality](figures/attention_vs_quality.png)",
         "## Zero-shot transfer",
         project.report("tables", "transfer.md").read_text().strip(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from reviosa_core.data import sampling
 from reviosa_core.schema import Clip, Role
 
 
+@runtime_checkable
 class Attentive(Protocol):
     """A system whose role tokens' attention can be asked for: `ReVIOSa`."""
 
@@ -47,36 +48,45 @@ def choose(to_vision: Float[np.ndarray, "l h"], count: int) -> Selection:
 
 
 def measure_attention(system: Attentive, clips: Iterable[Clip]) -> pd.DataFrame:
-    """How much each role token looks at the video, and at its object, in every layer and head.
+    """How much each role token looks at the video, at its own object, and at any object, in every layer and head.
 
-    One row per (video, expression, role, layer, head): `vision`, attention that falls on visual tokens; `object`, the
-    part of it that falls on the role's ground truth (cells weighted by the share the mask covers); `area`, the share
-    of the visual grid that the object covers, which is what uniform attention would give as object / vision.
+    One row per (video, expression, role, layer, head), all shares in [0, 1]: `vision`, attention that falls on visual
+    tokens; `own`, the part of it that falls on the role's ground truth (cells weighted by the share the mask covers);
+    `any`, the part on any object that the clip has masks of; `own_area` and `any_area`, the shares of the visual grid
+    that these cover, which is what uniform attention would give as own / vision and any / vision.
+
+    A token that knows which object is meant has own / any above own_area / any_area; one that only tells objects from
+    background has the two alike.
     """
     rows = []
     for clip in tqdm(clips, desc="attention", unit="clip", mininterval=5):
         indices = sampling.frame_indices(len(clip), system.frames)
         by_id = {e.id: e for e in clip.expressions}
+        objects = masks.union(clip, clip.masks, indices)
         for (expression_id, role), layers in system.attention(clip).items():
-            expression = by_id[expression_id]
-            keys = expression.actor if role is Role.ACTOR else expression.target
+            own = masks.by_role(clip, by_id[expression_id], indices)[role]
             grid = next(iter(layers.values())).shape[-2:]
-            truth = masks.area_resize(masks.union(clip, keys, indices), grid)
+            truth = {"own": masks.area_resize(own, grid), "any": masks.area_resize(objects, grid)}
+            named = {"video": clip.id, "expression": expression_id, "role": str(role)}
+            areas = {f"{what}_area": float(cells.mean()) for what, cells in truth.items()}
             for layer, maps in layers.items():
                 for head, attention in enumerate(maps):
-                    rows.append(
-                        {
-                            "video": clip.id,
-                            "expression": expression_id,
-                            "role": str(role),
-                            "layer": layer,
-                            "head": head,
-                            "vision": float(attention.sum()),
-                            "object": float((attention * truth).sum()),
-                            "area": float(truth.mean()),
-                        }
-                    )
+                    on = {what: float((attention * cells).sum()) for what, cells in truth.items()}
+                    rows.append(named | {"layer": layer, "head": head, "vision": float(attention.sum())} | on | areas)
     return pd.DataFrame(rows)
+
+
+def on_objects(rows: pd.DataFrame) -> dict[str, float]:
+    """Means of `measure_attention`: to vision, on the own and on any object, and the two shares that say whether a
+    token knows which object is meant: what the own one gets of the attention on any, and what it has of their area."""
+    mean = rows[["vision", "own", "any", "own_area", "any_area"]].mean()
+    return {
+        "to vision": float(mean["vision"]),
+        "on any object": float(mean["any"]),
+        "on the own object": float(mean["own"]),
+        "own object's share of that on any": float(mean["own"] / mean["any"]),
+        "own object's share of their area": float(mean["own_area"] / mean["any_area"]),
+    }
 
 
 def by_layer_and_head(rows: pd.DataFrame, column: str = "vision", role: Role = Role.ACTOR) -> Float[np.ndarray, "l h"]:

@@ -199,7 +199,9 @@ def test_run_lengths_score_as_arrays_do():
     ]
     pd.testing.assert_frame_equal(pd.DataFrame(score_clip(clip, stored)), pd.DataFrame(score_clip(clip, found)))
     stored[0].masks[Role.ACTOR][1]["size"] = [H, W + 1]  # type: ignore[index]
-    with pytest.raises(DataError, match=r"v0, expression 0, actor: mask size \(7, 12\) .* frame size \(7, 11\)"):
+    with pytest.raises(
+        DataError, match=r"v0, expression 0, actor: frame 1: mask size \(7, 12\) .* frame size \(7, 11\)"
+    ):
         score_clip(clip, stored)
 
 
