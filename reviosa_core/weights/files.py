@@ -56,7 +56,9 @@ class Entry:
         return self.count * self.dtype.itemsize
 
     def chunk(self, index: int, count: int) -> Entry:
-        """One of `count` equal parts along the first axis."""
+        """One of `count` equal parts along the first axis. DataError where it has no such."""
+        if not self.shape or self.shape[0] % count:
+            raise DataError(f"tensor {self.source} is {self.shape}, its first axis must divide by {count}")
         shape = (self.shape[0] // count, *self.shape[1:])
         return replace(self, shape=shape, read=lambda: self.read().chunk(count)[index])
 
