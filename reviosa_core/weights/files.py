@@ -56,7 +56,9 @@ class Entry:
         return self.count * self.dtype.itemsize
 
     def chunk(self, index: int, count: int) -> Entry:
-        """One of `count` equal parts along the first axis."""
+        """One of `count` equal parts along the first axis. DataError where it has no such."""
+        if not self.shape or self.shape[0] % count:
+            raise DataError(f"tensor {self.source} is {self.shape}, its first axis must divide by {count}")
         shape = (self.shape[0] // count, *self.shape[1:])
         return replace(self, shape=shape, read=lambda: self.read().chunk(count)[index])
 
@@ -218,9 +220,9 @@ def _read(file: Path, name: str) -> Tensor:
 def finite(tensor: Tensor, where: str) -> Tensor:
     """The tensor itself. DataError saying how many of its values are NaN or infinite, where any are."""
     if tensor.is_floating_point() and tensor.numel():
-        # A sum is one pass without a copy, and finite unless a value isn't, or (hardly ever) it overflows.
-        wide = torch.promote_types(tensor.dtype, torch.float32)
-        if not tensor.sum(dtype=wide).isfinite() and (wrong := tensor.numel() - int(tensor.isfinite().sum())):
+        low, high = tensor.aminmax()  # one pass without a copy; NaN is both
+        if not (low.isfinite() and high.isfinite()):
+            wrong = tensor.numel() - int(tensor.isfinite().sum())
             raise DataError(f"{where}: {wrong:,} of {tensor.numel():,} values are NaN or infinite")
     return tensor
 
