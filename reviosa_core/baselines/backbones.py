@@ -5,8 +5,6 @@ All are built without weights: nothing is fetched.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import resnet50, resnet101
@@ -14,14 +12,6 @@ from torchvision.models.video import SwinTransformer3d
 from torchvision.ops import FrozenBatchNorm2d
 
 from reviosa_core.baselines import sizes
-
-
-class Maps(Protocol):
-    """A backbone: `channels` of the four maps, each (h, w) = frame / stride, rounded up."""
-
-    channels: tuple[int, ...]
-
-    def __call__(self, frames: Float[Tensor, "b t 3 h w"]) -> list[Tensor]: ...
 
 
 class ResNetMaps(nn.Module):
@@ -119,7 +109,10 @@ def _normed(convolution: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(convolution, nn.GroupNorm(8, convolution.out_channels), nn.ReLU())
 
 
-def build(described: sizes.ResNet | sizes.VideoSwin | sizes.Convolutions) -> Maps:
+def build(
+    described: sizes.ResNet | sizes.VideoSwin | sizes.Convolutions,
+) -> ResNetMaps | VideoSwinMaps | ConvolutionMaps:
+    """`channels` are those of the four maps [b t c h w]; h and w are the frame's, divided by the stride, rounded up."""
     match described:
         case sizes.ResNet():
             return ResNetMaps(described)
