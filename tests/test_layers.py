@@ -18,7 +18,7 @@ HOUSE = {
     "scoring": "schema masks data",
     "training": "schema config data",
     "weights": "schema config data model",
-    "baselines": "schema config model",
+    "baselines": "schema config data model weights",
     "intershapes": "schema masks config data model scoring training",
     "report": "schema masks config data scoring",
     "predict": "schema masks data report",
