@@ -22,7 +22,7 @@ HOUSE = {
     "intershapes": "schema masks config data model scoring training",
     "report": "schema masks config data scoring",
     "predict": "schema masks data report",
-    "cli": "schema config data scoring weights intershapes report predict",
+    "cli": "schema config data scoring weights baselines intershapes report predict",
 }
 OWNERS = {
     "mlflow": "report.tracking",

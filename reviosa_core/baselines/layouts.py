@@ -142,10 +142,19 @@ def _names(kind: type[QuerySystem], name: str) -> list[str]:
 
 def kind_of(released: Weights) -> type[QuerySystem]:
     """By the modules that only one has. DataError for anything else."""
-    for prefix, kind in (("voc.", Soc), ("fusion_module.", ReferFormer)):
-        if any(name.startswith(prefix) for name in released):
-            return kind
-    raise DataError(f"{released.path}: neither ReferFormer nor SOC as released: no tensor of fusion_module or voc")
+    if (kind := _kind(released)) is None:
+        raise DataError(f"{released.path}: neither ReferFormer nor SOC as released: no tensor of fusion_module or voc")
+    return kind
+
+
+def is_released(path: str | Path) -> bool:
+    """Whether a file is ReferFormer's or SOC's. DataError when it cannot be read."""
+    return Path(path).is_file() and _kind(Weights.at(path)) is not None
+
+
+def _kind(released: Weights) -> type[QuerySystem] | None:
+    signs = {"voc": Soc, "fusion_module": ReferFormer}
+    return next((kind for sign, kind in signs.items() if any(name.split(".")[0] == sign for name in released)), None)
 
 
 def translate(released: Weights, kind: type[QuerySystem]) -> Weights:

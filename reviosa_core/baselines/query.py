@@ -61,7 +61,7 @@ class QuerySystem(nn.Module):
     Nothing is augmented: a mirrored clip would turn "left" round.
     """
 
-    roles = (Role.ACTOR,)
+    roles: tuple[Role, ...] = (Role.ACTOR,)
     pyramid: nn.Module
 
     def __init__(self, sizes: Sizes, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -162,12 +162,12 @@ class QuerySystem(nn.Module):
     def forward(self, groups: Sequence[Group]) -> dict[str, Tensor]:
         return self.training_losses(groups)
 
-    def training_losses(self, groups: Sequence[Group]) -> dict[str, Tensor]:
+    def training_losses(self, batch: Sequence[Group]) -> dict[str, Tensor]:
         """The last decoder layer's terms, weighted, each the mean over all pairs of a clip and a sentence; and
         "auxiliary", the sum of all terms of all other layers, each layer matched for itself."""
-        pairs = sum(len(group.owner) for group in groups)
+        pairs = sum(len(group.owner) for group in batch)
         totals: dict[str, Tensor] = {}
-        for group in groups:
+        for group in batch:
             for name, term in self._terms(group.to(self.queries.device)):
                 totals[name] = totals.get(name, 0.0) + term.sum() / pairs
         return totals

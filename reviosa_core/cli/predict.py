@@ -20,7 +20,11 @@ def predict_(
     video: Annotated[Path, typer.Option(help="A video file, or a folder of .jpg/.png frames.")],
     text: Annotated[str, typer.Option(help="Who does what, or to whom: 'the man leading the horse'.")],
     checkpoint: Annotated[
-        Path, typer.Option(help="A trained model's folder, as stage train leaves it, or ReVIOSa's as released.")
+        Path,
+        typer.Option(
+            help="A trained model's folder, as stage train leaves it, or ReVIOSa's as released; or a released "
+            "ReferFormer's or SOC's .pth, with RoBERTa's tokenizer files beside it."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Where to write; by default runs/predict/<name of the video>.")
@@ -46,8 +50,8 @@ def predict_(
 
     if not text.strip():
         fail("--text is empty: say who does what, e.g. --text 'the dog pulling the man'")
-    if not checkpoint.is_dir():
-        fail(f"--checkpoint {checkpoint}: no such folder")
+    if not checkpoint.exists():
+        fail(f"--checkpoint {checkpoint}: no such file or folder")
     with one_line():
         opened = open_video(video)
         clip = to_clip(opened, text, video.resolve().stem)
@@ -66,9 +70,14 @@ def predict_(
 
 
 def _load(checkpoint: Path, device: str | None) -> System:
+    from reviosa_core.baselines import folders, layouts
     from reviosa_core.weights.checkpoint import load
 
     try:
+        if checkpoint.is_file():
+            return layouts.load(checkpoint, device=device)
+        if (checkpoint / folders.ABOUT).is_file():
+            return folders.load(checkpoint, device=device)
         return load(checkpoint, device=device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         fail(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}")

@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 import queries
 import torch
+from click.testing import Result
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from typer.testing import CliRunner
 
 from reviosa_core.baselines import deformable, folders, layouts, sizes
 from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
 from reviosa_core.baselines.sizes import LEVELS, Sizes
 from reviosa_core.baselines.soc import Soc
+from reviosa_core.cli.app import app
 from reviosa_core.schema import DataError
 from reviosa_core.weights import files
 
@@ -240,7 +244,7 @@ def test_names_that_shapes_do_not_tell_apart(tmp_path: Path):
             "pixel_decoder.cross_attn_3.norm1.weight": "pyramid.language.2.cells.norm.weight",
             "pixel_decoder.cross_attn_3.norm2.weight": "pyramid.language.2.words.norm.weight",
             "pixel_decoder.cross_attn_3.norm3.weight": "pyramid.language.2.forth.norm.weight",
-            "pixel_decoder.cross_attn_1.multihead_attn.in_proj_weight": "pyramid.language.0.words.attention.in_proj_weight",
+            "pixel_decoder.cross_attn_1.multihead_attn.in_proj_bias": "pyramid.language.0.words.attention.in_proj_bias",
             "input_proj.0.1.weight": "project.0.1.weight",
         },
         Soc: {
@@ -338,3 +342,29 @@ def test_a_trained_system_is_read_as_it_was_saved(name: str, tmp_path: Path):
     (tmp_path / folders.ABOUT).write_text('{"system": "MTTR"}')
     with pytest.raises(DataError, match="system is 'MTTR', not one of ReferFormer, IFIRVOS, SOC"):
         folders.load(tmp_path)
+
+
+def test_the_command_line_knows_released_files_and_saved_folders(tmp_path: Path, monkeypatch):
+    """`weights inspect` on a small file of a released layout, `predict` with a folder of ours."""
+    runner = CliRunner()
+    path = tmp_path / "x.pth"
+    write(path, random(Soc), "model_state_dict")
+    monkeypatch.setitem(layouts.PUBLISHED, Soc, {"small": SIZES[Soc]})
+    said = runner.invoke(app, ["weights", "inspect", str(path)])
+    assert said.exit_code == 0 and "kind: Soc as released, small" in said.stdout and "cluster" in said.stdout
+
+    folders.save(queries.system(ReferFormer), tmp_path / "ours")
+    (tmp_path / "video").mkdir()
+    for i, frame in enumerate(queries.clip("a", 3, (48, 72)).frames):
+        Image.fromarray(frame).save(tmp_path / "video" / f"{i}.png")
+    given = {"video": tmp_path / "video", "checkpoint": tmp_path / "ours", "out": tmp_path / "out", "text": "the dog"}
+
+    def predict(**given: object) -> Result:
+        return runner.invoke(app, ["predict", *(str(x) for name, value in given.items() for x in (f"--{name}", value))])
+
+    said = predict(**given)
+    assert said.exit_code == 0, said.output
+    assert sorted(p.name for p in (tmp_path / "out" / "masks").iterdir()) == ["actor"]
+
+    said = predict(**given | {"checkpoint": path})
+    assert said.exit_code == 2 and "no tokenizer" in said.output

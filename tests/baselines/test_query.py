@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import queries
+import tiny
 import torch
 
 from reviosa_core.baselines import query, sizes
@@ -17,6 +18,7 @@ from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
 from reviosa_core.baselines.soc import Soc
 from reviosa_core.data import sampling
+from reviosa_core.intershapes import language, scenes, splits
 from reviosa_core.schema import Role, System
 from reviosa_core.training import finetune, loop
 
@@ -152,27 +154,23 @@ def test_frames_are_brought_to_the_short_side_unless_the_long_one_forbids():
 @ALL
 @pytest.mark.slow
 def test_overfits_one_clip(kind: type[QuerySystem]):
-    """Two sentences about one InterShapes clip, told apart."""
-    from tiny import data
-
-    from reviosa_core.intershapes import language, scenes, splits
-
-    clip = splits.to_clip(scenes.make_scene(data(64, 4), (0, 0, 1)), "a")
-    chosen = {e.actor: i for i, e in enumerate(clip.expressions)}  # different actors
-    sample = sampling.take(clip, (0, 1, 3), tuple(chosen.values())[:2])
+    """Two sentences about one InterShapes clip, told apart. Masks have stride 4: a right one is not exact."""
+    clip = splits.to_clip(scenes.make_scene(tiny.data(96, 3), (0, 0, 1)), "a")
+    different = {e.actor: i for i, e in enumerate(clip.expressions)}
+    sample = sampling.take(clip, (0, 1, 2), tuple(different.values())[:2])
     torch.manual_seed(0)
     text = sizes.Text(hidden=32, layers=1, heads=2, ffn=48, vocabulary=128, positions=32)
-    tiny = queries.SIZES[kind].model_copy(update={"dim": 32, "text": text, "short": 64})
-    made = kind(tiny, queries.word_tokenizer(language.vocabulary()))
+    small = queries.SIZES[kind].model_copy(update={"dim": 32, "mask_channels": 8, "text": text, "short": 96})
+    made = kind(small, queries.word_tokenizer(language.vocabulary()))
     optimizer = torch.optim.AdamW(made.parameters(), lr=2e-3, weight_decay=0.0)
     made.train()
-    for _ in range(150):
+    for _ in range(100):
         optimizer.zero_grad()
         sum(made(made.collate([sample])).values()).backward()
         torch.nn.utils.clip_grad_norm_(made.parameters(), 1.0)
         optimizer.step()
     made.eval()
-    found = made.segment(clip, sample.expressions)
-    for i, prediction in enumerate(found):
-        mask, true = prediction.masks[Role.ACTOR][[0, 1, 3]], sample.masks[Role.ACTOR][i]
-        assert (mask & true).sum() / (mask | true).sum() > 0.6
+    for i, prediction in enumerate(made.segment(clip, sample.expressions)):
+        mask, true = prediction.masks[Role.ACTOR], sample.masks[Role.ACTOR]
+        ious = [(mask & one).sum() / (mask | one).sum() for one in true]
+        assert ious[i] > 0.4 and ious[1 - i] < 0.1
