@@ -6,6 +6,7 @@ import json
 import math
 import re
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,8 @@ class Weights(Mapping[str, Tensor]):
 
     @staticmethod
     def at(path: str | Path) -> Weights:
-        """A folder with model.safetensors or with shards and their index, a .safetensors file, or SAM2's .pt.
+        """A folder with model.safetensors or with shards and their index, a .safetensors file, or a .pt or .pth with a
+        state dict at the top, under "model" or under "model_state_dict".
 
         Raises DataError naming file and tensor: no weights, a missing or truncated shard, a tensor that is not where
         the index says, a pickle that holds more than tensors.
@@ -80,7 +82,7 @@ class Weights(Mapping[str, Tensor]):
         path = Path(path)
         if not path.is_file() and not path.is_dir():
             raise DataError(f"{path}: no such file or folder")
-        return Weights(path, _pickled(path) if path.suffix in (".pt", ".pth", ".bin") else _stored(path))
+        return Weights(path, _pickled(path) if path.suffix in (".pt", ".pth", ".bin", ".tar") else _stored(path))
 
     def __getitem__(self, name: str) -> Tensor:
         return self.entries[name].read()
@@ -246,12 +248,14 @@ def _pickled(path: Path) -> dict[str, Entry]:
     try:
         _same_size_unpacked(path)
         # Said here, so that no environment variable can unsay it.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with torch.serialization.safe_globals([Namespace]):  # a command line's options, kept beside the weights
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a zip, pickle or safety error, by how the file is broken
         raise DataError(f"{path}: not weights that can be loaded safely: {_cause(error)}") from None
-    state = content.get("model", content) if isinstance(content, dict) else None
+    kept = content if isinstance(content, dict) else {}
+    state = kept.get("model", kept.get("model_state_dict", content))
     if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
-        raise DataError(f"{path}: no state dict, neither at the top nor under 'model'")
+        raise DataError(f"{path}: no state dict, neither at the top nor under 'model' or 'model_state_dict'")
     entries = of({_named(path, name): _plain(path, name, tensor) for name, tensor in state.items()}, path).entries
     return {
         name: replace(entry, read=lambda entry=entry: finite(entry.read(), f"{path}: {entry.source}"))
