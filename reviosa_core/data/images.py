@@ -38,8 +38,8 @@ TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)  # pillow's ways to say so
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
-# Pillow only warns of an image of 90 million pixels, and refuses twice that: here one limit holds.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+# Pillow warns of an image of 90 million pixels, and refuses twice that: here one limit holds, and it is said once.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class Frames:
@@ -96,6 +96,8 @@ def _check_opaque(image: Image.Image, path: Path) -> None:
 def _opened(path: Path, formats: Sequence[str]) -> Iterator[Image.Image]:
     try:
         with Image.open(files.regular(path), formats=formats) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
+                raise Image.DecompressionBombError(f"Image size ({image.width * image.height} pixels) exceeds")
             count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a phone's JPEG, with extras
             if count > 1:
                 raise DataError(f"{path}: an animation of {count} pictures, not one")

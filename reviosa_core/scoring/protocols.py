@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from reviosa_core.data.ref_youtube_vos import VOID
 from reviosa_core.schema import DataError, Role
 from reviosa_core.scoring import bitmasks, intervals, metrics
 
@@ -96,11 +97,11 @@ def davis_match(
     """J and F of every true object, matched to predicted labels so that the mean J&F is highest (DAVIS unsupervised).
 
     Labels count from 1; 0 is background. Pixels of `void` count for nobody. A true object that no label is left for
-    scores as an empty mask. A swapped pair of objects is not punished: that is the protocol's.
+    scores as an empty mask. A swapped pair of objects is not punished: that is the protocol's. Raises DataError for
+    labels below 0, and for 255, which marks void in DAVIS's files, on pixels that `void` does not name.
     """
     kept = np.ones(true.shape, dtype=bool) if void is None else ~void
-    objects = [label for label in np.unique(true[kept]) if label > 0]
-    guesses = [label for label in np.unique(pred[kept]) if label > 0]
+    objects, guesses = _labels(true[kept], "true"), _labels(pred[kept], "predicted")
     guesses += [-1] * (len(objects) - len(guesses))  # no such label: empty
     truth = [bitmasks.pack((true == label) & kept) for label in objects]
     j, f = np.zeros((2, len(objects), len(guesses)))
@@ -111,7 +112,19 @@ def davis_match(
             f[row, column] = metrics.contour_accuracy(masks, own).mean()
     rows, columns = linear_sum_assignment(-(j + f))
     pairs = zip(rows, columns, strict=True)
-    return [{"object": int(objects[r]), "J": float(j[r, c]), "F": float(f[r, c])} for r, c in pairs]
+    return [{"object": objects[r], "J": float(j[r, c]), "F": float(f[r, c])} for r, c in pairs]
+
+
+def _labels(pixels: Int[np.ndarray, " n"], whose: str) -> list[int]:
+    """The objects among some pixels' labels."""
+    if count := np.count_nonzero(pixels == VOID):
+        raise DataError(
+            f"{count} of {pixels.size} {whose} pixels have label {VOID}, which is void and no object: "
+            "name them in `void`, or make them 0"
+        )
+    if count := np.count_nonzero(pixels < 0):
+        raise DataError(f"{count} of {pixels.size} {whose} pixels have labels below 0, lowest {pixels.min()}")
+    return [int(label) for label in np.unique(pixels) if label > 0]
 
 
 def davis_merged(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
@@ -143,17 +156,18 @@ def sentences(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     """P@0.5 to P@0.9, mean IoU, overall IoU and mAP (see there), of frames.
 
     One row per annotated frame: video, expression, `intersection` and `union` in pixels, and `score`, the confidence of
-    its only mask (without the column all are alike). Raises DataError for a row without any pixel.
+    its only mask, where the system gives one (without, mAP is None). Raises DataError for rows without any pixel, and
+    for scores that some rows lack.
     """
     blank = rows.loc[rows["union"] <= 0]
     if len(blank):
-        first = blank.iloc[0]
-        raise DataError(f"{len(blank)} rows without pixels, first: {first['video']}/{first['expression']}")
+        raise DataError(f"{len(blank)} rows without pixels, first: {_first(blank)}")
     named = {f"P@{t}": precision_at(rows, t) for t in (0.5, 0.6, 0.7, 0.8, 0.9)} | {"mean IoU": mean_iou(rows)}
     table = rows[["video"]].assign(**named)
+    precision = mean_average_precision(rows)
     return {name: intervals.mean(table, name, bootstrap, seed) for name in named} | {
         "overall IoU": 100 * overall_iou(rows),
-        "mAP": 100 * mean_average_precision(rows),
+        "mAP": None if precision is None else 100 * precision,
     }
 
 
@@ -190,27 +204,40 @@ def overall_iou(rows: pd.DataFrame) -> float:
     return float(rows["intersection"].sum() / rows["union"].sum())
 
 
-def mean_average_precision(rows: pd.DataFrame) -> float:
+def mean_average_precision(rows: pd.DataFrame) -> float | None:
     """Are the answers that a system is sure of the right ones?
 
     Formula: area under precision against recall when answers are taken from the surest down, at 101 recalls; a sentence
     is an image with one object and one answer, right when its IoU is at least K; mean over K = 0.5, 0.55 ... 0.95.
+    Answers with the same score are taken together.
     Range: 0 to 100, more is better.
-    Empty: as for P@K.
-    Elsewhere: COCO, whose numbers these are; A2D-Sentences and JHMDB-Sentences.
+    Empty: as for P@K. None where a system gives no scores, or one and the same to all answers: it is sure of none, and
+    what came out would be the order of the file. P@K and the IoUs stand without it.
+    Elsewhere: COCO, whose numbers these are where no two scores are equal (those it takes in the order of the file);
+    A2D-Sentences and JHMDB-Sentences.
     """
-    confidence = rows["score"].to_numpy() if "score" in rows else np.ones(len(rows))
+    confidence = rows["score"].to_numpy(dtype=float) if "score" in rows else np.full(len(rows), np.nan)
+    if np.isnan(confidence).all() or (confidence == confidence[0]).all():
+        return None
+    if (unsure := ~np.isfinite(confidence)).any():
+        raise DataError(f"{unsure.sum()} of {len(rows)} rows have no finite score, first: {_first(rows[unsure])}")
     iou = mean_iou(rows).to_numpy()
     return float(np.mean([_average_precision(iou >= t, confidence) for t in np.linspace(0.5, 0.95, 10)]))
 
 
 def _average_precision(hit: Bool[np.ndarray, " n"], confidence: Float[np.ndarray, " n"]) -> float:
     """COCO's: precision at 101 recalls, each the best at that recall or beyond; n images with one object each."""
-    hits = np.cumsum(hit[np.argsort(-confidence, kind="mergesort")])
-    recall, precision = hits / len(hit), hits / np.arange(1, len(hit) + 1)
+    order = np.argsort(-confidence)
+    last = np.flatnonzero(np.diff(confidence[order], append=-np.inf))  # of those with one score
+    hits = np.cumsum(hit[order])[last]
+    recall, precision = hits / len(hit), hits / (last + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     at = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
-    return float(np.where(at < len(hit), precision[np.minimum(at, len(hit) - 1)], 0).mean())
+    return float(np.where(at < len(last), precision[np.minimum(at, len(last) - 1)], 0).mean())
+
+
+def _first(rows: pd.DataFrame) -> str:
+    return f"{rows.iloc[0]['video']}/{rows.iloc[0]['expression']}"
 
 
 # --- ReVOS ------------------------------------------------------------------------------------------------------------
