@@ -44,8 +44,8 @@ RATES = config.Train(
     expressions=2,
     frames="uniform",
     lr=1e-3,
-    decoder_lr=0.0,
-    projector_lr=0.0,
+    decoder_lr=1e-3,  # two rates that a query system has no use for
+    projector_lr=1e-3,
     gradient_checkpointing=False,
     cache_gb=0,
     loss=config.LossWeights(ce=1, dice=1, aml=0, text=0, points=8),

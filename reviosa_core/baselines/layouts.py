@@ -19,7 +19,7 @@ from reviosa_core.baselines.referformer import ReferFormer
 from reviosa_core.baselines.sizes import Sizes
 from reviosa_core.baselines.soc import Soc
 from reviosa_core.model.mllm import word_tokenizer
-from reviosa_core.model.segmenter import unallocated
+from reviosa_core.model.sam2 import unallocated
 from reviosa_core.schema import DataError
 from reviosa_core.weights.files import Entry, Weights
 

@@ -7,7 +7,7 @@ from torchvision.models.video import Swin3D_T_Weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from reviosa_core.baselines import backbones, sizes
-from reviosa_core.model.segmenter import unallocated
+from reviosa_core.model.sam2 import unallocated
 
 B, T, H, W = 2, 3, 33, 50  # cells of strides 4 to 32, rounded up
 SHAPES = [(9, 13), (5, 7), (3, 4), (2, 2)]

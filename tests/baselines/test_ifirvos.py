@@ -10,7 +10,7 @@ from reviosa_core.baselines import sizes
 from reviosa_core.baselines.ifirvos import BetweenFrames, Ifirvos, WordsSee, places
 from reviosa_core.baselines.positions import of_cells
 from reviosa_core.baselines.referformer import ReferFormer
-from reviosa_core.model.segmenter import unallocated
+from reviosa_core.model.sam2 import unallocated
 
 SIZES = queries.SIZES[Ifirvos]
 P, T, Q, D = 2, 3, 5, SIZES.dim

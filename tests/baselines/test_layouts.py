@@ -366,5 +366,5 @@ def test_the_command_line_knows_released_files_and_saved_folders(tmp_path: Path,
     assert said.exit_code == 0, said.output
     assert sorted(p.name for p in (tmp_path / "out" / "masks").iterdir()) == ["actor"]
 
-    said = predict(**given | {"checkpoint": path})
+    said = predict(**given | {"checkpoint": path, "out": tmp_path / "other"})
     assert said.exit_code == 2 and "no tokenizer" in said.output

@@ -7,7 +7,7 @@ import torch
 
 from reviosa_core.baselines import sizes
 from reviosa_core.baselines.referformer import ReferFormer, read
-from reviosa_core.model.segmenter import unallocated
+from reviosa_core.model.sam2 import unallocated
 
 
 def test_fusion_is_a_product_without_residual_golden():

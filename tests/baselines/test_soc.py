@@ -9,7 +9,7 @@ import torch
 from reviosa_core.baselines import losses, sizes
 from reviosa_core.baselines.query import Decoded
 from reviosa_core.baselines.soc import Cluster, Soc
-from reviosa_core.model.segmenter import unallocated
+from reviosa_core.model.sam2 import unallocated
 
 SIZES = queries.SIZES[Soc]
 L, P, T, Q, D = 2, 4, 3, SIZES.queries, SIZES.dim
