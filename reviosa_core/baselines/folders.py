@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
-from transformers import PreTrainedTokenizerFast
 
+from reviosa_core import outputs
 from reviosa_core.baselines.ifirvos import Ifirvos
 from reviosa_core.baselines.layouts import assemble
 from reviosa_core.baselines.query import QuerySystem
@@ -18,8 +18,9 @@ from reviosa_core.baselines.soc import Soc
 from reviosa_core.data.jsonfile import read_json
 from reviosa_core.schema import DataError
 from reviosa_core.weights import files
+from reviosa_core.weights.tokenizer import load_tokenizer
 
-ABOUT = "query.json"  # written last: a folder that has it is whole
+ABOUT, WHAT = "query.json", "query system"
 KINDS: dict[str, tuple[type[QuerySystem], type[Sizes]]] = {
     "ReferFormer": (ReferFormer, Sizes),
     "IFIRVOS": (Ifirvos, Sizes),
@@ -28,13 +29,13 @@ KINDS: dict[str, tuple[type[QuerySystem], type[Sizes]]] = {
 
 
 def save(system: QuerySystem, folder: str | Path) -> None:
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ABOUT).unlink(missing_ok=True)
-    files.of({name: tensor.detach().cpu() for name, tensor in system.state_dict().items()}, folder).write(folder)
-    system.text.tokenizer.save_pretrained(folder)
+    """All of a system. The folder appears when it is whole; DataError when there is one that holds more than an earlier
+    `save`."""
     name = next(name for name, (kind, _) in KINDS.items() if type(system) is kind)
-    (folder / ABOUT).write_text(json.dumps({"system": name, "sizes": system.sizes.model_dump()}, indent=1) + "\n")
+    with outputs.folder(folder, WHAT) as new:
+        files.of({name: tensor.detach().cpu() for name, tensor in system.state_dict().items()}, new).write(new)
+        system.text.tokenizer.save_pretrained(new)
+        (new / ABOUT).write_text(json.dumps({"system": name, "sizes": system.sizes.model_dump()}, indent=1) + "\n")
 
 
 def load(folder: str | Path, device: str | torch.device | None = None) -> QuerySystem:
@@ -49,6 +50,6 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> QueryS
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(f"{folder / ABOUT}: sizes.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    tokenizer = load_tokenizer(folder)
     made = assemble(files.Weights.at(folder), kind, sizes, tokenizer)
     return made.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from reviosa_core.config import Share, Strict
+from reviosa_core.bounds import Count, Few, Pixels, Share, Strict, Weight, Width
 
 
 class ResNet(Strict):
@@ -18,10 +16,10 @@ class ResNet(Strict):
 class VideoSwin(Strict):
     """Frames together: windows of (t, h, w) patches of one frame x 4 x 4 pixels. Released: window (8, 7, 7)."""
 
-    embed: int
-    depths: tuple[int, int, int, int]
-    heads: tuple[int, int, int, int]
-    window: tuple[int, int, int]
+    embed: Width
+    depths: tuple[Few, Few, Few, Few]
+    heads: tuple[Few, Few, Few, Few]
+    window: tuple[Few, Few, Few]
     drop_path: Share = 0.0
 
 
@@ -29,30 +27,30 @@ class Convolutions(Strict):
     """Residual convolutions at strides 4, 8, 16 and 32, seconds to train. With `temporal`, a frame's features also see
     those of its two neighbours."""
 
-    channels: tuple[int, int, int, int]
+    channels: tuple[Width, Width, Width, Width]
     temporal: bool
 
 
 class Text(Strict):
     """RoBERTa at any size; `vocabulary` and `positions` are its two tables of embeddings. `frozen`: not trained."""
 
-    hidden: int
-    layers: int
-    heads: int
-    ffn: int
-    vocabulary: int
-    positions: int
+    hidden: Width
+    layers: Few
+    heads: Few
+    ffn: Width
+    vocabulary: Count
+    positions: Width
     frozen: bool = False
 
 
 class Terms(Strict):
     """Weights of what is compared: of the losses, and of the costs by which a query is matched to the truth."""
 
-    cls: float
-    l1: float
-    giou: float
-    focal: float
-    dice: float
+    cls: Weight
+    l1: Weight
+    giou: Weight
+    focal: Weight
+    dice: Weight
 
 
 class Sizes(Strict):
@@ -62,21 +60,21 @@ class Sizes(Strict):
 
     backbone: ResNet | VideoSwin | Convolutions
     text: Text
-    dim: int
-    heads: int
-    ffn: int
-    encoder_layers: int
-    decoder_layers: int
-    points: int = 4
-    queries: int
-    mask_channels: int
-    kernel_channels: int = 8
+    dim: Width
+    heads: Few
+    ffn: Width
+    encoder_layers: Few
+    decoder_layers: Few
+    points: Few = 4
+    queries: Few
+    mask_channels: Width
+    kernel_channels: Width = 8
     dropout: Share
-    short: int
-    long: int
-    frames: int
-    window: int = Field(default=36, ge=1)
-    encoder_rate: float = Field(ge=0)
+    short: Pixels
+    long: Pixels
+    frames: Few
+    window: Few = 36
+    encoder_rate: Weight
     loss: Terms
     cost: Terms
 
@@ -85,9 +83,9 @@ class SocSizes(Sizes):
     """SOC: and its video object cluster, `cluster_layers` that gather the frames' queries, `video_layers` that read
     them with `queries` video queries; `contrastive` is the weight of the video-level loss."""
 
-    cluster_layers: int
-    video_layers: int
-    contrastive: float
+    cluster_layers: Few
+    video_layers: Few
+    contrastive: Weight
 
 
 LEVELS = 4  # strides 8, 16, 32, 64
