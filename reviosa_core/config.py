@@ -203,6 +203,22 @@ class Transfer(Strict):
     datasets: tuple[str, ...]
 
 
+class Annotation(Strict):
+    """How videos are annotated: what a question shows, how it is asked, and which tracks are good enough."""
+
+    frames: int = Field(default=8, ge=1)  # of a clip, shown in one question
+    side: int = Field(default=512, ge=32)  # pixels of the longer side of a picture shown
+    objects: int = Field(default=12, ge=2, le=12)  # of a clip, at most; each has a colour of its own
+    words: int = Field(default=30, ge=3)  # of a text, at most
+    presence: Share = 0.3  # a track is seen in at least this share of the frames,
+    area: Share = 0.0005  # covers at least this share of those,
+    stability: Share = 0.5  # and keeps at least this share of its area from frame to frame
+    grid: int = Field(default=6, ge=1)  # points a side, where there are neither masks nor boxes
+    at_once: int = Field(default=8, ge=1)  # questions under way
+    tokens: int = Field(default=2000, ge=16)  # of an answer, at most
+    seed: int = 0
+
+
 class Params(Strict):
     """All of params.yaml."""
 
@@ -213,6 +229,7 @@ class Params(Strict):
     seeds: tuple[int, ...]
     difficulties: dict[str, Difficulty]
     transfer: Transfer
+    annotation: Annotation = Annotation()
     profiles: dict[str, Profile]
 
     @property

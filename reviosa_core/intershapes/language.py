@@ -45,7 +45,7 @@ def _compose(*pieces: str | tuple[str, tuple[int, ...]]) -> tuple[str, tuple[Phr
     return " ".join(words), tuple(phrases)
 
 
-def _moves(centres: Float[np.ndarray, "n t 2"]) -> dict[str, list[bool | None]]:
+def moves(centres: Float[np.ndarray, "n t 2"]) -> dict[str, list[bool | None]]:
     """For each heading, whether each object moves that way: True, False, or None where people could disagree."""
     steps = np.diff(centres, axis=1)
     flow = {
@@ -54,12 +54,12 @@ def _moves(centres: Float[np.ndarray, "n t 2"]) -> dict[str, list[bool | None]]:
         "up": np.maximum(-steps[..., 1], 0).sum(1),
         "down": np.maximum(steps[..., 1], 0).sum(1),
     }
-    moves = {}
+    found = {}
     for heading, amount in flow.items():
         rest = np.sum(list(flow.values()), axis=0) - amount
-        moves[heading] = _verdicts(amount > np.maximum(0.15, 2.5 * rest), amount < 0.05)
+        found[heading] = _verdicts(amount > np.maximum(0.15, 2.5 * rest), amount < 0.05)
     total = np.sum(list(flow.values()), axis=0)
-    return moves | {"still": _verdicts(total < 0.01, total > 0.12)}
+    return found | {"still": _verdicts(total < 0.01, total > 0.12)}
 
 
 def _verdicts(yes: Bool[np.ndarray, "n"], no: Bool[np.ndarray, "n"]) -> list[bool | None]:
@@ -161,7 +161,7 @@ def _about_objects(
     shapes: Sequence[Shape], centres: Float[np.ndarray, "n t 2"], names: dict[str, list[str]]
 ) -> Iterator[Utterance]:
     """Everything unambiguous that can be said of single and several objects without an interaction."""
-    moves = _moves(centres)
+    moving_so = moves(centres)
 
     def say(group: Sequence[int], words: str, heading: str | None, form: str, level: str, cue: Cue) -> Utterance:
         text, phrases = _compose((words, tuple(group)), HEADINGS[heading] if heading else "")
@@ -181,7 +181,7 @@ def _about_objects(
                 else:
                     words = f"all {_plural(kind)}" if level == "class" else several
                     yield say(group, words, None, "appearance", level, "appearance")
-            for heading, state in moves.items():
+            for heading, state in moving_so.items():
                 if any(state[i] is None for i in group):
                     continue
                 moving = [i for i in group if state[i]]
