@@ -21,7 +21,8 @@ from reviosa_core.config import Share, Strict
 from reviosa_core.schema import Clip
 
 NEAR = 90.0  # distance in RGB up to which a pixel has a colour; JPEG moves it
-NAME_PIXELS = 12  # of a thumbnail's side
+PIXELS = 12  # of a thumbnail's side
+LEAST = 0.06  # of an outline's pixels, in the mean of the pictures, that make an object's number
 
 
 class Errors(Strict):
@@ -47,6 +48,7 @@ class Answers:
         self.truths, self.errors = dict(truths), errors
         self.passive = {e.active: e.passive for t in truths.values() for e in t.events if e.passive}
         self._thumbnails: dict[tuple[str, int], np.ndarray] = {}
+        self._around: dict[tuple[str, int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def message(self, body: dict[str, Any]) -> tuple[dict[str, Any], int]:
         """The assistant's message and the tokens of the request. ValueError, KeyError for what is no question of
@@ -149,22 +151,31 @@ class Answers:
         keys = list(self.truths[clip.id].objects)
         votes = np.zeros((len(keys), len(numbers)))
         for index, image in images.items():
-            side = max(image.shape)
-            was = pictures.scaled(clip.frames[index], side).astype(float)
-            changed = np.linalg.norm(image - was, axis=2) > NEAR / 2
-            near = [np.linalg.norm(image - np.array(pictures.COLORS[n - 1], float), axis=2) < NEAR for n in numbers]
-            for row, key in enumerate(keys):
-                mask = masks.decode(clip.masks[key][index], clip.size)
-                if mask.any():
-                    edge = pictures.rim(mask, side)
-                    wide = ndimage.binary_dilation(edge, iterations=1)
-                    votes[row] += [(wide & changed & n).sum() / wide.sum() for n in near]
+            for row, (edge, was) in enumerate(self._edges(clip, index, max(image.shape))):
+                now = image.reshape(-1, 3)[edge].astype(np.float32)
+                changed = np.linalg.norm(now - was, axis=1) > NEAR / 2
+                for column, n in enumerate(numbers if len(edge) else ()):
+                    near = np.linalg.norm(now - np.array(pictures.COLORS[n - 1], np.float32), axis=1) < NEAR
+                    votes[row, column] += (near & changed).mean()
         found: dict[int, str] = {}
-        while votes.size and votes.max() > 0.2 * len(images) * 0.3:
+        while votes.size and votes.max() > LEAST * len(images):
             row, column = np.unravel_index(int(votes.argmax()), votes.shape)
             found[numbers[column]] = keys[row]
             votes[row], votes[:, column] = 0, 0
         return found
+
+
+    def _edges(self, clip: Clip, index: int, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each object, the pixels around it in a frame of this size, and their colours with nothing drawn."""
+        if (clip.id, index, side) not in self._around:
+            plain = pictures.scaled(clip.frames[index], side).reshape(-1, 3).astype(np.float32)
+            edges = []
+            for key in self.truths[clip.id].objects:
+                mask = masks.decode(clip.masks[key][index], clip.size)
+                edge = np.flatnonzero(ndimage.binary_dilation(pictures.rim(mask, side)))
+                edges.append((edge, plain[edge]))
+            self._around[clip.id, index, side] = edges
+        return self._around[clip.id, index, side]
 
 
 class Draws:
@@ -184,7 +195,7 @@ class Draws:
 
 
 def _thumbnail(picture: np.ndarray) -> np.ndarray:
-    small = Image.fromarray(picture).resize((NAME_PIXELS, NAME_PIXELS), Image.Resampling.BOX)
+    small = Image.fromarray(picture).resize((PIXELS, PIXELS), Image.Resampling.BOX)
     return np.asarray(small, dtype=float)
 
 
