@@ -128,7 +128,9 @@ class Answers:
         for claim in facts["claims"]:
             subject, object = ([key.get(n, "") for n in claim[role]] for role in ("subject", "object"))
             true = holds(self.truths[clip.id], claim["text"], subject, object) != draw("verdict", claim["label"])
-            verdict, evidence = ("supported", "seen throughout") if true else ("contradicted", "the frames show otherwise")
+            verdict, evidence = (
+                ("supported", "seen throughout") if true else ("contradicted", "the frames show otherwise")
+            )
             found.append({"label": claim["label"], "evidence": evidence, "verdict": verdict})
         return {"claims": found}
 
@@ -163,7 +165,6 @@ class Answers:
             found[numbers[column]] = keys[row]
             votes[row], votes[:, column] = 0, 0
         return found
-
 
     def _edges(self, clip: Clip, index: int, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each object, the pixels around it in a frame of this size, and their colours with nothing drawn."""
@@ -217,7 +218,10 @@ def holds(truth: Truth, text: str, subject: Sequence[str], object: Sequence[str]
             for e in truth.events
         )
     for event in truth.events:
-        for words, a, b in ((event.active, event.agents, event.patients), (event.passive, event.patients, event.agents)):
+        for words, a, b in (
+            (event.active, event.agents, event.patients),
+            (event.passive, event.patients, event.agents),
+        ):
             left, found, right = text.partition(f" {words} ")
             if not found or not words or (set(subject), set(object)) != (set(a), set(b)):
                 continue

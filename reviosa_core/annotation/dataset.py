@@ -79,8 +79,8 @@ def _expressions(
 
 
 def read_roles(folder: Path) -> pd.DataFrame:
-    """The side file of a data set that was annotated here, a row an expression: video, expression, voice, level, event,
-    agents, patients, negative. Empty for any other. Merged with the rows of `evaluate`, it tells active from passive."""
+    """The side file of a data set that was annotated here, a row an expression: voice, level, event, agents, patients,
+    negative. Empty for any other. Merged with the rows of `evaluate`, it tells active from passive."""
     columns = ["video", "expression", "voice", "level", "event", "agents", "patients", "negative"]
     path = Path(folder) / ROLES
     raw = read_json(path) if path.is_file() else {}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import httpx
@@ -45,8 +45,9 @@ class Answer(NamedTuple):
     asked: Asked
 
 
+@runtime_checkable
 class Asking(Protocol):
-    """What the stages need: somebody who answers. `plan.Counting` answers nothing and counts."""
+    """What the stages need: somebody who answers."""
 
     def ask(self, question: Question) -> Answer: ...
 
@@ -67,8 +68,8 @@ class Usage:
 class Endpoint:
     """`url` is the base, up to and including /v1; `key` goes into the Authorization header and nowhere else.
 
-    `trace(name, facts, answer, about)` is called for each question that went over the network. ValueError for a url
-    that is none, or that holds a password.
+    `again`: abstentions in the cache are asked for once more. `trace(name, facts, answer, about)` is called for each
+    question that went over the network. ValueError for a url that is none, or that holds a password.
     """
 
     def __init__(
@@ -81,14 +82,18 @@ class Endpoint:
         seed: int = 0,
         trace: Callable[[str, dict[str, Any], Any, dict[str, Any]], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        again: bool = False,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"endpoint {_host(url)!r} is no http(s) address")
         if parts.username or parts.password or parts.query:
-            raise ValueError(f"endpoint {_host(url)!r}: the address holds more than a place; keys go by the environment")
+            raise ValueError(
+                f"endpoint {_host(url)!r}: the address holds more than a place; keys go by the environment"
+            )
         self.model, self.cache, self.tokens, self.seed = model, Path(cache), tokens, seed
         self.usage: dict[str, Usage] = defaultdict(Usage)
+        self._again = again
         self._key, self._url, self._trace, self._sleep = key, url.rstrip("/") + "/chat/completions", trace, sleep
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(timeout=httpx.Timeout(SECONDS, connect=10.0), headers=headers, trust_env=False)
@@ -125,6 +130,8 @@ class Endpoint:
             kept = json.loads(self._file(key).read_text(encoding="utf-8"))
             if kept["answer"] is not None:
                 _parse(kept["answer"], question)
+            elif self._again:
+                return None
             return kept
         except (OSError, ValueError, KeyError, TypeError):
             return None  # not there, cut off, or of an older form of the answer

@@ -68,14 +68,16 @@ def partner_absent(
         category, look = absent[int(rng.integers(len(absent)))]
         name = category if text.level == "class" else look
         said = f"{parts[0]} {parts[1]} the {name}"
-        found.append(
-            Negative(id=f"{text.id}.absent", text=said, kind="partner absent", actor=text.actor, of=text.id)
-        )
+        found.append(Negative(id=f"{text.id}.absent", text=said, kind="partner absent", actor=text.actor, of=text.id))
     return found
 
 
 def object_absent(
-    clip: str, here: Sequence[Object], elsewhere: Mapping[str, Sequence[Text]], objects: Mapping[str, Sequence[Object]], seed: int
+    clip: str,
+    here: Sequence[Object],
+    elsewhere: Mapping[str, Sequence[Text]],
+    objects: Mapping[str, Sequence[Object]],
+    seed: int,
 ) -> list[Negative]:
     """A text about a single object of another clip, of a class that is not here."""
     classes = {o.category for o in here}

@@ -71,7 +71,7 @@ class Pipeline:
         endpoint: Endpoint,
         settings: Annotation,
         prompts: Prompts | None = None,
-        options: Options = Options(),
+        options: Options | None = None,
         progress: bool = True,
     ) -> None:
         self.sources = {source.clip.id: source for source in sources}
@@ -79,7 +79,7 @@ class Pipeline:
             ids = [source.clip.id for source in sources]
             raise DataError(f"two clips are called {next(id for id in ids if ids.count(id) > 1)!r}")
         self.out, self.endpoint, self.settings = Path(out), endpoint, settings
-        self.prompts, self.options, self.progress = prompts or Prompts(), options, progress
+        self.prompts, self.options, self.progress = prompts or Prompts(), options or Options(), progress
         self.lines: dict[str, dict[str, Line]] = {}
         self.clips: dict[str, Clip] = {}
 
@@ -148,7 +148,9 @@ class Pipeline:
         fixed += [self.options.verify] if stage == "verified" else []
 
         def made_from(id: str) -> str:
-            return digest(fixed, [self.lines[s][id].items for s in ("tracks", *above)], self.lines["tracks"][id].made_from)
+            return digest(
+                fixed, [self.lines[s][id].items for s in ("tracks", *above)], self.lines["tracks"][id].made_from
+            )
 
         self._stage(stage, lambda id, of: run(self._view(id), of), made_from, self.settings.at_once)
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -20,7 +20,7 @@ STAGES = ("tracks", "objects", "expressions", "events", "interactions", "verifie
 
 
 class Asked(Strict):
-    """Where an answer comes from. `question` is the answer's name in the cache; hashes are SHA-256, cut to 16 digits."""
+    """Where an answer comes from. `question` is the answer's name in the cache; hashes are 16 digits of SHA-256."""
 
     question: str
     model: str
@@ -94,7 +94,7 @@ class Text(Strict):
     asked: tuple[Asked, ...]  # of every answer that it rests on
 
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _agrees(self) -> Text:
         if (self.caption_type == "unidirectional") != (self.target is not None):
             raise ValueError(f"caption type {self.caption_type} with target {self.target}")
         return self

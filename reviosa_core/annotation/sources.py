@@ -64,9 +64,7 @@ class Source:
         return Clip(clip.id, clip.frames, clip.frame_names, clip.size, (), kept["masks"])
 
 
-def read(
-    path: Path, split: str | None = None, tracker: Tracker | None = None, tracked_by: str = ""
-) -> list[Source]:
+def read(path: Path, split: str | None = None, tracker: Tracker | None = None, tracked_by: str = "") -> list[Source]:
     """A video file; a folder of frames; a folder of videos, files or folders; what `reviosa data vidor` wrote, with its
     frames; or a data set of any of our formats. DataError for anything else."""
     path = Path(path)
@@ -113,7 +111,9 @@ def _vidor(root: Path, file: Path, tracker: Tracker | None, tracked_by: str) -> 
     clip = _clip(folder, open_video(folder), file.stem)
     try:
         if (len(clip), list(clip.size)) != (about["frames"], about["size"]):
-            raise DataError(f"{folder}: {len(clip)} frames of {clip.size}, {file} says {about['frames']} of {about['size']}")
+            raise DataError(
+                f"{folder}: {len(clip)} frames of {clip.size}, {file} says {about['frames']} of {about['size']}"
+            )
         boxes = {
             id: {prompt["frame"]: tuple(prompt["box"]) for prompt in own["prompts"]}
             for id, own in about["objects"].items()

@@ -26,7 +26,9 @@ def areas(track: Masks, size: tuple[int, int], where: str) -> Int64[np.ndarray, 
     return np.array(found, np.int64)
 
 
-def measure(id: str, pixels: Int64[np.ndarray, " t"], size: tuple[int, int], source: str, settings: Annotation) -> Track:
+def measure(
+    id: str, pixels: Int64[np.ndarray, " t"], size: tuple[int, int], source: str, settings: Annotation
+) -> Track:
     """A track's quality, and the reason why it is poor, if it is."""
     there = pixels > 0
     presence = float(there.mean())
