@@ -53,6 +53,7 @@ def write(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         interrvos.write(partial, made())
+        (partial / interrvos.IMAGES).mkdir(exist_ok=True)  # of no clip at all
         (partial / ROLES).write_text(json.dumps(roles, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (out / interrvos.EXPRESSIONS).unlink(missing_ok=True)
         shutil.rmtree(out / interrvos.IMAGES, ignore_errors=True)

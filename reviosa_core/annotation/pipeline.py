@@ -95,7 +95,8 @@ class Pipeline:
         self._asking("verified", self._verified, "expressions", "interactions")
         self._stage("negatives", self._negatives, lambda id: digest(self.settings.seed, self._everything()), at_once=1)
         false = self.lines["negatives"] if self.options.negatives else None
-        written = dataset.write(self.out, self.clips, self.lines["verified"], false)
+        clips = {id: self._clip(id) for id in self.sources}
+        written = dataset.write(self.out, clips, self.lines["verified"], false)
         verdicts = [(id, v) for id, line in self.lines["verified"].items() for v in line.items]
         rejected = [Rejected(clip=id, **v.model_dump()) for id, v in verdicts if v.rejected is not None]
         write_lines(self.out / WORK / REJECTED, rejected)
