@@ -13,7 +13,7 @@ import pandas as pd
 from reviosa_core.annotation.records import Line, Negative, Text, Verdict
 from reviosa_core.data import interrvos
 from reviosa_core.data.jsonfile import read_json
-from reviosa_core.schema import NOTHING, Clip, Expression
+from reviosa_core.schema import Clip, Expression
 
 ROLES = "roles.json"
 PARTS = (interrvos.IMAGES, interrvos.MASKS, ROLES, interrvos.EXPRESSIONS)  # the last says that all is there
@@ -43,9 +43,7 @@ def write(
                 continue
             roles[id] = roles_here
             used = {key for e in expressions for key in (*e.actor, *(e.target or ()))}
-            masks: dict[str, Any] = {key: track for key, track in clip.masks.items() if key in used}
-            if NOTHING in used:
-                masks[NOTHING] = [None] * len(clip)
+            masks = {key: track for key, track in clip.masks.items() if key in used}
             yield Clip(id, clip.frames, clip.frame_names, clip.size, tuple(expressions), masks)
 
     out = Path(out)
@@ -73,8 +71,10 @@ def _expressions(
         expressions.append(Expression(id, text.text, text.caption_type, text.actor, text.target))
         roles[id] = text.model_dump(mode="json") | {"evidence": list(verdict.evidence), "claimed": verdict.claimed}
     for negative in negatives:
+        if not negative.actor:
+            continue  # refers to nothing at all: the format has no place for it, negatives.jsonl does
         id = str(len(expressions))
-        expressions.append(Expression(id, negative.text, "single", negative.actor or (NOTHING,)))
+        expressions.append(Expression(id, negative.text, "single", negative.actor))
         roles[id] = negative.model_dump(mode="json") | {"negative": negative.kind}
     return expressions, roles
 

@@ -102,11 +102,13 @@ class Server:
         if fault == "empty":
             return 200, _json({"choices": []}), {}
         try:
-            message, tokens = self.answers.message(body)
-        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            if fault.startswith("say "):
+                said = fault.removeprefix("say ").replace("KEY", given)
+                message, tokens = {"role": "assistant", "content": said}, 1
+            else:
+                message, tokens = self.answers.message(body)
+        except (KeyError, TypeError, ValueError, StopIteration, OSError) as error:
             return 400, _json({"error": {"message": f"not a question of the pipeline: {error!r}", "code": None}}), {}
-        if fault.startswith("say "):
-            message = {"role": "assistant", "content": fault.removeprefix("say ").replace("KEY", given)}
         time.sleep(self.answers.errors.delay)
         finish = "length" if fault == "long" else "stop"
         choice = {"index": 0, "message": message, "finish_reason": finish}

@@ -10,13 +10,18 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from reviosa_core.annotation.endpoint import CALLS, Endpoint, EndpointError
+from reviosa_core.annotation.pictures import jpeg
 from reviosa_core.annotation.questions import Question, Reply, check_text, plain_schema
 from reviosa_core.annotation.server import Server
 
 KEY = "sk-very-secret-123456"
+
+
+PICTURE = jpeg(np.zeros((8, 8, 3), np.uint8))
 
 
 class Word(Reply):
@@ -30,7 +35,7 @@ def check(found: Word) -> None:
 
 def question(number: int = 0) -> Question:
     facts = {"number": number, "objects": [], "frames": [0]}
-    return Question("expressions", "Say something.", facts, Word, (("frame 0", b"no picture is looked at"),), check)
+    return Question("expressions", "Say something.", facts, Word, (("frame 0", PICTURE),), check)
 
 
 GOOD = 'say {"id": "1", "text": "a word"}'

@@ -49,7 +49,7 @@ def test_without_errors_everything_is_found_and_everything_is_true(annotate, wor
         ({"role": 0.6}, {"role_accuracy"}),
         ({"missed": 0.5}, {"recall"}),
         ({"invented": 0.9}, {"precision"}),
-        ({"refusal": 0.2}, {"recall"}),
+        ({"refusal": 0.4}, {"recall"}),
         ({"name": 0.5}, set()),
     ],
 )
@@ -64,7 +64,6 @@ def test_each_error_lowers_its_own_number_and_the_verifier_lets_nothing_false_th
     assert all(holds(truths[clip], t.text, t.actor, t.target or ()) for clip, texts in kept.items() for t in texts)
     rejected = [v for line in ran.lines("verified").values() for v in line.items if v.rejected]
     if "refusal" in rates:
-        assert any("not verified: refused" in v.rejected for v in rejected)
         assert ran.summary["stages"]["objects"]["abstained"] > 0
     elif "missed" not in rates:
         assert any(v.rejected.startswith(("contradicted: the frames", "the roles")) for v in rejected)
@@ -182,12 +181,13 @@ def test_negatives_are_marked_and_only_there_when_asked_for(annotate):
     false = annotate(out=without.out, options=pipeline.Options(negatives=True))
     assert not verify(false.out)["problems"]
     table = dataset.read_roles(false.out)
-    assert set(table["negative"].dropna()) == {"partner absent", "object absent", "roles swapped"}
+    assert set(table["negative"].dropna()) == {"partner absent"}, "the others refer to nothing at all"
+    kinds = {n.kind for line in false.lines("negatives").values() for n in line.items}
+    assert kinds == {"partner absent", "object absent", "roles swapped"}
     clips = {clip.id: {e.id: e for e in clip.expressions} for clip in interrvos.read(false.out)}
     for row in table[table["negative"].notna()].itertuples():
         expression = clips[row.video][row.expression]
         assert expression.target is None
-        assert row.negative == "partner absent" or "masks" not in expression.actor
 
 
 def test_the_words_of_negatives_are_false(annotate, world: Path):
