@@ -9,7 +9,7 @@ from pydantic import Field, create_model
 
 from reviosa_core.annotation.questions import Question, Reply, check_text
 from reviosa_core.annotation.records import Abstained, Event, Line, Object
-from reviosa_core.annotation.view import View, one_of
+from reviosa_core.annotation.view import View, one_of, several
 
 
 def question(view: View, objects: Sequence[Object]) -> Question:
@@ -20,15 +20,15 @@ def question(view: View, objects: Sequence[Object]) -> Question:
         "Happens",
         __base__=Reply,
         predicate=(str, ...),
-        agents=(list[id], ...),
-        patients=(list[id], ...),
-        instruments=(list[id], ...),
+        agents=(several(id), ...),
+        patients=(several(id), ...),
+        instruments=(several(id), ...),
         symmetric=(bool, ...),
         first_frame=(frame, ...),
         last_frame=(frame, ...),
         confidence=(float, Field(ge=0, le=1)),
     )
-    reply = create_model("Events", __base__=Reply, events=(list[happens], ...))
+    reply = create_model("Events", __base__=Reply, events=(several(happens), ...))
     seen = [
         {"id": str(number), "class": o.category, "look": o.look} if (o := known.get(id)) else {"id": str(number)}
         for id, number in view.numbers.items()

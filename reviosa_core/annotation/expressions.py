@@ -9,7 +9,7 @@ from pydantic import create_model
 
 from reviosa_core.annotation.questions import Question, Reply, check_ids, check_text
 from reviosa_core.annotation.records import Abstained, Asked, Line, Object, Text
-from reviosa_core.annotation.view import View, one_of
+from reviosa_core.annotation.view import View, one_of, several
 
 LEVELS = {"look": "appearance", "motion": "motion", "both": "both"}
 
@@ -20,8 +20,8 @@ def question(view: View, objects: Sequence[Object]) -> Question:
     words = view.settings.words
     id = one_of(list(numbers))
     own = create_model("Own", __base__=Reply, id=(id, ...), look=(str, ...), motion=(str, ...), both=(str, ...))
-    group = create_model("Group", __base__=Reply, ids=(list[id], ...), text=(str, ...))
-    reply = create_model("Expressions", __base__=Reply, objects=(list[own], ...), groups=(list[group], ...))
+    group = create_model("Group", __base__=Reply, ids=(several(id), ...), text=(str, ...))
+    reply = create_model("Expressions", __base__=Reply, objects=(several(own), ...), groups=(several(group), ...))
 
     def check(found: Any) -> None:
         check_ids([o.id for o in found.objects], list(numbers), "objects")

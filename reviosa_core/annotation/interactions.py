@@ -9,7 +9,7 @@ from pydantic import create_model
 
 from reviosa_core.annotation.questions import Question, Reply, check_ids, check_text
 from reviosa_core.annotation.records import Abstained, Event, Level, Line, Object, Text, Voice, names
-from reviosa_core.annotation.view import View, one_of
+from reviosa_core.annotation.view import View, one_of, several
 
 NAMING: tuple[Level, ...] = ("class", "appearance")
 
@@ -54,7 +54,7 @@ def question(view: View, event: Event, objects: Mapping[str, Object]) -> Questio
     """Text in, text out: no pictures."""
     due = wanted(event)
     sentence = create_model("Sentence", __base__=Reply, key=(one_of([one.key for one in due]), ...), text=(str, ...))
-    reply = create_model("Interactions", __base__=Reply, texts=(list[sentence], ...))
+    reply = create_model("Interactions", __base__=Reply, texts=(several(sentence), ...))
     tools = names([f"the {objects[id].look}" for id in event.instruments if id in objects])
     facts: dict[str, Any] = {"predicate": event.predicate, "with": tools, "texts": []}
     for one in due:

@@ -72,7 +72,7 @@ def _size(shape: tuple[int, ...], side: int) -> tuple[int, int]:
 
 def _place(mask: Bool[np.ndarray, "h w"], side: int) -> tuple[float, float]:
     """Inside the object, as far from its edge as can be: the middle of a ring is not the ring's."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    depth = np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
     y, x = np.unravel_index(int(depth.argmax()), mask.shape)
     scale = side / max(mask.shape)
     return (float(x) + 0.5) * scale, (float(y) + 0.5) * scale

@@ -14,7 +14,7 @@ from pydantic import create_model
 
 from reviosa_core.annotation.questions import Question, Reply, check_ids
 from reviosa_core.annotation.records import Asked, Line, Text, Verdict
-from reviosa_core.annotation.view import View, one_of
+from reviosa_core.annotation.view import View, one_of, several
 
 AT_ONCE = 12  # texts a question
 LABELS = "ABCDEFGHIJKL"
@@ -49,7 +49,7 @@ def question(view: View, made: Sequence[Claim], order: int) -> Question:
         evidence=(str, ...),  # before the verdict: what is written first is what the verdict can rest on
         verdict=(Literal["supported", "contradicted", "uncertain"], ...),
     )
-    reply = create_model("Verdicts", __base__=Reply, claims=(list[one], ...))
+    reply = create_model("Verdicts", __base__=Reply, claims=(several(one), ...))
 
     def check(found: Any) -> None:
         check_ids([c.label for c in found.claims], labels, "claims")

@@ -58,3 +58,8 @@ class View:
 def one_of(values: Sequence[Any]) -> Any:
     """A type that allows these values only: an enum in the schema."""
     return Literal[tuple(values)]
+
+
+def several(kind: Any) -> Any:
+    """A type for lists of it."""
+    return list[kind]
