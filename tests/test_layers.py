@@ -21,7 +21,7 @@ HOUSE = {
     "intershapes": "schema masks config data model scoring training",
     "report": "schema masks config data scoring",
     "predict": "schema masks data report",
-    "annotation": "schema masks config data model weights intershapes report",
+    "annotation": "schema masks config data model weights intershapes",
     "cli": "schema config data scoring weights intershapes report predict annotation",
 }
 OWNERS = {
