@@ -1,36 +1,56 @@
 # Two commands are all a newcomer needs: `make repro` and `make test`. Both install first, once.
 # Inside an active conda environment, say where it is: make repro VENV=$CONDA_PREFIX
 VENV   ?= .venv
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ARGS   ?=
 
-BIN   := $(abspath $(VENV))/bin
-STAMP := $(VENV)/.installed
+# Paths are quoted for the shell and are no targets of make, which cannot quote: any will do but one with a colon or quote.
+BIN   := '$(VENV)'/bin
+STAMP := '$(VENV)'/.installed
 PIP   := $(BIN)/python -m pip install --no-input --disable-pip-version-check
-STORE := sqlite:///$(CURDIR)/mlflow.db
 
-export PATH := $(BIN):$(PATH)
+export PATH := $(if $(filter /%,$(firstword $(VENV))),,$(CURDIR)/)$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
+ifneq ($(findstring :,$(CURDIR)$(VENV))$(findstring ',$(VENV)),)
+$(error the project is in $(CURDIR), its environment in $(VENV): a path with a colon or a quote cannot be on the PATH; move it)
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help setup repro seeds test lint lab ui
+.PHONY: help ours setup install repro seeds test lint lab ui
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup: $(STAMP) ## create .venv and install what requirements.lock pins (about 5 minutes and 7 GB, once)
+# An environment has one checkout installed: a second one must not take its place unasked.
+ours:
+	@test ! -x $(BIN)/python || $(BIN)/python -c "$$OURS"
+
+define OURS
+import importlib.metadata as metadata, json, os, sys, urllib.parse
+try:
+    url = json.loads(metadata.distribution("reviosa-workbook").read_text("direct_url.json") or "{}").get("url", "")
+except metadata.PackageNotFoundError:
+    url = ""
+there = urllib.parse.unquote(urllib.parse.urlparse(url).path)
+if url.startswith("file:") and os.path.realpath(there) != os.path.realpath("."):
+    sys.exit(f"make: the environment {sys.prefix} has the project in {there} installed, not the one in {os.getcwd()}; name another: make ... VENV=.venv")
+endef
+export OURS
+
+setup: ours ## create .venv and install what requirements.lock pins (about 5 minutes and 7 GB, once)
+	@test -e $(STAMP) -a ! requirements.lock -nt $(STAMP) -a ! pyproject.toml -nt $(STAMP) || $(MAKE) --no-print-directory install
 
 # The build tools come first, so that nothing is built with tools the lock does not name. sam2 comes last: it is a
 # source package whose build imports torch. Its optional CUDA kernel is not used here, so it is not compiled.
-$(STAMP): requirements.lock pyproject.toml
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+install:
+	@test -x $(BIN)/pip || "$${PYTHON:-$$(command -v python3.11 || command -v python3)}" -m venv '$(VENV)'
 	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"make setup: Python 3.11 is needed, {sys.executable} is {v[0]}.{v[1]}; remove $(VENV) and set PYTHON=/path/to/python3.11")'
 	grep -E '^(setuptools|wheel)==' requirements.lock | $(PIP) -r /dev/stdin
 	grep -v '^sam2==' requirements.lock | $(PIP) --no-build-isolation -r /dev/stdin
 	grep '^sam2==' requirements.lock | SAM2_BUILD_CUDA=0 $(PIP) --no-build-isolation --no-deps -r /dev/stdin
 	$(PIP) --no-build-isolation --no-deps -e .
-	@touch $@
+	@touch $(STAMP)
 
 repro: setup ## run every stage that is out of date, down to the report (ARGS=... goes to dvc repro)
 	dvc repro $(ARGS)
@@ -51,4 +71,4 @@ lab: setup ## open the notebooks in JupyterLab
 	jupyter lab notebooks
 
 ui: setup ## compare the runs in MLflow's web page
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri $(or $(MLFLOW_TRACKING_URI),$(STORE)) $(ARGS)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri "$$(python -c "from reviosa_core.report import tracking; print(tracking.tracking_uri())")" $(ARGS)

@@ -54,7 +54,7 @@ def write_released(profile: config.Profile, folder: Path) -> None:
     }
     folder.mkdir(parents=True)
     layouts.released_reviosa(Weights(folder, entries)).write(folder, shard_bytes=5 * 10**9)  # transformers' own limit
-    (folder / "config.json").write_text(json.dumps(layouts.released_config(described, "qwen_chat")))
+    (folder / "config.json").write_text(json.dumps(layouts.released_config(described, "qwen_chat", "reviosa")))
     layouts.released_tokens(words, tuple(Role)).save_pretrained(folder)
 
 

@@ -1,4 +1,5 @@
-"""Typed parameters. The only reader of params.yaml: an unknown or missing key is an error that names key and file."""
+"""Typed parameters. The only reader of params.yaml: an unknown or missing key, and a number that breaks a rule, is an
+error that names file, key, value and rule."""
 
 from __future__ import annotations
 
@@ -7,121 +8,110 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import CollectionNode
 
+from reviosa_core.bounds import (
+    Count,
+    Few,
+    Fraction,
+    Kernels,
+    Name,
+    Rate,
+    Seed,
+    Share,
+    Strict,
+    Weight,
+    Words,
+    complaints,
+    need,
+)
 from reviosa_core.schema import Role
+from reviosa_core.sizes import Language as Language  # the shapes are parameters too: `config.Language`
+from reviosa_core.sizes import Lora as Lora
+from reviosa_core.sizes import Mllm as Mllm
+from reviosa_core.sizes import Model as Model
+from reviosa_core.sizes import Segmenter as Segmenter
+from reviosa_core.sizes import Vision as Vision
 
 PARAMS = "params.yaml"
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Strict(BaseModel):
-    """Frozen, and no key passes unread."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Wording = Literal["labelled", "unlabelled", "sa2va", "reviosa"]  # of frames, questions and answers: model/prompts.py
+YAML_BYTES = 200_000  # params.yaml has 13,000
+CLIP_PIXELS = 2**25  # of all frames together: a clip is made in memory
+SHIFT = "InterShapes shift"  # what the report calls the first data set of the transfer
+TAKEN = ("pretrain", "predictions", "rows", "notebooks", "resume", "seeds")  # in runs/<profile>, beside experiments
 
 
 class Splits(Strict):
-    train: int
-    val: int
-    test: int
-    shift: int
+    train: Count
+    val: Count
+    test: Count
+    shift: Count
 
 
 class Difficulty(Strict):
     """What InterShapes clips may hold. Shares are probabilities in [0, 1]."""
 
-    objects: tuple[int, int]
+    objects: tuple[Annotated[int, Field(ge=1, le=50)], Annotated[int, Field(ge=1, le=50)]]
     two_pairs: Share
     lookalikes: Share
     twins: Share
     no_interaction: Share
     mimics: Share
 
+    @model_validator(mode="after")
+    def _rules(self) -> Difficulty:
+        low, high = self.objects
+        need(low <= high, "objects", self.objects, "the least must not exceed the most")
+        both = self.two_pairs + self.no_interaction
+        need(both <= 1 + 1e-9, "two_pairs", self.two_pairs, f"must be at most 1 - no_interaction {self.no_interaction}")
+        pairs = 0 if self.no_interaction == 1 else 2 if self.two_pairs else 1
+        need(high >= 2 * pairs, "objects", self.objects, f"{pairs} interacting pairs need {2 * pairs} objects")
+        return self
+
 
 class Data(Strict):
     """InterShapes."""
 
-    size: int = Field(ge=32)
-    frames: int = Field(ge=2)
+    size: Annotated[int, Field(ge=32, le=1024)]
+    frames: Annotated[int, Field(ge=2, le=4096)]
     difficulty: Difficulty
     splits: Splits
 
-
-class Vision(Strict):
-    hidden: int
-    layers: int
-    heads: int
-    ffn: int
-
-
-class Language(Vision):
-    kv_heads: int
-
-
-class Lora(Strict):
-    rank: int
-    alpha: int
-    dropout: float
-
-
-class Mllm(Strict):
-    """InternVL at any size; `frames` is the paper's T': how many frames the language model sees."""
-
-    image_size: int
-    patch_size: int
-    frames: int
-    vision: Vision
-    language: Language
-    lora: Lora
-
-
-class Segmenter(Strict):
-    """SAM2 at any size. `prompted`: decode the language prompt on the first of the K frames, or on all of them."""
-
-    image_size: int
-    embed: int
-    heads: int = 1  # of the first stage; every stage doubles them
-    stages: tuple[int, int, int, int]
-    windows: tuple[int, int, int, int]
-    global_blocks: tuple[int, ...]
-    dim: int
-    memory_dim: int
-    num_maskmem: int
-    prompted: Literal["first", "all"]
-
-
-class Model(Strict):
-    mllm: Mllm
-    segmenter: Segmenter
+    @model_validator(mode="after")
+    def _rules(self) -> Data:
+        rule = f"frames of {self.size} x {self.size} must have at most {CLIP_PIXELS} pixels together"
+        need(self.frames * self.size**2 <= CLIP_PIXELS, "frames", self.frames, rule)
+        return self
 
 
 class Loop(Strict):
     """What every training loop needs to know; rates are set a parameter group. `accumulate` micro-batches make a step,
     and its gradient is their mean."""
 
-    steps: int = Field(gt=0)
-    accumulate: int = 1
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.05
-    warmup: float = 0.05  # share of the steps
-    clip_norm: float = 1.0
-    checkpoint_every: int = 200
+    steps: Count
+    accumulate: Count = 1
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: Weight = 0.05
+    warmup: Share = 0.05  # share of the steps
+    clip_norm: Rate = 1.0
+    checkpoint_every: Count = 200
 
 
 class Phase(Loop):
     """One pretraining phase. `batch` is clips a step (images, for the vision phase). `muon_lr` is the rate of the
     layers' matrices, `lr` that of the rest, by AdamW."""
 
-    batch: int
-    lr: float
-    muon_lr: float
+    batch: Count
+    lr: Rate
+    muon_lr: Rate
 
 
 class Pretrain(Strict):
-    clips: int  # kept as pixels, for SAM2 and the vision tower
-    reading_clips: int  # kept as visual tokens, for the language model
+    clips: Count  # kept as pixels, for SAM2 and the vision tower
+    reading_clips: Annotated[int, Field(ge=4, le=10_000_000)]  # kept as visual tokens, for the language model
     segmenter_images: Phase
     segmenter_pairs: Phase
     segmenter: Phase
@@ -134,62 +124,90 @@ class Released(Strict):
     """Backbones to start from instead of pretraining some, by path from the project's root: a folder with InternVL, and
     Meta's SAM2 file (with its yaml, where it is none of the packaged ones)."""
 
-    internvl: str
-    sam2: str
-    sam2_yaml: str | None = None
+    internvl: Words
+    sam2: Words
+    sam2_yaml: Words | None = None
     template: Literal["qwen_chat", "phi3_chat"]
-    license: str  # of what is made of them, for its card
+    license: Words  # of what is made of them, for its card
 
 
 def _start(value: Any) -> str:
-    return "released" if isinstance(value, Released) or (isinstance(value, dict) and "internvl" in value) else "phases"
+    released = isinstance(value, Released) or (isinstance(value, dict) and "internvl" in value)
+    return "(released)" if released else "(phases)"  # in brackets: part of a message's place, but no key
 
 
 class LossWeights(Strict):
     """Weights of Eq. 7-8; `points` is how many points the mask losses look at (uncertainty-sampled)."""
 
-    ce: float
-    dice: float
-    aml: float
-    text: float
-    points: int
+    ce: Weight
+    dice: Weight
+    aml: Weight
+    text: Weight
+    points: Count
+
+    @model_validator(mode="after")
+    def _masks(self) -> LossWeights:
+        need(self.ce + self.dice > 0, "ce", self.ce, "ce or dice must be above 0: nothing else teaches the masks")
+        return self
 
 
 class Train(Loop):
     """Fine-tuning (phase b). `clips` a micro-batch, `expressions` a clip; `processes` share the micro-batches of a
     step, on a GPU each where there are GPUs."""
 
-    processes: int = Field(default=1, ge=1)
-    clips: int
-    expressions: int
+    processes: Few = 1
+    clips: Count
+    expressions: Count
     frames: Literal["uniform", "contiguous", "random"]  # which K of a clip's frames; evaluation takes uniform ones
-    lr: float
-    decoder_lr: float
-    projector_lr: float
+    lr: Rate
+    decoder_lr: Rate
+    projector_lr: Rate
+    wording: Literal["labelled", "unlabelled", "released"] = "labelled"  # released: of a ReVIOSa with these roles
     gradient_checkpointing: bool
-    cache_gb: float  # features of the frozen encoders kept in memory
+    cache_gb: Weight  # features of the frozen encoders kept in memory
     loss: LossWeights
+
+    @model_validator(mode="after")
+    def _shared(self) -> Train:
+        rule = f"must divide accumulate {self.accumulate}: each takes as many micro-batches of a step"
+        need(self.accumulate % self.processes == 0, "processes", self.processes, rule)
+        return self
 
 
 class Selection(Strict):
-    clips: int
-    heads: int
+    clips: Count
+    heads: Few
 
 
 class Evaluate(Strict):
-    bootstrap: int
+    bootstrap: Annotated[int, Field(ge=0, le=100_000)]
 
 
 class Profile(Strict):
-    seed: int
+    seed: Seed
     data: Data
     model: Model
     pretrain: Annotated[
-        Annotated[Pretrain, Tag("phases")] | Annotated[Released, Tag("released")], Discriminator(_start)
+        Annotated[Pretrain, Tag("(phases)")] | Annotated[Released, Tag("(released)")], Discriminator(_start)
     ]
     train: Train
     selection: Selection
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _rules(self) -> Profile:
+        mllm, language, frames = self.model.mllm, self.model.mllm.language, self.data.frames
+        fits = self.selection.heads <= language.heads
+        need(fits, "selection.heads", self.selection.heads, f"must not exceed language.heads {language.heads}")
+        if isinstance(self.pretrain, Pretrain):  # on InterShapes; released backbones may get longer clips of your own
+            need(frames >= 4, "data.frames", frames, "must be at least 4: SAM2 is pretrained on as many")
+            need(mllm.frames <= frames, "model.mllm.frames", mllm.frames, f"must not exceed data.frames {frames}")
+            for key in ("layers", "heads"):
+                value = getattr(language, key)
+                need(
+                    value >= 2, f"model.mllm.language.{key}", value, "must be at least 2: pretraining teaches two apart"
+                )
+        return self
 
 
 class Experiment(Strict):
@@ -198,39 +216,50 @@ class Experiment(Strict):
     roles: tuple[Role, ...]
     aml: bool
 
+    @model_validator(mode="after")
+    def _roles(self) -> Experiment:
+        fine = self.roles[:1] == (Role.ACTOR,) and len(set(self.roles)) == len(self.roles)
+        need(fine, "roles", [str(role) for role in self.roles], "must be distinct and begin with actor")
+        return self
+
 
 class Transfer(Strict):
-    datasets: tuple[str, ...]
+    datasets: tuple[Words, ...]
 
-
-class Annotation(Strict):
-    """How videos are annotated: what a question shows, how it is asked, and which tracks are good enough."""
-
-    frames: int = Field(default=8, ge=1)  # of a clip, shown in one question
-    side: int = Field(default=512, ge=32)  # pixels of the longer side of a picture shown
-    objects: int = Field(default=12, ge=2, le=12)  # of a clip, at most; each has a colour of its own
-    words: int = Field(default=30, ge=3)  # of a text, at most
-    presence: Share = 0.3  # a track is seen in at least this share of the frames,
-    area: Share = 0.0005  # covers at least this share of those,
-    stability: Share = 0.5  # and keeps at least this share of its area from frame to frame
-    grid: int = Field(default=6, ge=1)  # points a side, where there are neither masks nor boxes
-    at_once: int = Field(default=8, ge=1)  # questions under way
-    tokens: int = Field(default=2000, ge=16)  # of an answer, at most
-    seed: int = 0
+    @model_validator(mode="after")
+    def _distinct(self) -> Transfer:
+        named = [SHIFT, *self.datasets]
+        need(len(set(named)) == len(named), "datasets", self.datasets, f"must be distinct, and none called {SHIFT!r}")
+        return self
 
 
 class Params(Strict):
     """All of params.yaml."""
 
-    profile: str
-    reports: str
-    at_once: int = Field(ge=1)
-    experiments: dict[str, Experiment]
-    seeds: tuple[int, ...]
+    profile: Name
+    reports: Words
+    at_once: Few
+    kernels: Kernels = ""  # environment variables of every stage's command, as dvc.yaml inserts them
+    experiments: dict[Name, Experiment]
+    seeds: tuple[Seed, ...]
     difficulties: dict[str, Difficulty]
     transfer: Transfer
-    annotation: Annotation = Annotation()
-    profiles: dict[str, Profile]
+    profiles: dict[Name, Profile]
+
+    @model_validator(mode="after")
+    def _rules(self) -> Params:
+        need(len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "must be distinct: each is a run of its own")
+        folder = Path(self.reports)
+        inside = bool(folder.parts) and not folder.is_absolute() and ".." not in folder.parts
+        need(inside, "reports", self.reports, "must be a folder inside the project, relative to its root")
+        for name in self.experiments:
+            need(name not in TAKEN, f"experiments.{name}", name, f"another name is needed, not one of {list(TAKEN)}")
+        free = "predict" not in self.profiles
+        need(free, "profiles.predict", "predict", "another name is needed: runs/predict is taken")
+        need(
+            self.profile in self.profiles, "profile", self.profile, f"must be one of profiles, {sorted(self.profiles)}"
+        )
+        return self
 
     @property
     def active(self) -> Profile:
@@ -239,24 +268,47 @@ class Params(Strict):
 
 
 def read_yaml(path: str | Path) -> Any:
-    """A YAML 1.2 file as plain values: `1e-5` is a float and `on` a string, as DVC reads them."""
-    return YAML(typ="safe").load(Path(path))
+    """A YAML 1.2 file as plain values: `1e-5` is a float and `on` a string, as DVC reads them.
+
+    Raises ValueError, with file and line, for what is no YAML, for tags that name code, and for files that are too
+    large as they stand or with every alias written out.
+    """
+    path, yaml = Path(path), YAML(typ="safe", pure=True)
+    if (size := path.stat().st_size) > YAML_BYTES:
+        raise ValueError(f"{path}: {size} bytes, at most {YAML_BYTES} are read")
+    try:
+        node = yaml.compose(path)
+        if (size := _written_out(node, {})) > YAML_BYTES:
+            raise ValueError(f"{size} values with every alias written out, at most {YAML_BYTES} are read")
+        return None if node is None else yaml.constructor.construct_document(node)
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{line}: {error.problem}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def _written_out(node: Any, known: dict[int, int]) -> int:
+    """Values below a node of YAML's tree, those of an alias as often as it stands."""
+    if id(node) not in known:
+        known[id(node)] = 1  # while it is counted: a node may hold itself
+        below = node.value if isinstance(node, CollectionNode) else ()
+        parts = [part for item in below for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] += sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 def load(path: str | Path) -> Params:
-    """Read and check params.yaml.
+    """Read and check params.yaml. Raises ValueError with the file, and every key, value and rule that is broken."""
+    return check(read_yaml(path), path)
 
-    Raises ValueError with file, key and problem (also when `profile` names no profile).
-    """
-    path = Path(path)
+
+def check(content: Any, path: str | Path) -> Params:
+    """What a file holds, as parameters. Raises ValueError as `load`."""
     try:
-        params = Params.model_validate(read_yaml(path))
+        return Params.model_validate(content)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
-        raise ValueError(f"{path}:\n" + "\n".join(lines)) from None
-    if params.profile not in params.profiles:
-        raise ValueError(f"{path}: profile is {params.profile!r}, but profiles has {sorted(params.profiles)}")
-    return params
+        raise ValueError("\n".join([f"{path}:", *(f"  {line}" for line in complaints(error))])) from None
 
 
 @dataclass(frozen=True)
@@ -273,6 +325,20 @@ class Project:
 
     def data(self, split: str = "") -> Path:
         return self.root / "data" / self.profile / split
+
+    @property
+    def transfer(self) -> dict[str, Path]:
+        """The data sets that are tested on and never trained on, by the names that reports give them."""
+        named = {name: self.root / Path(name).expanduser() for name in self.params.transfer.datasets}
+        return {SHIFT: self.data("shift"), **named}
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The profile's own seed, then those of `make seeds`. ValueError where a run would be counted twice."""
+        own, others = self.settings.seed, self.params.seeds
+        if own in others:
+            raise ValueError(f"{self.root / PARAMS}: seeds: {own} is the seed of profile {self.profile} already")
+        return (own, *others)
 
     @property
     def backbones(self) -> Path:

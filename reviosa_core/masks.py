@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 from pycocotools import mask as coco
 
 from reviosa_core.schema import RLE, Clip, DataError, Expression, Role
+
+GROUPS = 7  # of five bits: COCO's run lengths are 32-bit numbers
 
 
 def encode(mask: Bool[np.ndarray, "h w"]) -> RLE:
@@ -17,35 +20,70 @@ def encode(mask: Bool[np.ndarray, "h w"]) -> RLE:
     return {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
-def runs(rle: RLE, size: tuple[int, int]) -> tuple[Int64[np.ndarray, " r"], Int64[np.ndarray, " r"]]:
-    """Where the runs of an RLE start and stop, in pixels counted down the columns; none is empty.
+def stated_size(rle: Any) -> tuple[int, int]:
+    """Height and width that an RLE states. DataError when it is none, or they are not two whole numbers."""
+    if not isinstance(rle, Mapping) or not {"size", "counts"} <= rle.keys():
+        raise DataError("not an RLE with size and counts")
+    size = rle["size"]
+    if not isinstance(size, list | tuple) or len(size) != 2 or not _whole(size) or min(size) < 1:
+        raise DataError(f"mask size {str(size)[:40]} is not two whole numbers, height and width")
+    return int(size[0]), int(size[1])
 
-    Raises DataError when the RLE's size is not `size`, its counts cannot be read, or they do not add up to the frame.
+
+def run_lengths(rle: Any, size: tuple[int, int] | None = None) -> Int64[np.ndarray, " n"]:
+    """How many pixels of an RLE are False, then True, then False and so on, counted down the columns.
+
+    The only reader of run lengths. Raises DataError when it is no RLE, when its size is not `size` (None: whatever it
+    states), when its counts cannot be read (a list of whole numbers, or COCO's text), or when they do not fill the
+    frame exactly.
     """
-    if tuple(rle["size"]) != tuple(size):
-        raise DataError(f"mask size {tuple(rle['size'])} differs from frame size {tuple(size)}")
-    counts = rle["counts"]
+    stated = stated_size(rle)
+    if size is not None and stated != tuple(size):
+        raise DataError(f"mask size {stated} differs from frame size {tuple(size)}")
+    area, counts = stated[0] * stated[1], rle["counts"]
     try:
-        lengths = np.array(counts, np.int64) if isinstance(counts, list) else _uncompress(counts)
-    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        lengths = _listed(counts) if isinstance(counts, list) else _uncompress(counts)
+    except (TypeError, ValueError) as error:
         raise DataError(f"mask counts cannot be read: {error}") from None
-    if lengths.sum() != size[0] * size[1] or (lengths < 0).any():
-        raise DataError(f"mask counts cover {lengths.sum()} pixels, the frame has {size[0] * size[1]} {tuple(size)}")
-    ends = np.cumsum(lengths)
+    if len(lengths) and (lowest := lengths.min()) < 0:
+        raise DataError(f"mask counts have a run of {lowest} pixels, the frame has {area} {stated}")
+    if (covered := lengths.sum()) != area:
+        raise DataError(f"mask counts cover {covered} pixels, the frame has {area} {stated}")
+    return lengths.astype(np.int64, copy=False)  # none is above the area: none wraps
+
+
+def runs(rle: Any, size: tuple[int, int]) -> tuple[Int64[np.ndarray, " r"], Int64[np.ndarray, " r"]]:
+    """Where the runs of an RLE start and stop, in pixels counted down the columns; none is empty. DataError as
+    `run_lengths`."""
+    ends = np.cumsum(run_lengths(rle, size))
     starts, stops = ends[:-1:2], ends[1::2]
     there = stops > starts
     return starts[there], stops[there]
 
 
-def _uncompress(counts: str | bytes) -> Int64[np.ndarray, " r"]:
+def _whole(numbers: Iterable[Any]) -> bool:
+    return all(kind is int or issubclass(kind, np.integer) for kind in set(map(type, numbers)))
+
+
+def _listed(counts: list[Any]) -> np.ndarray:
+    if not _whole(counts):
+        raise ValueError(f"not all are whole numbers: {str(counts)[:40]}")
+    return np.array([int(n) for n in counts], dtype=object)  # numbers without a limit, until they are checked
+
+
+def _uncompress(counts: Any) -> Int64[np.ndarray, " r"]:
     """Run lengths from COCO's text: groups of five bits, lowest first, signed; from the fourth on, differences to the
     run before the last."""
+    if not isinstance(counts, str | bytes):
+        raise TypeError(f"a list or a text is needed, got {type(counts).__name__}")
     codes = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
-    if ((codes < 0) | (codes > 63)).any() or codes[-1] & 32:
+    if not codes.size or ((codes < 0) | (codes > 63)).any() or codes[-1] & 32:
         raise ValueError("not COCO's alphabet, or cut off")
     last = np.flatnonzero((codes & 32) == 0)
     first = np.concatenate([[0], last[:-1] + 1])
     length = last - first + 1
+    if length.max() > GROUPS:
+        raise ValueError(f"a number of {length.max()} groups, COCO's have at most {GROUPS}")
     place = np.arange(len(codes)) - np.repeat(first, length)
     values = np.add.reduceat((codes & 31) << (5 * place), first)
     values -= np.where(codes[last] & 16, np.int64(1) << (5 * length), 0)
@@ -54,21 +92,18 @@ def _uncompress(counts: str | bytes) -> Int64[np.ndarray, " r"]:
     return values
 
 
-def decode(rle: RLE | None, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+def decode(rle: Any, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
     """RLE (compressed str/bytes, or uncompressed list counts) to a mask; None is an absent object: all False.
 
-    Raises DataError when the RLE's size is not `size`, or its counts cannot be read.
+    Raises DataError as `run_lengths`.
     """
     if rle is None:
         return np.zeros(size, dtype=bool)
-    if tuple(rle["size"]) != tuple(size):
-        raise DataError(f"mask size {tuple(rle['size'])} differs from frame size {tuple(size)}")
-    if isinstance(rle["counts"], list):
-        rle = coco.frPyObjects(rle, *size)
-    return coco.decode(rle).view(bool)
+    lengths = run_lengths(rle, size)
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size[1], size[0]).T
 
 
-def decode_all(rles: Sequence[RLE | None], size: tuple[int, int]) -> Bool[np.ndarray, "t h w"]:
+def decode_all(rles: Sequence[Any], size: tuple[int, int]) -> Bool[np.ndarray, "t h w"]:
     """A mask for each frame. Raises DataError as `decode`."""
     return np.stack([decode(rle, size) for rle in rles])
 

@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as coco
 
 from reviosa_core import masks
 from reviosa_core.schema import Clip, DataError, Expression
@@ -80,18 +83,70 @@ def test_area_resize_of_whole_cells_is_the_mean():
     ("counts", "message"),
     [
         ([5, 3, 68], "cover 76 pixels, the frame has 77"),
-        ([90, -13], "cover 77 pixels"),
+        ([90, -13], "a run of -13 pixels, the frame has 77"),
         ("5", "cover 5 pixels"),
         ("R", "not COCO's alphabet, or cut off"),
         ("\u00fc", "cannot be read"),
         ("!!", "not COCO's alphabet"),
         ("", "cannot be read"),
-        (None, "cannot be read"),
+        (None, "a list or a text is needed, got NoneType"),
+        ([], "cover 0 pixels, the frame has 77"),
+        ([5.0, 3, 69], "not all are whole numbers: .5.0, 3, 69."),
+        (["5", "72"], "not all are whole numbers"),
+        ([True, 76], "not all are whole numbers"),
+        ([[5], [72]], "not all are whole numbers"),
+        ([2**64 + 77], "cover 18446744073709551693 pixels, the frame has 77"),
+        ([2**63, 2**63, 77], "cover 18446744073709551693 pixels"),
+        ([np.uint32(2**32 - 1), np.uint32(78)], "cover 4294967373 pixels"),
+        (13 * "o" + "1", "a number of 14 groups"),
+        ("Q" + 6 * "P" + "1", "a number of 8 groups"),
     ],
 )
 def test_runs_refuse_what_is_no_mask(counts, message):
     with pytest.raises(DataError, match=message):
         masks.runs({"size": [7, 11], "counts": counts}, (7, 11))
+
+
+@pytest.mark.parametrize("counts", ["11110", [1, 1, 1, 2, 1]])
+@pytest.mark.parametrize(
+    "size", [96, None, [96], [3, 2, 1], [3.0, 2], [float("nan"), 2], ["3", "2"], [True, 6], [0, 6], [-3, -2], "32"]
+)
+def test_a_size_is_two_whole_numbers(counts, size):
+    for read in (masks.decode, masks.runs):
+        with pytest.raises(DataError, match="mask size .* is not two whole numbers"):
+            read({"size": size, "counts": counts}, (3, 2))
+
+
+@pytest.mark.parametrize("rle", [3, "11110", [], {"size": [3, 2]}, {"counts": "11110"}])
+def test_what_is_no_rle(rle):
+    for read in (masks.decode, masks.runs):
+        with pytest.raises(DataError, match="not an RLE with size and counts"):
+            read(rle, (3, 2))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_decoding_is_cocos(height, width, seed, share):
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    for rle in (masks.encode(mask), {"size": (height, width), "counts": _counted(mask)}):
+        known = coco.frPyObjects(dict(rle), height, width) if isinstance(rle["counts"], list) else rle
+        assert (masks.decode(rle, (height, width)) == coco.decode(known)).all()
+
+
+def _counted(mask: np.ndarray) -> list[int]:
+    """Uncompressed counts, the first of pixels that are False."""
+    edges = np.flatnonzero(np.diff(mask.T.ravel(), prepend=False)).tolist()
+    return [b - a for a, b in zip([0, *edges], [*edges, mask.size], strict=True)]
+
+
+@given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=12))
+def test_any_text_fills_the_frame_or_is_an_error(counts):
+    """The same as pycocotools wherever that has no uninitialised memory to show."""
+    rle = {"size": [3, 5], "counts": counts}
+    try:
+        found = masks.decode(rle, (3, 5))
+    except DataError:
+        return
+    assert (found == coco.decode(rle)).all() and masks.run_lengths(rle).sum() == 15
 
 
 def test_runs_leave_empty_ones_out():

@@ -26,13 +26,13 @@ pytestmark = pytest.mark.slow
 
 
 def dvc(folder: Path, *arguments: str, tools: Path = Path(sys.executable).parent, fails: bool = False) -> str:
-    """Its output. `tools` are found first; `fails` says that it should not succeed."""
+    """Its output. `tools` are found first; `fails` says that it should not succeed, and adds what went wrong."""
     path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     env = clean | {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     done = subprocess.run(["dvc", *arguments], cwd=folder, env=env, capture_output=True, text=True)
     assert (done.returncode != 0) is fails, f"dvc {' '.join(arguments)}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
-    return done.stdout
+    return done.stdout + done.stderr * fails
 
 
 def results(folder: Path) -> dict[str, dict]:
@@ -85,8 +85,9 @@ def test_every_result_is_there(copy: Path):
     assert "62.0" in report, "the paper's number stands beside ours"
     transferred = found["transfer.json"]["InterShapes shift"]
     assert transferred["full"]["direction"]["detection recall"]["n"] > 0
+    assert transferred["full"]["direction"]["detection recall by token"]["n"] > 0, "a system says what it wrote"
     assert transferred["baseline"]["direction"]["detection recall"] is None
-    assert "targets answered" in report
+    assert "targets drawn" in report and "targets written" in report
     assert (copy / "mlflow.db").exists()
 
 
@@ -158,6 +159,19 @@ def test_what_was_interrupted_goes_on(copy: Path, tmp_path: Path, stage: str, de
     assert (copy / left).read_bytes() == before
     kept = (copy / "runs" / "smoke").rglob("checkpoint.pt")
     assert all("seeds" in path.parts for path in kept), "those of other seeds serve when one more is asked for"
+
+
+def test_your_own_files_beside_generated_ones_are_an_error(copy: Path):
+    """The side file of what was generated says nothing about what was put beside it."""
+    folder = copy / "data" / "smoke" / "train"
+    mine = folder / "JPEGImages" / "mine" / "00000.jpg"
+    mine.parent.mkdir()
+    mine.write_bytes(b"precious")
+    before = contents(folder)
+    assert "mine/00000.jpg: does not come with the InterShapes split" in dvc(copy, "repro", "dataset", fails=True)
+    assert contents(folder) == before
+    shutil.rmtree(mine.parent)
+    assert "Running stage" not in dvc(copy, "repro")
 
 
 def test_your_own_data_is_left_alone_and_trained_on(copy: Path):

@@ -17,7 +17,7 @@ from reviosa_core.annotation import pictures
 from reviosa_core.annotation.questions import FACTS
 from reviosa_core.annotation.records import digest
 from reviosa_core.annotation.truth import Happening, Known, Truth
-from reviosa_core.config import Share, Strict
+from reviosa_core.bounds import Share, Strict
 from reviosa_core.schema import Clip
 
 NEAR = 90.0  # distance in RGB up to which a pixel has a colour; JPEG moves it

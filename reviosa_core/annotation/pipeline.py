@@ -31,9 +31,9 @@ from reviosa_core.annotation.records import (
     read_lines,
     write_lines,
 )
+from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.sources import Source
 from reviosa_core.annotation.view import View
-from reviosa_core.config import Annotation
 from reviosa_core.schema import Clip, DataError
 
 WORK, CACHE, REJECTED, SUMMARY = "annotation", "answers", "rejected.jsonl", "summary.json"

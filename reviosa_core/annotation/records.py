@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from reviosa_core.config import Strict
+from reviosa_core.bounds import Strict
 from reviosa_core.schema import CaptionType, DataError
 
 Voice = Literal["active", "passive", "mutual", "none"]  # none: no interaction

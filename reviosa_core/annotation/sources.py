@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reviosa_core.annotation.records import digest
+from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.tracks import plain
-from reviosa_core.config import Annotation
 from reviosa_core.data import formats, vidor
 from reviosa_core.data.interrvos import IMAGES
 from reviosa_core.data.jsonfile import read_json

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from reviosa_core.annotation.records import Event, explain
-from reviosa_core.config import Strict
+from reviosa_core.bounds import Strict
 from reviosa_core.data.jsonfile import read_json
 from reviosa_core.intershapes.language import moves
 from reviosa_core.intershapes.splits import read_side_file

@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 from reviosa_core.cli.shared import Split, fail, one_line
 
 if TYPE_CHECKING:
+    from reviosa_core.annotation.settings import Annotation
     from reviosa_core.annotation.sources import Source
-    from reviosa_core.config import Annotation
 
 EMBEDDED = "embedded"
 
@@ -101,14 +101,10 @@ def run(
 
 
 def _settings(at_once: int | None) -> Annotation:
-    """Those of params.yaml, where there is one."""
-    from reviosa_core import config
+    from reviosa_core import bounds
+    from reviosa_core.annotation.settings import Annotation
 
-    try:
-        found = config.project().params.annotation
-    except FileNotFoundError:
-        found = config.Annotation()
-    return found if at_once is None else found.model_copy(update={"at_once": at_once})
+    return Annotation() if at_once is None else bounds.changed(Annotation(), at_once=at_once)
 
 
 def _check_out(out: Path) -> None:

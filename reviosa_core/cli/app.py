@@ -5,8 +5,11 @@ from __future__ import annotations
 import typer
 
 from reviosa_core.cli import annotate, data, info, predict, scores, weights
+from reviosa_core.cli.shared import Guarded
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = typer.Typer(
+    cls=Guarded, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
 for commands in (predict.commands, scores.commands, info.commands):
     app.registered_commands += commands.registered_commands
 app.add_typer(data.commands, name="data", help="Check data sets, look at them, make some in the InterRVOS-127K format.")

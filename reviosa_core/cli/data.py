@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from reviosa_core.cli.shared import DATA, Split, fail, one_line
-
-if TYPE_CHECKING:
-    pass
+from reviosa_core.cli.shared import DATA, Split, fail
 
 SHEET_BYTES = 4_000_000
 LISTED = 20  # problems of a data set on the screen
@@ -38,24 +34,21 @@ def intershapes(
     Writes the InterRVOS-127K layout (JPEGImages, meta_expressions.json, mask_dict.json) and intershapes.json, which
     holds what the format has no place for: shapes, motions, what tells the roles, occlusion.
     """
-    from reviosa_core import config
-    from reviosa_core.intershapes.splits import write_split
+    from reviosa_core import bounds, config, outputs
+    from reviosa_core.intershapes.splits import WHAT, write_split
 
-    with one_line():
-        project = config.project(profile)
-        settings, difficulties = project.settings, project.params.difficulties
-        if difficulty is not None and difficulty not in difficulties:
-            raise ValueError(f"--difficulty {difficulty}: params.yaml has {sorted(difficulties)}")
-    if (out / split).exists() and not (out / split / "intershapes.json").is_file():
-        fail(f"{out / split}: exists, and is not InterShapes; name another folder")
-    data = settings.data
+    project = config.project(profile)
+    settings, difficulties = project.settings, project.params.difficulties
+    if difficulty is not None and difficulty not in difficulties:
+        fail(f"--difficulty {difficulty}: params.yaml has {sorted(difficulties)}")
     asked = {
         "size": size,
         "frames": frames,
         "difficulty": difficulties[difficulty] if difficulty else None,
-        "splits": data.splits.model_copy(update={split: clips}) if clips is not None else None,
+        "splits": bounds.changed(settings.data.splits, **{split: clips}) if clips is not None else None,
     }
-    data = data.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    data = bounds.changed(settings.data, **{name: value for name, value in asked.items() if value is not None})
+    outputs.try_out(out / split, WHAT)
     write_split(data, split, out, settings.seed if seed is None else seed)
     typer.echo(f"written: {out / split}")
 
@@ -76,11 +69,14 @@ def import_(
 
     Example: [bold]reviosa data import clips.csv data/mine/train[/]
     """
+    from reviosa_core import outputs
     from reviosa_core.data import own
+    from reviosa_core.schema import DataError
 
+    outputs.try_out(out, own.WHAT)
     try:
         written = own.write(table, out, progress=sys.stderr.isatty())
-    except (OSError, ValueError) as error:
+    except DataError as error:
         fail(str(error))  # as many lines as problems
     typer.echo(f"written: {out}: {len(written)} clips, {sum(written.values())} expressions")
 
@@ -97,15 +93,18 @@ def show(
 
     Example: [bold]reviosa data show data/tiny/test intershapes_test_00000[/]
     """
+    from reviosa_core import outputs
     from reviosa_core.data import formats
     from reviosa_core.report import drawing, style
 
-    with one_line():
-        clips = {clip.id: clip for clip in formats.read(data, split)}
-        if video not in clips:
-            fail(f"{data}: no video {video!r}; it has {len(clips)}, as {', '.join(list(clips)[:3])}")
-        out = out or Path(f"{video}.png")
-        style.save(drawing.contact_sheet(clips[video], frames), out, dpi=180, limit=SHEET_BYTES)
+    if out is not None:
+        outputs.try_out(out)
+    clips = {clip.id: clip for clip in formats.read(data, split)}
+    if video not in clips:
+        fail(f"{data}: no video {video!r}; it has {len(clips)}, as {', '.join(list(clips)[:3])}")
+    out = out or Path(f"{video}.png")
+    outputs.try_out(out)
+    style.save(drawing.contact_sheet(clips[video], frames), out, dpi=180, limit=SHEET_BYTES)
     typer.echo(f"written: {out}")
 
 
@@ -121,17 +120,18 @@ def stats(
 
     Example: [bold]reviosa data stats data/tiny/test --out statistics.png[/]
     """
+    from reviosa_core import outputs
     from reviosa_core.data import formats, statistics
     from reviosa_core.report import plots, style, tables
 
-    with one_line():
-        found = statistics.collect(formats.read(data, split), fps)
-        typer.echo(tables.dataset(found))
-        if rows is not None:
-            rows.parent.mkdir(parents=True, exist_ok=True)
-            found.videos.to_csv(rows, index=False)
-        if out is not None:
-            style.save(plots.dataset_statistics(found), out)
+    for path in filter(None, (rows, out)):
+        outputs.try_out(path)
+    found = statistics.collect(formats.read(data, split), fps)
+    if rows is not None:
+        outputs.text(rows, found.videos.to_csv(index=False))
+    typer.echo(tables.dataset(found))
+    if out is not None:
+        style.save(plots.dataset_statistics(found), out)
     for path in filter(None, (rows, out)):
         typer.echo(f"written: {path}")
 
@@ -152,17 +152,19 @@ def vidor(
     """
     from tqdm import tqdm
 
+    from reviosa_core import outputs
     from reviosa_core.data import vidor
     from reviosa_core.schema import DataError
 
     files = sorted(annotations.rglob("*.json")) if annotations.is_dir() else [annotations]
     if not files:
         fail(f"{annotations}: no .json files")
+    outputs.try_out(out / vidor.PROMPTS / files[0].name)
     names, problems = [], []
     for file in tqdm(files, unit="video", disable=not sys.stderr.isatty()):
         try:
             names += vidor.export(vidor.read(file), out, videos)
-        except (DataError, OSError) as error:
+        except DataError as error:
             problems.append(str(error))
     typer.echo(f"written: {out}: {len(names)} clips of {len(files) - len(problems)} videos")
     if problems:
@@ -187,14 +189,15 @@ def verify(
 
     Example: [bold]reviosa data verify data/mevis[/]
     """
+    from reviosa_core import outputs
+    from reviosa_core.data.jsonfile import to_json
     from reviosa_core.data.verify import verify
     from reviosa_core.report import tables
 
-    with one_line():
-        found = verify(data, format, fast, workers)
-        out = out or Path(f"{data.resolve().name}.verify.json")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1) + "\n")
+    out = out or Path(f"{data.resolve().name}.verify.json")
+    outputs.try_out(out)
+    found = verify(data, format, fast, workers)
+    outputs.text(out, to_json(found) + "\n")
     typer.echo(f"{found['format']}, {'decoded' if found['decoded'] else 'not decoded'}")
     typer.echo(tables.markdown([{"split": split, **counts} for split, counts in found["splits"].items()]))
     for name, label in (("excluded", "left out"), ("problems", "problem")):

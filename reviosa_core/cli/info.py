@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from reviosa_core.cli.shared import one_line
-
 commands = typer.Typer()
 
 
@@ -21,10 +19,8 @@ def info(
 
     Example: [bold]reviosa info[/]
     """
-    import json
-
+    from reviosa_core.data.jsonfile import to_json
     from reviosa_core.report import machine
 
-    with one_line():
-        found = machine.describe()
-    typer.echo(json.dumps(found, indent=1) if as_json else machine.as_text(found))
+    found = machine.describe()
+    typer.echo(to_json(found) if as_json else machine.as_text(found))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from reviosa_core.cli.shared import DATA, Predictions, Split, fail, one_line, source_of
+from reviosa_core.cli.shared import DATA, Predictions, Split, decoration, fail, source_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
+    from reviosa_core.schema import Clip
+    from reviosa_core.scoring.evaluate import Source
+
+GALLERY = "gallery"  # what --pictures holds
 
 commands = typer.Typer()
 
@@ -41,10 +46,12 @@ def evaluate(
 
     J and F are the DAVIS toolkit's, exactly. InterRVOS-Actor and -Target score the expressions that have a target, RVOS
     the actors of all. Three states are kept apart: a role without masks in the file is not supported, masks of zeros
-    are an empty answer, and a video or expression that is not there is missing.
+    are an empty answer, and a video or expression that is not there is missing. docs/metrics.md says what each number
+    is.
 
     Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/full.json[/]
     """
+    from reviosa_core import outputs
     from reviosa_core.data import formats, jsonfile
     from reviosa_core.report import tables
     from reviosa_core.scoring import metrics
@@ -55,33 +62,41 @@ def evaluate(
     if targets is not None and not predictions.is_dir():
         fail(f"--targets {targets}: goes with a tree of actors; the file {predictions} holds both roles")
     source = source_of(predictions, targets)
-    with one_line():
-        clips = formats.read(data, split)
-        named = None if pairs is None else jsonfile.read_json(pairs)
-        table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
-        summary = metrics.summarise(table, bootstrap, seed)
-        direction = metrics.direction(table, bootstrap, seed)
-        types = metrics.detection_by_caption_type(table, bootstrap, seed)
-    typer.echo(tables.scores(summary, direction))
-    if absent:
-        typer.echo(f"{len(absent)} of {sum(len(c.expressions) for c in clips)} expressions had no prediction: scored 0")
+    for path, what in ((out, None), (rows, None), (pictures, GALLERY)):
+        if path is not None:
+            outputs.try_out(path, what)
+    clips = formats.read(data, split)
+    named = None if pairs is None else jsonfile.read_json(pairs)
+    table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
     if rows is not None:
-        rows.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(rows, index=False) if rows.suffix == ".csv" else table.to_parquet(rows, index=False)
-    if pictures is not None:
-        from reviosa_core.report import drawing, style
-
-        with one_line():
-            figures = drawing.gallery({clip.id: clip for clip in clips}, table, source.read(clips))
-        for name, figure in figures.items():
-            style.save(figure, pictures / f"{name.replace(' ', '-')}.png")
-        typer.echo(f"written: {pictures}")
+        with outputs.file(rows) as new:
+            table.to_csv(new, index=False) if rows.suffix == ".csv" else table.to_parquet(new, index=False)
+    summary = metrics.summarise(table, bootstrap, seed)
+    direction = metrics.direction(table, bootstrap, seed)
+    types = metrics.detection_by_caption_type(table, bootstrap, seed)
     if out is not None:
         about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
         found = {**summary, "direction": direction, "detection by caption type": types, **about}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({**found, "rows": table.to_dict("split", index=False)}, indent=1) + "\n")
-        typer.echo(f"written: {out}")
+        outputs.text(out, jsonfile.to_json({**found, "rows": table.to_dict("split", index=False)}) + "\n")
+    typer.echo(tables.scores(summary, direction))
+    if absent:
+        typer.echo(f"{len(absent)} of {sum(len(c.expressions) for c in clips)} expressions had no prediction: scored 0")
+    if pictures is not None:
+        with decoration(f"--pictures {pictures}"):
+            _draw(pictures, clips, table, source)
+            typer.echo(f"written: {pictures}")
+    for path in filter(None, (rows, out)):
+        typer.echo(f"written: {path}")
+
+
+def _draw(pictures: Path, clips: Sequence[Clip], table: pd.DataFrame, source: Source) -> None:
+    from reviosa_core import outputs
+    from reviosa_core.report import drawing, style
+
+    figures = drawing.gallery({clip.id: clip for clip in clips}, table, source.read(clips))
+    with outputs.folder(pictures, GALLERY) as new:
+        for name, figure in figures.items():
+            style.save(figure, new / f"{name.replace(' ', '-')}.png")
 
 
 @commands.command()
@@ -99,11 +114,10 @@ def compare(
     Example: [bold]reviosa compare full.json baseline.json[/]
     """
     from reviosa_core.report import tables
-    from reviosa_core.scoring import metrics
+    from reviosa_core.scoring import metrics, rows
 
-    with one_line():
-        first, second = _rows(a), _rows(b)
-        found = {s: metrics.paired_difference(first, second, s, bootstrap, seed) for s in metrics.SETTINGS}
+    first, second = rows.read(a), rows.read(b)
+    found = {s: metrics.paired_difference(first, second, s, bootstrap, seed) for s in metrics.SETTINGS}
     typer.echo(f"J&F of {a} minus J&F of {b}, in points")
     typer.echo(
         tables.markdown(
@@ -134,6 +148,7 @@ def submit(
 
     Example: [bold]reviosa submit --to mevis --data mevis --split valid --predictions full.json --out submission.zip[/]
     """
+    from reviosa_core import outputs
     from reviosa_core.data import formats
     from reviosa_core.scoring import submissions
 
@@ -145,24 +160,7 @@ def submit(
     if targets is not None and (to != "interrvos" or not predictions.is_dir()):
         fail(f"--targets {targets}: goes with a tree of actors, and with --to interrvos")
     source = source_of(predictions, targets)
-    with one_line():
-        clips = formats.read(data, split)
-        count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
+    outputs.try_out(out)
+    clips = formats.read(data, split)
+    count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
     typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
-
-
-def _rows(path: Path) -> pd.DataFrame:
-    """The rows that `evaluate` wrote."""
-    import pandas as pd
-
-    from reviosa_core.data.jsonfile import read_json
-
-    ids = {"video": str, "expression": str, "inverse": str}
-    if path.suffix == ".csv":
-        return pd.read_csv(path, dtype=ids)
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    stored = read_json(path)
-    if "rows" not in stored:
-        raise ValueError(f"{path}: holds no rows; compare what `reviosa evaluate` wrote, or tables of rows (.csv)")
-    return pd.DataFrame(**stored["rows"])

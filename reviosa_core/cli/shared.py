@@ -1,13 +1,14 @@
-"""What commands share: the options many take, one line for what users get wrong."""
+"""What commands share: the options many take, and the guard around all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from reviosa_core.scoring.evaluate import Source
@@ -19,13 +20,46 @@ Predictions = Annotated[
 DATA = "A data set: any of docs/datasets.md."
 
 
+class Guarded(TyperGroup):
+    """All commands: what users get wrong, and what their machine lacks, as a line. Anything else is ours, and keeps its
+    traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # `| head`: click ends quietly
+        except OSError as error:
+            named = error.filename is not None and error.strerror
+            fail(f"{error.filename}: {error.strerror}" if named else _one_line(error))
+        except ValueError as error:  # DataError and pydantic's errors are ValueErrors
+            fail(_one_line(error))
+        except MemoryError as error:
+            fail(f"out of memory: {_one_line(error)}")
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's, of a GPU; torch is not imported for it
+                raise
+            fail(f"out of memory: {_one_line(error)}")
+        except KeyboardInterrupt:
+            typer.echo("error: interrupted; what was not yet said to be written is not", err=True)
+            raise typer.Exit(130) from None
+
+
 @contextmanager
-def one_line() -> Iterator[None]:
-    """What users get wrong as a line; anything else is ours, and keeps its traceback."""
+def decoration(what: str) -> Iterator[None]:
+    """Pictures beside a result that is written: whatever keeps them from being drawn is a warning."""
     try:
         yield
-    except (OSError, ValueError) as error:  # DataError and pydantic's errors are ValueErrors
-        fail(" ".join(str(error).split()))
+    except Exception as error:
+        warn(f"{what} is not drawn: {type(error).__name__}: {_one_line(error)}")
+
+
+def warn(message: str) -> None:
+    typer.echo(f"warning: {message}", err=True)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def fail(message: str) -> NoReturn:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from reviosa_core import masks
-from reviosa_core.data import jsonfile
+from reviosa_core.data import files, jsonfile
 from reviosa_core.data.images import check_name
 from reviosa_core.data.lazy import Lazy
 from reviosa_core.data.report import Report
@@ -86,7 +86,7 @@ def _row(row: Any, where: str) -> Row:
 
 @lru_cache(maxsize=2)
 def _video(path: Path) -> Any:
-    return open_video(path)
+    return open_video(path, stored=True)
 
 
 def _frame(path: Path, frame: int, size: tuple[int, int], _: int) -> np.ndarray:
@@ -100,12 +100,12 @@ def _mask(path: Path, instance: int, size: tuple[int, int], _: int) -> RLE:
     import h5py  # here: the command line starts without it
 
     try:
-        with h5py.File(path) as file:
+        with h5py.File(files.regular(path)) as file:
+            if file["reMask"].shape[-2:] != size[::-1]:  # before it is read: what a file claims may not fit in memory
+                raise DataError(f"{path}: masks of size {file['reMask'].shape[:-3:-1]}, the frame has {size}")
             mask = pick(np.ravel(file["instance"][()]), np.asarray(file["reMask"]), instance, str(path))
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, AttributeError) as error:  # AttributeError: a group in place of an array
         raise DataError(f"{path}: {error}") from None
-    if mask.shape != size:
-        raise DataError(f"{path}: masks of size {mask.shape}, the frame has {size}")
     return masks.encode(mask)
 
 

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 from PIL import Image
 
+from reviosa_core import outputs
 from reviosa_core.data import mevis_style
 from reviosa_core.data.images import check_name
 from reviosa_core.data.jsonfile import get
@@ -26,15 +27,16 @@ NEW = "new"  # the evaluation's files
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """The splits in a folder; "." for the folder itself. None of another format."""
-    found = []
+    """The splits in a folder; "." for the folder itself. None of another format; one that cannot be read counts where
+    others are of this one, so that its reader says what is wrong."""
+    found: dict[str, bool | None] = {}
     for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
         name = str(folder.relative_to(root))
         for split, prefix in ((name, ""), (NEW if name == "." else f"{name}/{NEW}", f"{NEW}_")):
             file = folder / f"{prefix}{EXPRESSIONS}"
-            if file.is_file() and mevis_style.interrvos_keys(file):
-                found.append(split)
-    return tuple(found)
+            if file.is_file():
+                found[split] = mevis_style.interrvos_keys(file)
+    return tuple(split for split, own in found.items() if own is not False) if any(found.values()) else ()
 
 
 def read(root: Path | str, split: str = ".", report: Report | None = None) -> list[Clip]:
@@ -82,14 +84,15 @@ def _by_role(raw: dict[str, Any], where: str) -> dict[str, list[int] | None]:
     }
 
 
-def write(root: Path, clips: Iterable[Clip]) -> None:
-    """Write clips into a new folder. Mask keys become annotation ids, unique in the folder, in order of appearance.
+def write(root: Path | str, clips: Iterable[Clip]) -> None:
+    """Write clips into a new folder, whole or not at all. Mask keys become annotation ids, unique in the folder, in
+    order of appearance. DataError when the folder exists and is not empty."""
+    with outputs.folder(root) as folder:
+        fill(folder, clips)
 
-    FileExistsError when the folder exists. The JSON files come last: without them, a killed run cannot be mistaken for
-    a finished one.
-    """
-    root = Path(root)
-    root.mkdir(parents=True)
+
+def fill(root: Path, clips: Iterable[Clip]) -> None:
+    """What `write` puts into its folder, into one that is there and empty."""
     videos: dict[str, Any] = {}
     rles: dict[str, Any] = {}
     for clip in clips:

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.io
 
 from reviosa_core import masks
-from reviosa_core.data import jsonfile
+from reviosa_core.data import files, jsonfile
 from reviosa_core.data.images import Frames, check_name, size
 from reviosa_core.data.lazy import Lazy
 from reviosa_core.data.report import Report, expression_at
@@ -75,10 +75,12 @@ def _ending(path: str, parent: str, where: str) -> tuple[str, str, str]:
 def _shape(path: Path) -> tuple[int, ...]:
     """Of part_mask, without loading it. A video's rows follow each other."""
     try:
-        return next(tuple(shape) for name, shape, _ in scipy.io.whosmat(path) if name == "part_mask")
+        return next(tuple(shape) for name, shape, _ in scipy.io.whosmat(files.regular(path)) if name == "part_mask")
     except StopIteration:
         raise DataError(f"{path}: no part_mask") from None
-    except (OSError, ValueError, NotImplementedError) as error:
+    except DataError:
+        raise
+    except (OSError, ValueError, TypeError, NotImplementedError) as error:  # scipy's ways to say that it is broken
         raise DataError(f"{path}: {error}") from None
 
 

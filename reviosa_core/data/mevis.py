@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reviosa_core.data import jsonfile, mevis_style
+from reviosa_core.data import interrvos, jsonfile, mevis_style
 from reviosa_core.data.mevis_style import EXPRESSIONS, IMAGES, MASKS
 from reviosa_core.data.report import Report, expression_at
 from reviosa_core.schema import NOTHING, Clip, Expression
@@ -21,7 +21,9 @@ def splits(root: Path) -> tuple[str, ...]:
     """The splits in a folder; "." for the folder itself. None of another format."""
     folders = (root, *(root / name for name in ("train", "valid_u", "valid", "test")))
     files = {folder: _expressions(folder) for folder in folders if folder.is_dir()}
-    return tuple(str(f.relative_to(root)) for f, x in files.items() if x and not mevis_style.interrvos_keys(x))
+    found = (str(folder.relative_to(root)) for folder, file in files.items() if file)
+    others = interrvos.splits(root)
+    return tuple(split for split in found if split not in others)
 
 
 def read(root: Path | str, split: str = ".", report: Report | None = None) -> list[Clip]:

@@ -13,15 +13,21 @@ from reviosa_core.data.report import Report, expression_at
 from reviosa_core.schema import NOTHING, UNKNOWN, Clip, DataError, Expression
 
 EXPRESSIONS, MASKS, IMAGES = "meta_expressions.json", "mask_dict.json", "JPEGImages"
-HEAD = 1 << 20  # bytes: holds at least one video
+OWN_KEYS = {"caption_type", "subject/object"}  # of InterRVOS's expressions
 Parse = Callable[[str, Any, str], Expression]  # id, raw expression, where it stands
 
 
-def interrvos_keys(path: Path) -> bool:
-    """Whether the file's expressions are InterRVOS's: the formats share file names, not keys."""
-    with path.open("rb") as file:
-        head = file.read(HEAD)
-    return b'"caption_type"' in head or b'"subject/object"' in head
+def interrvos_keys(path: Path) -> bool | None:
+    """Whether the file's expressions are InterRVOS's, by those of the first video that has some: the formats share file
+    names, not keys. None when that cannot be read."""
+    try:
+        for _, video, *_ in jsonfile.members_inside(path, "videos"):
+            expressions = video.get("expressions") if isinstance(video, dict) else None
+            if isinstance(expressions, dict) and expressions:
+                return any(OWN_KEYS & raw.keys() for raw in expressions.values() if isinstance(raw, dict))
+    except DataError:
+        return None
+    return False
 
 
 def read(

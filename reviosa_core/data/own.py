@@ -20,25 +20,22 @@ import hashlib
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-import numpy as np
 from tqdm.auto import tqdm
 
-from reviosa_core import masks
-from reviosa_core.data import images, interrvos, jsonfile
+from reviosa_core import masks, outputs
+from reviosa_core.data import files, images, interrvos, jsonfile
 from reviosa_core.data.video import Video, open_video
 from reviosa_core.schema import RLE, CaptionType, Clip, DataError, Expression
 
 COLUMNS = ("video", "expression", "caption_type", "actor", "target")
 TYPES = tuple(kind for kind in get_args(CaptionType) if kind != "undefined")
-NOTES = "import.json"
-OWN = {interrvos.IMAGES, interrvos.EXPRESSIONS, interrvos.MASKS, NOTES}  # all that an import holds
+NOTES, WHAT = "import.json", "import"
 
 
 class Row(NamedTuple):
@@ -108,37 +105,25 @@ def read(table: str | Path, progress: bool = True) -> Iterator[Clip]:
 def write(table: str | Path, out: str | Path, progress: bool = True) -> dict[str, int]:
     """Build the folder `out` from a table, whole or not at all. Gives the number of expressions of each clip.
 
-    An earlier import is replaced; FileExistsError when `out` is anything else. DataError as `read`.
+    An earlier import is replaced, unless somebody added to it or changed it; DataError then, when `out` is anything
+    else, and as `read`.
     """
-    table, out = Path(table), Path(out)
-    there = {path.name for path in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
-    if there and there != OWN:
-        raise FileExistsError(f"{out} holds {sorted(there)[:5]}, which is not just an earlier import: it is left alone")
-    partial = out.with_name(f".{out.name}.partial")
-    written: dict[str, int] = {}
+    table, written = Path(table), dict[str, int]()
 
     def clips() -> Iterator[Clip]:
         for clip in tqdm(read(table, progress), desc="write", unit="video", disable=not progress):
             written[clip.id] = len(clip.expressions)
             yield clip
 
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        interrvos.write(partial, clips())
+    with outputs.folder(out, WHAT) as folder:
+        interrvos.fill(folder, clips())
         about = {"table": table.name, "sha256": hashlib.sha256(table.read_bytes()).hexdigest(), "expressions": written}
-        (partial / NOTES).write_text(json.dumps(about, indent=1) + "\n")
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (folder / NOTES).write_text(json.dumps(about, indent=1) + "\n")
     return written
 
 
 def _rows(table: Path, problems: Problems) -> list[Row]:
-    try:
-        text = table.read_text(encoding="utf-8-sig")  # spreadsheets begin a file with a byte order mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{table}: {error}") from None
+    text = files.text(table)
     if table.suffix not in (".csv", ".jsonl"):
         raise DataError(f"{table}: a .csv or .jsonl file is needed")
     raw = list(_csv(table, text, problems) if table.suffix == ".csv" else _json_lines(text, problems))
@@ -173,10 +158,7 @@ def _json_lines(text: str, problems: Problems) -> Iterator[tuple[int, dict[str, 
         with problems.of(number):
             if not line.strip():
                 continue
-            try:
-                cells = json.loads(line, object_pairs_hook=jsonfile.unique_keys)
-            except ValueError as error:
-                raise DataError(f"no JSON: {error}") from None
+            cells = jsonfile.parse(line, "no JSON")
             if not isinstance(cells, dict) or not {*COLUMNS} - {"target"} <= cells.keys() <= {*COLUMNS}:
                 found = sorted(cells) if isinstance(cells, dict) else type(cells).__name__
                 raise DataError(f"the keys are {found}; needed are {list(COLUMNS)} (target may be absent)")
@@ -249,13 +231,10 @@ def _pngs(folder: Path, part: str, video: Video) -> list[RLE | None]:
     if part and not re.fullmatch("[1-9][0-9]*", part):
         raise DataError(f"{folder}#{part}: an object's pixel value is needed after #")
     found = []
-    for path, pixels in images.pngs(folder, video.names, video.size):
-        if pixels.ndim != 2:
-            raise DataError(f"{path}: a grey or palette PNG is needed, this one has {pixels.shape[2]} channels")
-        values = np.unique(pixels[pixels > 0])
-        if not part and len(values) > 1:
-            raise DataError(f"{path}: values {values[:5].tolist()}; say which object is meant, as {folder}#{values[0]}")
-        mask = pixels == int(part) if part else pixels > 0
+    for labels in images.mask_folder(folder, video.names, video.size):
+        mask = labels.of(int(part)) if part else labels.any()
+        if not part and len(values := labels.levels) > 1:
+            raise DataError(f"{labels.path}: values {values[:5]}; say which object is meant, as {folder}#{values[0]}")
         found.append(masks.encode(mask) if mask.any() else None)
     return found
 
@@ -272,20 +251,15 @@ def _run_lengths(path: Path, part: str, video: Video) -> list[RLE | None]:
     rles = []
     for index, rle in enumerate(content):
         try:
-            if rle is not None and (not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys()):
-                raise DataError("neither null nor an RLE with size and counts")
-            mask = None if rle is None else masks.runs(rle, video.size)[0].size
+            mask = None if rle is None else masks.decode(rle, video.size)
         except DataError as error:
             raise DataError(f"{path}: entry {index}: {error}") from None
         # Run lengths may come uncompressed; the format's are text.
-        rles.append(masks.encode(masks.decode(rle, video.size)) if mask else None)
+        rles.append(None if mask is None or not mask.any() else masks.encode(mask))
     return rles
 
 
 @lru_cache(maxsize=2)
 def _json(path: Path, changed: int) -> Any:
     """One file may hold the masks of all videos: it is not read again for each. `changed`: so that an edit is seen."""
-    try:
-        return json.loads(path.read_bytes(), object_pairs_hook=jsonfile.unique_keys)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from None
+    return jsonfile.parse(files.text(path), str(path))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from reviosa_core.data import files
 from reviosa_core.data.images import check_name
 from reviosa_core.data.ref_youtube_vos import MASKS, VOID, clip_of, object_id, read_tree, tree_splits
 from reviosa_core.data.report import Report
@@ -69,19 +70,16 @@ def _set(root: Path, split: str) -> Path:
 
 
 def _names(root: Path, split: str) -> list[str]:
-    try:
-        return _set(root, split).read_text().split()
-    except OSError as error:
-        raise DataError(f"{_set(root, split)}: {error}") from None
+    return files.text(_set(root, split)).split()
 
 
 def _read_raw(root: Path, split: str, report: Report, void: dict[str, int]) -> Iterator[Clip]:
     folder = root / "davis_text_annotations"
-    files = {folder / f"{name}.txt": encoding for name, encoding in TEXTS.items()}
-    texts = [_texts(file, encoding, report) for file, encoding in files.items()]
+    sets = {folder / f"{name}.txt": encoding for name, encoding in TEXTS.items()}
+    texts = [_texts(file, encoding, report) for file, encoding in sets.items()]
     names = _names(root, split)
     known = {name for own in SPLITS for name in _names(root, own)}
-    for file, own in zip(files, texts, strict=True):
+    for file, own in zip(sets, texts, strict=True):
         for name in sorted({video for video, _ in own} - known):
             report.problem(DataError(f"{file}: video {name!r} is in no set of {len(known)} videos"))
     for name in sorted(names):
@@ -110,11 +108,9 @@ def _read_raw(root: Path, split: str, report: Report, void: dict[str, int]) -> I
 def _texts(path: Path, encoding: str, report: Report) -> dict[tuple[str, str], str]:
     """{(video, object): text} of one set."""
     found: dict[tuple[str, str], str] = {}
-    try:
-        lines = path.read_text(encoding=encoding).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        report.problem(DataError(f"{path}: {error}"))
-        return {}
+    lines: list[str] = []
+    with report.each():
+        lines = files.text(path, encoding).splitlines()
     for number, line in enumerate(lines, 1):
         with report.each():
             where = f"{path}: line {number}"

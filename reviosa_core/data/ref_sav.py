@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from reviosa_core.data import jsonfile, maskdict, mevis_style
+from reviosa_core import masks
+from reviosa_core.data import jsonfile, mevis_style
 from reviosa_core.data.images import check_name
 from reviosa_core.data.lazy import Lazy
 from reviosa_core.data.mevis_style import MASKS
@@ -80,8 +81,8 @@ def _clip(root: Path, id: str, entry: Any, where: str, report: Report) -> Clip |
     video, masklets = (_file(folder, jsonfile.get(entry, k, str, where), where) for k in ("video_path", "anno_path"))
     size, count = stated(video)
     names = tuple(f"{i:05d}" for i in range(0, count, STEP))
-    masks = {e.id: Lazy(len(names), partial(_mask, masklets, int(e.id), len(names), size)) for e in expressions}
-    return Clip(id, Lazy(len(names), partial(_frame, video, count, size)), names, size, tuple(expressions), masks)
+    tracks = {e.id: Lazy(len(names), partial(_mask, masklets, int(e.id), len(names), size)) for e in expressions}
+    return Clip(id, Lazy(len(names), partial(_frame, video, count, size)), names, size, tuple(expressions), tracks)
 
 
 def _file(folder: Path, name: str, where: str) -> Path:
@@ -98,7 +99,7 @@ def _file(folder: Path, name: str, where: str) -> Path:
 
 @lru_cache(maxsize=2)
 def _video(path: Path) -> Any:
-    return open_video(path)
+    return open_video(path, stored=True)
 
 
 def _frame(path: Path, count: int, size: tuple[int, int], index: int) -> np.ndarray:
@@ -121,7 +122,9 @@ def _mask(path: Path, object: int, frames: int, size: tuple[int, int], index: in
     if not isinstance(frame, list) or object >= len(frame):
         there = len(frame) if isinstance(frame, list) else "no list"
         raise DataError(f"{path}: no object {object} in masklet {index}, which has {there}")
-    if frame[object] is not None and maskdict.rle_size(frame[object]) != size:
-        stated = maskdict.rle_size(frame[object]) or "none: not an RLE"
-        raise DataError(f"{path}: masklet {index}, object {object} has size {stated}, the frames have {size}")
+    if frame[object] is not None:
+        try:
+            masks.run_lengths(frame[object], size)
+        except DataError as error:
+            raise DataError(f"{path}: masklet {index}, object {object}: {error}") from None
     return frame[object]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,21 +13,25 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.sidedata.sidedata import Type
 from jaxtyping import UInt8
-from PIL import Image
 
+from reviosa_core import outputs
+from reviosa_core.data import files, images
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression, Frames
 
 IMAGES = (".jpg", ".jpeg", ".png")
 FOLDER_FPS = 12.0  # a folder of images does not say how fast it plays
 CACHE_BYTES = 256 * 2**20
+NOT_SQUARE = 0.01  # of a pixel's side: less is what scaling to whole pixels leaves
 
 # Codecs by preference; the second is in every build of FFmpeg.
 CODECS = ("libx264", "mpeg4")
 
 
 class Video(NamedTuple):
-    """Frames in order of showing, their names (file stems, or positions), height and width, frames per second."""
+    """Frames in order of showing, their names (file stems, or positions), height and width, and frames per second: on
+    average, where the rate varies."""
 
     frames: Frames
     names: tuple[str, ...]
@@ -36,29 +39,38 @@ class Video(NamedTuple):
     fps: float
 
 
-def open_video(path: str | Path) -> Video:
-    """A folder of .jpg/.png images, or a file that FFmpeg reads. Raises DataError in one line that names the file.
+def open_video(path: str | Path, stored: bool = False) -> Video:
+    """A folder of .jpg/.png images, one of them, or a file that FFmpeg reads: upright, and mirrored where it says so.
 
-    Nothing is truncated or skipped: a video that breaks off in the middle is an error that says after which frame.
+    Raises DataError in one line that names the file. Nothing is truncated or skipped: a video that breaks off in the
+    middle is an error that says after which frame. So are pixels that are not square, unless they are wanted as they
+    are `stored` (what benchmarks draw their masks on).
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_dir():
-        frames = _ImageFolder(path)
+        frames = _Images(_in_order(path))
         return Video(frames, tuple(file.stem for file in frames.paths), frames.size, FOLDER_FPS)
-    frames = _VideoFile(path)
+    if files.regular(path).suffix.lower() in IMAGES:
+        frames = _Images([path])
+        return Video(frames, (f"{0:05d}",), frames.size, FOLDER_FPS)
+    frames = _VideoFile(path, stored=stored)
     return Video(frames, tuple(f"{i:05d}" for i in range(len(frames))), frames.size, frames.fps)
 
 
 def stated(path: Path) -> tuple[tuple[int, int], int]:
     """(height, width) and number of frames as a video file states them, without decoding. DataError."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(files.regular(path))) as container:
             stream = container.streams.video[0]
             return (stream.height, stream.width), stream.frames
     except (FFmpegError, OSError, IndexError) as error:
-        raise DataError(f"{path}: unreadable video ({getattr(error, 'strerror', None) or error})") from None
+        raise DataError(f"{path}: unreadable video ({_reason(path, error)})") from None
+
+
+def _reason(path: Path, error: Exception) -> str:
+    return files.kind(files.head(path)) or getattr(error, "strerror", None) or str(error)
 
 
 def to_clip(video: Video, texts: str | Sequence[str], clip_id: str) -> Clip:
@@ -77,7 +89,13 @@ def open_clip(path: str | Path, texts: str | Sequence[str]) -> Clip:
     [h w 3], RGB, decoded when asked for; `clip.size` is (height, width) in pixels; expressions are "0", "1", ... in
     order. Raises DataError in one line that names the file.
     """
-    return to_clip(open_video(path), texts, Path(path).resolve().stem)
+    return to_clip(open_video(path), texts, clip_id(path))
+
+
+def clip_id(path: str | Path) -> str:
+    """The name of a folder of frames, that of a file without its suffix."""
+    path = Path(path).resolve()
+    return path.name if path.is_dir() else path.stem
 
 
 def write_mp4(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float) -> None:
@@ -88,37 +106,25 @@ def write_mp4(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fp
     if first is None:
         raise DataError(f"{path}: no frames to write")
     height, width = first.shape[:2]
-    partial = path.with_name(f".{path.stem}.partial.mp4")
     codec = next(name for name in CODECS if name in av.codecs_available)
-    try:
-        with av.open(str(partial), "w") as container:
-            stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
-            assert isinstance(stream, av.VideoStream)
-            stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-            for frame in chain([first], frames):
-                if frame.shape[:2] != (height, width):
-                    raise DataError(f"{path}: frame of {frame.shape[:2]} among frames of {(height, width)}")
-                even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-            container.mux(stream.encode(None))
-        os.replace(partial, path)  # whole or not at all
-    finally:
-        partial.unlink(missing_ok=True)
+    with outputs.file(path) as new, av.open(str(new), "w", format="mp4") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        for frame in chain([first], frames):
+            if frame.shape[:2] != (height, width):
+                raise DataError(f"{path}: frame of {frame.shape[:2]} among frames of {(height, width)}")
+            even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
-class _ImageFolder:
-    """Images of one size, decoded when asked for, in the order a person counts (2.jpg before 10.jpg)."""
+class _Images:
+    """Images of one size, decoded when asked for."""
 
-    def __init__(self, folder: Path):
-        files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGES and not f.name.startswith("."))
-        self.paths = sorted(files, key=_counting_order)
-        if not self.paths:
-            raise DataError(f"{folder}: no {', '.join(IMAGES)} images in this folder")
-        stem, count = Counter(file.stem for file in self.paths).most_common(1)[0]
-        if count > 1:
-            raise DataError(f"{folder}: {count} images are called {stem!r}; images and masks need a folder each")
-        with _opened(self.paths[0]) as image:
-            self.size = (image.height, image.width)
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = paths
+        self.size = images.size(paths[0])
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -128,24 +134,50 @@ class _ImageFolder:
 
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "h w 3"]:
         path = self.file(index)
-        with _opened(path) as image:
-            if (image.height, image.width) != self.size:
-                raise DataError(f"{path}: size {(image.height, image.width)}, the first image's is {self.size}")
-            try:
-                return np.array(image.convert("RGB"))
-            except (OSError, SyntaxError) as error:  # pillow's two ways to say that pixels are broken
-                raise DataError(f"{path}: unreadable image ({error})") from None
+        frame = images.read_frame(path)
+        if frame.shape[:2] != self.size:
+            raise DataError(f"{path}: size {frame.shape[:2]}, the first image's is {self.size}")
+        return frame
 
 
-def _opened(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except OSError:
-        raise DataError(f"{path}: unreadable image") from None
+def _in_order(folder: Path) -> list[Path]:
+    """The images of a folder in the order a person counts (2.jpg before 10.jpg). DataError without any, for two of one
+    name, and where names may also be meant as decimals, in another order."""
+    found = (f for f in folder.iterdir() if f.suffix.lower() in IMAGES and not f.name.startswith("."))
+    paths = sorted(found, key=lambda path: _counted(path.stem))
+    if not paths:
+        raise DataError(f"{folder}: no {', '.join(IMAGES)} images in this folder")
+    stem, count = Counter(file.stem for file in paths).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{folder}: {count} images are called {stem!r}; images and masks need a folder each")
+    by_value = sorted(paths, key=lambda path: _counted(path.stem, r"(\d+(?:\.\d+)?)"))
+    for one, other in zip(paths, by_value, strict=True):
+        if one != other:
+            raise DataError(
+                f"{folder}: counted, {one.name} comes before {other.name}, but not as decimals; name the frames with "
+                "as many digits each"
+            )
+    return paths
 
 
-def _counting_order(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)]
+def _counted(stem: str, numbers: str = r"(\d+)") -> list[tuple[Fraction, str]]:
+    parts = re.split(numbers, stem)  # what is between numbers, and the numbers
+    return [(Fraction(part), "") if i % 2 else (Fraction(-1), part) for i, part in enumerate(parts)]
+
+
+def _upright(frame: UInt8[np.ndarray, "h w 3"], matrix: np.ndarray, path: Path) -> UInt8[np.ndarray, "p q 3"]:
+    """A stored frame as its display matrix shows it: a pixel at (x, y) goes to x (a, b) + y (c, d).
+
+    Only turns by 90 degrees and mirrors: DataError for others.
+    """
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    one = 1 << 16
+    if sorted(map(abs, (a, d))) == [one, one] and b == c == 0:
+        return frame[:: np.sign(d), :: np.sign(a)]
+    if sorted(map(abs, (b, c))) == [one, one] and a == d == 0:
+        return frame.transpose(1, 0, 2)[:: np.sign(b), :: np.sign(c)]
+    turn = [round(n / one, 3) for n in (a, b, c, d)]
+    raise DataError(f"{path}: is to be shown turned or stretched by {turn}; only turns by 90 degrees and mirrors are")
 
 
 class _VideoFile:
@@ -156,8 +188,8 @@ class _VideoFile:
     back decodes from the start (seeking needs timestamps, which not every file has, and users ask in order).
     """
 
-    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES):
-        self.path = path
+    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES, stored: bool = False):
+        self.path, self.stored = path, stored
         self.fps = 0.0
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._cache_bytes = cache_bytes
@@ -194,9 +226,17 @@ class _VideoFile:
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
                 self.fps = float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
+                aspect = stream.sample_aspect_ratio
+                if not self.stored and aspect and abs(aspect - 1) > NOT_SQUARE:
+                    raise DataError(
+                        f"{self.path}: its pixels are {aspect.numerator}:{aspect.denominator}, not square; make them "
+                        "so (ffmpeg -i IN -vf scale=iw*sar:ih,setsar=1 OUT)"
+                    )
                 for raw in container.decode(stream):
                     # Phones store frames lying down, with the turn that makes them upright.
-                    frame = np.ascontiguousarray(np.rot90(raw.to_ndarray(format="rgb24"), raw.rotation // 90))
+                    frame, turn = raw.to_ndarray(format="rgb24"), raw.side_data.get(Type.DISPLAYMATRIX)
+                    if turn is not None:
+                        frame = np.ascontiguousarray(_upright(frame, np.frombuffer(turn, np.int32), self.path))
                     if self._next and frame.shape[:2] != self.size:
                         raise DataError(
                             f"{self.path}: frame {self._next} is {frame.shape[:2]}, the first is {self.size}"
@@ -206,8 +246,7 @@ class _VideoFile:
                     yield frame
         except (FFmpegError, OSError) as error:
             after = f" after {self._next} frames" if self._next else ""
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{self.path}: unreadable video{after} ({reason})") from None
+            raise DataError(f"{self.path}: unreadable video{after} ({_reason(self.path, error)})") from None
 
     def _keep(self, position: int, frame: np.ndarray) -> None:
         self._cache[position] = frame

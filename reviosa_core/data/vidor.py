@@ -6,16 +6,17 @@ none. The only file that knows VidOR's keys.
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
+from reviosa_core import outputs
 from reviosa_core.data.images import check_name
 from reviosa_core.data.interrvos import IMAGES
 from reviosa_core.data.jsonfile import read_json
@@ -189,8 +190,9 @@ def export(video: Video, out: Path | str, videos: Path | str | None = None) -> l
     """Write the clips of a video, and give their names: out/prompts/<clip>.json and, where the folder `videos` is
     named, out/JPEGImages/<clip>/<frame>.jpg, frames counted from 00000.
 
-    A clip's JSON comes last, whole: what has one is done, and skipped the next time. DataError when that says something
-    else than it would now, or when the video has another size or number of frames than its annotation.
+    Each appears when it is whole, a clip's JSON last: what has one is done, and skipped the next time. Nothing that is
+    there is replaced: DataError when it says or shows something else than it would now, and when the video has another
+    size or number of frames than its annotation.
     """
     out, names = Path(out), []
     source = None
@@ -204,22 +206,35 @@ def export(video: Video, out: Path | str, videos: Path | str | None = None) -> l
             continue
         if videos is not None:
             path = Path(videos) / video.path
-            source = source or open_video(path)
+            source = source or open_video(path, stored=True)
             if (len(source.frames), source.size) != (video.source_frames, video.size):
                 raise DataError(
                     f"{path}: {len(source.frames)} frames of {source.size}, annotated are {video.source_frames} of "
                     f"{video.size}"
                 )
-            partial = folder.with_name(f".{clip.id}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            for i in range(len(clip)):
-                picture = Image.fromarray(source.frames[clip.first + i])
-                picture.save(partial / f"{i:05d}.jpg", quality=95, subsampling=0)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_name(f".{file.name}.partial")
-        fresh.write_text(text)
-        os.replace(fresh, file)
+            frames = ((f"{i:05d}.jpg", _jpeg(source.frames[clip.first + i])) for i in range(len(clip)))
+            if folder.is_dir():  # stopped between frames and JSON; or somebody's own
+                _check_same(folder, frames, len(clip))
+                outputs.tidy(folder)
+            else:
+                with outputs.folder(folder) as new:
+                    for name, content in frames:
+                        (new / name).write_bytes(content)
+        outputs.text(file, text)
     return names
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(frame).save(stream, "jpeg", quality=95, subsampling=0)
+    return stream.getvalue()
+
+
+def _check_same(folder: Path, frames: Iterable[tuple[str, bytes]], count: int) -> None:
+    """DataError unless the folder holds these files, and no others."""
+    there = sorted(path.name for path in folder.iterdir())
+    if len(there) != count:
+        raise DataError(f"{folder}: exists, with {len(there)} files for {count} frames; move it away")
+    for (name, content), found in zip(frames, there, strict=True):
+        if found != name or (folder / name).read_bytes() != content:
+            raise DataError(f"{folder / found}: is not what the video gives as {name}; move the folder away")

@@ -18,7 +18,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from reviosa_core.intershapes import language, verbs, world
 from reviosa_core.schema import Clip
-from reviosa_core.scoring import metrics
+from reviosa_core.scoring import intervals
 
 Side = Mapping[str, Mapping[str, Any]]  # splits.read_side_file
 
@@ -161,12 +161,12 @@ def blind_table(
         here, there = (list(filter(SENTENCES[subset], qs)) for qs in (asked, known))
         right = guess(there, here, seed) == np.array([q.low_is_actor for q in here])
         table = pd.DataFrame({"video": [q.video for q in here], "right": right})
-        rows.append((against, name, "who acts?", subset, metrics.mean(table, "right", bootstrap, seed), 50.0))
+        rows.append((against, name, "who acts?", subset, intervals.mean(table, "right", bootstrap, seed), 50.0))
     for against, name, t in ((True, "nearest pair", 0), (False, "nearest pair, last frame", -1)):
         nearest, chance = _nearest_pairs(test[1], t)
-        score = metrics.mean(nearest, "right", bootstrap, seed)
+        score = intervals.mean(nearest, "right", bootstrap, seed)
         rows.append((against, name, "who takes part?", "one pair", score, chance))
-    there = metrics.mean(_partner_there(train, test, seed), "right", bootstrap, seed)
+    there = intervals.mean(_partner_there(train, test, seed), "right", bootstrap, seed)
     rows.append((True, "text only", "is the partner there?", "two names", there, 50.0))
     return pd.DataFrame(
         [
@@ -240,7 +240,7 @@ def order_table(train: Side, test: Side, bootstrap: int, seed: int) -> pd.DataFr
     for name, order in ORDERS.items():
         (_, known, answers), (videos, asked, truth) = (_places(side, order, rng) for side in (train, test))
         right = _fitted(known, answers, asked, seed) == np.array(truth, dtype=bool)
-        score = metrics.mean(pd.DataFrame({"video": videos, "right": right}), "right", bootstrap, seed)
+        score = intervals.mean(pd.DataFrame({"video": videos, "right": right}), "right", bootstrap, seed)
         rows.append({"frames": name, "accuracy": score["value"], "interval": score["interval"], "n": score["n"]})
     return pd.DataFrame(rows)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from reviosa_core import masks
+from reviosa_core import masks, outputs
 from reviosa_core.config import Data
 from reviosa_core.data import interrvos
 from reviosa_core.intershapes.scenes import make_scene
@@ -21,9 +20,10 @@ from reviosa_core.intershapes.world import (
     Scene,
     Utterance,
 )
-from reviosa_core.schema import Clip, Expression
+from reviosa_core.schema import Clip, DataError, Expression
 
 NOTES = "intershapes.json"  # the side file of a written split
+WHAT = "InterShapes split"
 
 
 def to_clip(scene: Scene, clip_id: str) -> Clip:
@@ -43,32 +43,29 @@ def to_clip(scene: Scene, clip_id: str) -> Clip:
 def write_splits(config: Data, root: Path, seed: int, progress: bool = True) -> bool:
     """`write_split` for every split of `config`; False when root has somebody's own data, which is left alone.
 
-    FileNotFoundError when it has such data for some splits only.
+    A folder without intershapes.json is somebody's own. DataError, before anything is written, when root has such data
+    for some splits only, or anything of somebody's own beside what InterShapes wrote.
     """
     splits = [Path(root) / name for name in config.splits.model_dump()]
-    own = [folder for folder in splits if _foreign(folder)]
+    own = [folder for folder in splits if _own(folder)]
     if own and (missing := [folder.name for folder in splits if folder not in own]):
-        raise FileNotFoundError(f"{own[0]} is not InterShapes, and {root} has no such data for {', '.join(missing)}")
+        raise DataError(f"{own[0]} is not InterShapes, and {root} has no such data for {', '.join(missing)}")
+    for folder in splits if not own else ():
+        outputs.try_out(folder, WHAT)
     for folder in splits if not own else ():
         write_split(config, folder.name, root, seed, progress)
     return not own
 
 
-def _foreign(folder: Path) -> bool:
+def _own(folder: Path) -> bool:
     return folder.exists() and not (folder / NOTES).exists() and any(folder.iterdir())
 
 
 def write_split(config: Data, split: str, root: Path, seed: int, progress: bool = True) -> None:
     """Write root/<split> in the InterRVOS-127K format, with a side file intershapes.json for diagnosis.
 
-    The folder appears only when complete: a killed run leaves a ".partial" folder that the next run replaces.
-    FileExistsError when root/<split> holds anything but an earlier run's result.
+    The folder appears when it is whole. DataError when root/<split> holds anything but an earlier run's result.
     """
-    folder = Path(root) / split
-    if _foreign(folder):
-        raise FileExistsError(f"{folder} has no {NOTES}: it was not written by InterShapes, and is left alone")
-    partial = folder.with_name(f".{split}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     notes = {}
 
     def clips() -> Iterator[Clip]:
@@ -84,10 +81,9 @@ def write_split(config: Data, split: str, root: Path, seed: int, progress: bool 
             }
             yield to_clip(scene, name)
 
-    interrvos.write(partial, clips())
-    (partial / NOTES).write_text(json.dumps(notes, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with outputs.folder(Path(root) / split, WHAT) as folder:
+        interrvos.fill(folder, clips())
+        (folder / NOTES).write_text(json.dumps(notes, indent=1))
 
 
 def _note(scene: Scene, utterance: Utterance) -> dict:

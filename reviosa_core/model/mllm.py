@@ -46,11 +46,12 @@ class Mllm(nn.Module):
         internvl: InternVLForConditionalGeneration,
         tokenizer: PreTrainedTokenizerBase,
         template: str = "qwen_chat",
+        wording: config.Wording = "labelled",
     ) -> None:
         super().__init__()
         self.internvl = internvl
         self.tokenizer = tokenizer
-        self.template = prompts.TEMPLATES[template]
+        self.template = prompts.chat(template, wording)
         self.end_ids = self.encode(self.template.end)  # several for phi3_chat, whose end Qwen's tokenizer spells out
         if self.read(self.end_ids) != self.template.end:
             raise ValueError(f"tokenizer cannot write {self.template.end!r}, the end of {template}")
@@ -92,7 +93,7 @@ class Mllm(nn.Module):
 
     def prefix_ids(self, frames: int) -> list[int]:
         """Token ids of the shared part: the opening of the chat and the frames."""
-        return self.encode(self.template.user + prompts.visual_prefix(frames, self.grid**2))
+        return self.encode(self.template.user + self.template.frames(frames, self.grid**2))
 
     def turn(self, question: str, answer: str | None = None) -> packing.Turn:
         """One question, with its answer when it is known. Raises ValueError for an answer the model cannot write."""
@@ -169,9 +170,16 @@ class Mllm(nn.Module):
     # -- Writing ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def write(self, features: Float[Tensor, "t p p d"], questions: Sequence[str], max_tokens: int = 16) -> list[Answer]:
-        """Greedy answers to several questions about one video; the visual prefix is read once and its cache shared."""
+    def write(
+        self, features: Float[Tensor, "t p p d"], questions: Sequence[str], max_tokens: int | None = None
+    ) -> list[Answer]:
+        """Greedy answers to several questions about one video; the visual prefix is read once and its cache shared.
+
+        At most `max_tokens` each; by default there is room for every answer of the chat.
+        """
         device = self.device
+        if max_tokens is None:
+            max_tokens = max(16, 4 + max(len(self.encode(a + self.template.end)) for a in self.template.answers))
         prefix = torch.tensor([self.prefix_ids(len(features))], device=device)
         asked = [self.turn(q).question for q in questions]
         count, longest, past = len(asked), max(map(len, asked)), prefix.shape[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -84,14 +85,14 @@ class ReVIOSa(nn.Module):
     # -- What is trained ----------------------------------------------------------------------------------------
 
     def freeze(self) -> None:
-        """Leave trainable exactly what the paper trains: LoRA on the language model, its embeddings and head, the
-        projector, and the mask decoder. Vision tower, visual projector and SAM2's image encoder stay frozen."""
+        """Leave trainable LoRA on the language model, its embeddings and head, the projector, and the mask decoder.
+        Vision tower, visual projector and SAM2's image encoder stay frozen; docs/departures.md says who trains more."""
         self.requires_grad_(False)
         for parameter in self.trained().values():
             parameter.requires_grad_(True)
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """What the paper trains, by name."""
+        """What is trained, by name. No loss reaches the decoder's IoU and object-score heads: they do not move."""
         vocabulary = ("mllm.internvl.model.language_model.embed_tokens.", "mllm.internvl.lm_head.")
         unused = ("segmenter.decoder.conv_s0.", "segmenter.decoder.conv_s1.")  # see Segmenter.decode
         return {
@@ -112,10 +113,12 @@ class ReVIOSa(nn.Module):
 
     # -- Training -----------------------------------------------------------------------------------------------
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
+    def collate(self, samples: Sequence[Sample], rng: np.random.Generator | None = None) -> Batch:
+        """The batch, asked in the fixed words, or in words drawn by `rng` where the wording has several."""
         chat = self.mllm.template
         turns = [
-            [self.mllm.turn(chat.question(e.text), chat.answer(e, self.roles)) for e in s.expressions] for s in samples
+            [self.mllm.turn(chat.question(e.text, rng), chat.answer(e, self.roles, rng)) for e in s.expressions]
+            for s in samples
         ]
         grid = (self.mllm.grid, self.mllm.grid)
         return Batch(
@@ -141,7 +144,8 @@ class ReVIOSa(nn.Module):
         if w is None:
             raise ValueError("this model was built for inference: no loss weights")
         packed = batch.packed.to(device)
-        visual = [self._seen(batch, b)[0] for b in range(len(batch.frames))]
+        # Once for both readers: without a cache a second look would pass every frame through both encoders again.
+        visual, features = self._seen(batch)
         rows = {role: self._rows(packed, batch, role) for role in self.roles}
         queries = torch.cat([rows[role][0] for role in self.roles])
         tap = attention.RowTap(queries, {self.aml[0]: self.aml[1]}) if self.aml else None
@@ -149,7 +153,7 @@ class ReVIOSa(nn.Module):
 
         expressions = sum(len(m) for m in batch.masks[Role.ACTOR])
         owners = [(b, e, role) for role in self.roles for b, e in rows[role][1]]
-        ce, dice = self._mask_terms(batch, owners, self.prompt(hidden[queries[:, 0], queries[:, 1]]))
+        ce, dice = self._mask_terms(batch, features, owners, self.prompt(hidden[queries[:, 0], queries[:, 1]]))
         terms = {
             "ce": w.ce * ce.sum() / expressions,
             "dice": w.dice * dice.sum() / expressions,
@@ -179,11 +183,14 @@ class ReVIOSa(nn.Module):
         return where, owners
 
     def _mask_terms(
-        self, batch: Batch, owners: list[tuple[int, int, Role]], prompt: Float[Tensor, "r d"]
+        self,
+        batch: Batch,
+        features: Sequence[segmenter.FrameFeatures],
+        owners: list[tuple[int, int, Role]],
+        prompt: Float[Tensor, "r d"],
     ) -> tuple[Float[Tensor, "r"], Float[Tensor, "r"]]:
         """Cross-entropy and Dice of each role token's mask, mean over the prompted frames."""
         size = self.segmenter.image_size
-        features = [segmenter.FrameFeatures(*self._seen(batch, b)[1:]) for b in range(len(batch.frames))]
         shown = [range(1) if self.prompted == "first" else range(len(f)) for f in batch.frames]
         picked = segmenter.FrameFeatures.cat([features[b][list(shown[b])] for b, _, _ in owners])
         counts = torch.tensor([len(shown[b]) for b, _, _ in owners], device=prompt.device)
@@ -198,10 +205,11 @@ class ReVIOSa(nn.Module):
         ce, dice = (x.new_zeros(len(owners)).index_add(0, owner, x) / counts for x in (ce, dice))
         return ce, dice
 
-    def _seen(self, batch: Batch, b: int) -> tuple[Tensor, ...]:
-        """Frozen features of a clip's frames: visual tokens [t p p d], then SAM2's three maps."""
-        frames = batch.frames[b]
-        return self.cache.get((batch.clip_ids[b], batch.indices[b]), lambda: self._see(frames))
+    def _seen(self, batch: Batch) -> tuple[list[Tensor], list[segmenter.FrameFeatures]]:
+        """Frozen features of each clip's frames: visual tokens [t p p d], and SAM2's of the frames to be prompted."""
+        places = zip(batch.clip_ids, batch.indices, batch.frames, strict=True)
+        seen = [self.cache.get((clip, indices), partial(self._see, frames)) for clip, indices, frames in places]
+        return [visual for visual, *_ in seen], [segmenter.FrameFeatures(*maps) for _, *maps in seen]
 
     @torch.no_grad()
     def _see(self, frames: UInt8[Tensor, "t h w 3"]) -> tuple[Tensor, ...]:
@@ -228,8 +236,9 @@ class ReVIOSa(nn.Module):
         tracks = self._tracks(clip, keys, torch.stack([s for *_, s in objects])) if objects else []
         found = {(i, r): track for (i, r, _), track in zip(objects, tracks, strict=True)}
         absent = np.zeros((len(clip), *clip.size), dtype=bool)
+        written = [frozenset(a.states).intersection(self.roles) for a in answers]
         return [
-            Prediction(clip.id, e.id, {r: found.get((i, r), absent) for r in self.roles}, answers[i].text)
+            Prediction(clip.id, e.id, {r: found.get((i, r), absent) for r in self.roles}, answers[i].text, written[i])
             for i, e in enumerate(expressions)
         ]
 

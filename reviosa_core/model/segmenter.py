@@ -8,23 +8,19 @@ trained; the original decoder carries the resulting masks through memory, which 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from jaxtyping import Bool, Float, UInt8
-from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from reviosa_core import config
 from reviosa_core.model.pixels import normalise
-from reviosa_core.schema import DataError
+from reviosa_core.model.sam2 import Sam2
 
 
 @dataclass(frozen=True)
@@ -172,190 +168,100 @@ def to_square(masks: Bool[Tensor, "*n h w"] | UInt8[Tensor, "*n h w"], size: int
     return (resized[:, 0] >= 0.5).unflatten(0, masks.shape[:-2])
 
 
-def describe(sizes: config.Segmenter) -> dict[str, Any]:
-    """SAM2.1 of the given sizes as sam2's own configuration files say it: the structure and flags of the packaged ones.
+def describe(sizes: config.Segmenter) -> Sam2:
+    """SAM2.1 of the given sizes: the structure and flags of the packaged files.
 
-    Raises ValueError where SAM2's geometry cannot work at these sizes.
+    Raises DataError where SAM2's geometry cannot work at these sizes.
     """
-    d, m, stride4 = sizes.dim, sizes.memory_dim, sizes.image_size // 4
-    if sizes.image_size % 32 or d % m or stride4 % sizes.windows[0]:
-        raise ValueError(
-            f"segmenter: image size {sizes.image_size} must divide by 32, dim {d} by memory_dim {m}, "
-            f"and the stride-4 grid {stride4} by the first window {sizes.windows[0]}"
-        )
-    pooling = {sum(sizes.stages[:i]) for i in (1, 2, 3)}  # a stage's first block halves its windows: it needs some
-    if clash := pooling.intersection(sizes.global_blocks):
-        raise ValueError(f"segmenter: global block {min(clash)} is the first of its stage (stages {sizes.stages})")
-
-    def part(name: str, **arguments: Any) -> dict[str, Any]:
-        return {"_target_": f"sam2.modeling.{name}", **arguments}
+    d, m = sizes.dim, sizes.memory_dim
 
     def rope(**more: Any) -> dict[str, Any]:
-        return part(
-            "sam.transformer.RoPEAttention",
-            rope_theta=10000.0,
-            feat_sizes=[sizes.image_size // 16] * 2,
-            embedding_dim=d,
-            num_heads=1,
-            downsample_rate=1,
-            dropout=0.0,
-            **more,
-        )
+        side = sizes.image_size // 16
+        given = {"rope_theta": 10000.0, "feat_sizes": (side, side), "embedding_dim": d, "num_heads": 1}
+        return given | {"downsample_rate": 1, "dropout": 0.0} | more
 
     def sine(features: int) -> dict[str, Any]:
-        name = "position_encoding.PositionEmbeddingSine"
-        return part(name, num_pos_feats=features, normalize=True, scale=None, temperature=10000)
+        return {"num_pos_feats": features, "normalize": True, "scale": None, "temperature": 10000}
 
-    return part(
-        "sam2_base.SAM2Base",
-        image_encoder=part(
-            "backbones.image_encoder.ImageEncoder",
-            trunk=part(
-                "backbones.hieradet.Hiera",
-                embed_dim=sizes.embed,
-                num_heads=sizes.heads,
-                stages=list(sizes.stages),
-                global_att_blocks=list(sizes.global_blocks),
-                window_pos_embed_bkg_spatial_size=[7, 7],
-                window_spec=list(sizes.windows),
-            ),
-            neck=part(
-                "backbones.image_encoder.FpnNeck",
-                position_encoding=sine(d),
-                d_model=d,
-                backbone_channel_list=[sizes.embed * 2**i for i in (3, 2, 1, 0)],
-                fpn_top_down_levels=[2, 3],
-                fpn_interp_model="nearest",
-            ),
-            scalp=1,
-        ),
-        memory_attention=part(
-            "memory_attention.MemoryAttention",
-            d_model=d,
-            pos_enc_at_input=True,
-            layer=part(
-                "memory_attention.MemoryAttentionLayer",
-                activation="relu",
-                dim_feedforward=2048 if d == 256 else 4 * d,
-                dropout=0.0,
-                pos_enc_at_attn=False,
-                self_attention=rope(),
-                d_model=d,
-                pos_enc_at_cross_attn_keys=True,
-                pos_enc_at_cross_attn_queries=False,
-                cross_attention=rope(rope_k_repeat=True, kv_in_dim=m),
-            ),
-            num_layers=4 if d == 256 else 2,
-        ),
-        memory_encoder=part(
-            "memory_encoder.MemoryEncoder",
-            out_dim=m,
-            in_dim=d,
-            position_encoding=sine(m),
-            mask_downsampler=part("memory_encoder.MaskDownSampler", embed_dim=d, kernel_size=3, stride=2, padding=1),
-            fuser=part(
-                "memory_encoder.Fuser",
-                layer=part(
-                    "memory_encoder.CXBlock",
-                    dim=d,
-                    kernel_size=7,
-                    padding=3,
-                    layer_scale_init_value=1e-6,
-                    use_dwconv=True,
-                ),
-                num_layers=2,
-            ),
-        ),
-        num_maskmem=sizes.num_maskmem,
-        image_size=sizes.image_size,
-        sigmoid_scale_for_mem_enc=20.0,
-        sigmoid_bias_for_mem_enc=-10.0,
-        use_mask_input_as_output_without_sam=True,
-        directly_add_no_mem_embed=True,
-        no_obj_embed_spatial=True,
-        use_high_res_features_in_sam=True,
-        multimask_output_in_sam=True,
-        iou_prediction_use_sigmoid=True,
-        use_obj_ptrs_in_encoder=True,
-        add_tpos_enc_to_obj_ptrs=True,
-        proj_tpos_enc_in_obj_ptrs=True,
-        use_signed_tpos_enc_to_obj_ptrs=True,
-        only_obj_ptrs_in_the_past_for_eval=True,
-        pred_obj_scores=True,
-        pred_obj_scores_mlp=True,
-        fixed_no_obj_ptr=True,
-        multimask_output_for_tracking=True,
-        use_multimask_token_for_obj_ptr=True,
-        multimask_min_pt_num=0,
-        multimask_max_pt_num=1,
-        use_mlp_for_obj_ptr_proj=True,
-        sam_mask_decoder_extra_args={
-            "dynamic_multimask_via_stability": True,
-            "dynamic_multimask_stability_delta": 0.05,
-            "dynamic_multimask_stability_thresh": 0.98,
+    trunk = {
+        "embed_dim": sizes.embed,
+        "num_heads": sizes.heads,
+        "stages": sizes.stages,
+        "global_att_blocks": sizes.global_blocks,
+        "window_pos_embed_bkg_spatial_size": (7, 7),
+        "window_spec": sizes.windows,
+    }
+    neck = {
+        "position_encoding": sine(d),
+        "d_model": d,
+        "backbone_channel_list": [sizes.embed * 2**stage for stage in (3, 2, 1, 0)],
+        "fpn_top_down_levels": (2, 3),
+        "fpn_interp_model": "nearest",
+    }
+    layer = {
+        "activation": "relu",
+        "dim_feedforward": 2048 if d == 256 else 4 * d,
+        "dropout": 0.0,
+        "pos_enc_at_attn": False,
+        "self_attention": rope(),
+        "d_model": d,
+        "pos_enc_at_cross_attn_keys": True,
+        "pos_enc_at_cross_attn_queries": False,
+        "cross_attention": rope(rope_k_repeat=True, kv_in_dim=m),
+    }
+    block = {"dim": d, "kernel_size": 7, "padding": 3, "layer_scale_init_value": 1e-6, "use_dwconv": True}
+    described = {
+        "image_encoder": {"trunk": trunk, "neck": neck, "scalp": 1},
+        "memory_attention": {
+            "d_model": d,
+            "pos_enc_at_input": True,
+            "layer": layer,
+            "num_layers": 4 if d == 256 else 2,
         },
-    )
+        "memory_encoder": {
+            "out_dim": m,
+            "in_dim": d,
+            "position_encoding": sine(m),
+            "mask_downsampler": {"embed_dim": d, "kernel_size": 3, "stride": 2, "padding": 1},
+            "fuser": {"layer": block, "num_layers": 2},
+        },
+        "num_maskmem": sizes.num_maskmem,
+        "image_size": sizes.image_size,
+        **FLAGS,
+    }
+    return Sam2.read(described, "model.segmenter")
 
 
-PARTS = (
-    "sam2_base.SAM2Base",
-    "backbones.image_encoder.ImageEncoder",
-    "backbones.hieradet.Hiera",
-    "backbones.image_encoder.FpnNeck",
-    "position_encoding.PositionEmbeddingSine",
-    "memory_attention.MemoryAttention",
-    "memory_attention.MemoryAttentionLayer",
-    "sam.transformer.RoPEAttention",
-    "memory_encoder.MemoryEncoder",
-    "memory_encoder.MaskDownSampler",
-    "memory_encoder.Fuser",
-    "memory_encoder.CXBlock",
-)
-
-
-def from_config(configuration: Mapping[str, Any]) -> SAM2Base:
-    """SAM2 as one of sam2's configuration files describes it, randomly initialised; the description stays with it, as
-    `configuration`.
-
-    Raises DataError for a description that names anything but parts of SAM2: it may come with a checkpoint, and naming
-    a function would be calling it.
-    """
-    plain = OmegaConf.to_container(OmegaConf.create(dict(configuration)), resolve=True)
-    for target in _targets(plain):
-        if target not in [f"sam2.modeling.{name}" for name in PARTS]:
-            raise DataError(f"a SAM2 configuration names {target!r}, which is no part of SAM2")
-    sam: SAM2Base = instantiate(plain, _convert_="all")
-    sam.configuration = plain
-    return sam
-
-
-def _targets(node: Any) -> Iterator[Any]:
-    if isinstance(node, dict):
-        yield from ([node["_target_"]] if "_target_" in node else [])
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from _targets(child)
-
-
-@contextmanager
-def unallocated() -> Iterator[None]:
-    """What is built inside has names and shapes, but no memory."""
-    with torch.device("meta"), _Linspace():
-        yield
-
-
-class _Linspace(TorchFunctionMode):
-    """The one factory whose values SAM2's trunk reads while it is built stays on the CPU."""
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        return func(*args, **(kwargs or {}) | ({"device": "cpu"} if func is torch.linspace else {}))
-
-
-def shapes(configuration: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of such a SAM2; nothing is allocated. Raises DataError as `from_config`."""
-    with unallocated():
-        return {name: tuple(t.shape) for name, t in from_config(configuration).state_dict().items()}
+FLAGS = {  # of SAM2.1
+    "sigmoid_scale_for_mem_enc": 20.0,
+    "sigmoid_bias_for_mem_enc": -10.0,
+    "use_mask_input_as_output_without_sam": True,
+    "directly_add_no_mem_embed": True,
+    "no_obj_embed_spatial": True,
+    "use_high_res_features_in_sam": True,
+    "multimask_output_in_sam": True,
+    "iou_prediction_use_sigmoid": True,
+    "use_obj_ptrs_in_encoder": True,
+    "add_tpos_enc_to_obj_ptrs": True,
+    "proj_tpos_enc_in_obj_ptrs": True,
+    "use_signed_tpos_enc_to_obj_ptrs": True,
+    "only_obj_ptrs_in_the_past_for_eval": True,
+    "pred_obj_scores": True,
+    "pred_obj_scores_mlp": True,
+    "fixed_no_obj_ptr": True,
+    "multimask_output_for_tracking": True,
+    "use_multimask_token_for_obj_ptr": True,
+    "multimask_min_pt_num": 0,
+    "multimask_max_pt_num": 1,
+    "use_mlp_for_obj_ptr_proj": True,
+    "sam_mask_decoder_extra_args": {
+        "dynamic_multimask_via_stability": True,
+        "dynamic_multimask_stability_delta": 0.05,
+        "dynamic_multimask_stability_thresh": 0.98,
+    },
+}
 
 
 def build(sizes: config.Segmenter) -> SAM2Base:
-    """SAM2.1 of the given sizes, randomly initialised. Raises ValueError as `describe`."""
-    return from_config(describe(sizes))
+    """SAM2.1 of the given sizes, randomly initialised. Raises DataError as `describe`."""
+    return describe(sizes).build()

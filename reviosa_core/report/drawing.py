@@ -77,6 +77,8 @@ def contact_sheet(clip: Clip, columns: int = 6) -> Figure:
     """
     shown = spread(len(clip), columns)
     frames = [clip.frames[i] for i in shown]
+    keys = [{Role.ACTOR: e.actor} | ({} if e.target is None else {Role.TARGET: e.target}) for e in clip.expressions]
+    drawn = [{role: masks.union(clip, own, shown) for role, own in by_role.items()} for by_role in keys]
     gap, line = 0.04, 0.15  # inches
     cell = (WIDTH - 2 * gap) / max(len(shown), 4)
     picture = cell * clip.size[0] / clip.size[1]
@@ -89,12 +91,9 @@ def contact_sheet(clip: Clip, columns: int = 6) -> Figure:
             x = (gap + (k + 0.5) * cell) / WIDTH
             figure.text(x, 1 - 2.65 * line / height, clip.frame_names[index], fontsize=6.5, ha="center", color=INK)
         y = height - 3.1 * line
-        for expression, lines in zip(clip.expressions, said, strict=True):
+        for by_role, lines in zip(drawn, said, strict=True):
             figure.text(gap / WIDTH, y / height, "\n".join(lines), va="top", fontsize=8)
             y -= line * len(lines) + picture
-            by_role = {Role.ACTOR: masks.union(clip, expression.actor, shown)}
-            if expression.target is not None:
-                by_role[Role.TARGET] = masks.union(clip, expression.target, shown)
             for k, frame in enumerate(frames):
                 place = ((gap + k * cell) / WIDTH, y / height, (cell - gap / 2) / WIDTH, picture / height)
                 axis = figure.add_axes(place)

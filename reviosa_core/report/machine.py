@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 import torch
@@ -18,6 +17,7 @@ import reviosa_core
 from reviosa_core import config
 from reviosa_core.data import formats
 from reviosa_core.report import tracking
+from reviosa_core.report.naming import without_password
 from reviosa_core.schema import DataError
 
 PACKAGES = ("torch", "transformers", "peft", "sam2", "mlflow", "dvc", "papermill", "numpy")
@@ -42,14 +42,6 @@ def as_text(found: Mapping[str, Mapping[str, Any]]) -> str:
     for section, facts in found.items():
         lines += [section, *(f"  {name:<{width}}{value}" for name, value in facts.items())]
     return "\n".join(lines)
-
-
-def without_password(address: str) -> str:
-    """An address with what stands before its host's @ left out."""
-    parts = urlsplit(address)
-    if "@" not in parts.netloc:
-        return address
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
 
 
 def _version(package: str) -> str:
@@ -79,7 +71,7 @@ def _project(project: config.Project) -> dict[str, str]:
         "folder": str(project.root),
         "profile": project.profile,
         "disk": f"{psutil.disk_usage(str(project.root)).free / 2**30:.1f} GiB free",
-        "runs": without_password(tracking.tracking_uri()),
+        "runs": without_password(tracking.tracking_uri()) if tracking.wanted() else "not logged",
         "commit": _commit(project.root),
     }
 
@@ -92,8 +84,13 @@ def _commit(root: Path) -> str:
 
 def _data(project: config.Project) -> dict[str, str]:
     folders = [project.data(split) for split in project.settings.data.splits.model_dump()]
-    folders += [project.root / name for name in project.params.transfer.datasets]
-    return {str(folder.relative_to(project.root)): _dataset(folder) for folder in folders}
+    folders += [folder for folder in project.transfer.values() if folder not in folders]
+    return {_inside(folder, project.root): _dataset(folder) for folder in folders}
+
+
+def _inside(folder: Path, root: Path) -> str:
+    """A folder as a person would name it: from the project's root, where it lies there."""
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
 
 def _dataset(folder: Path) -> str:

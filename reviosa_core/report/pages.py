@@ -111,7 +111,10 @@ def report(
         "![Ablation](figures/ablation.png)",
         "## Who does what to whom",
         "The full model. `role confusion` is the share of interactions whose two masks fit the roles better the wrong way "
-        "round. Under `motion`, actor and target are called the same and only motion tells them apart: chance is 50.",
+        "round; where they fit both ways alike, as silence does or one mask for both, it counts half. Under `motion`, actor "
+        "and target are called the same and only motion tells them apart: chance is 50. `detection` is that of drawing a "
+        "target for interactions and for nothing else, `by token` that of writing its token. `docs/metrics.md` says what "
+        "each number is.",
         roles(scores["full"]),
         figures["samples"],
         "## Does it read, does it watch?",

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
+from reviosa_core import outputs
 from reviosa_core.schema import Role
 
 # Okabe and Ito's palette, told apart under the common colour blindnesses.
@@ -36,6 +37,7 @@ STYLE: dict[Any, Any] = {
     "ytick.major.size": 0,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # text comes from data, where a dollar is a dollar
 }
 WIDTH = 7.5  # inches: the report's column
 
@@ -46,15 +48,17 @@ def save(figure: Figure, path: str | Path, dpi: int = 110, limit: int = 200_000)
     Figures live in git, and photographs make large PNGs.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi)
         with Image.open(buffer) as picture:
             # Maximum coverage keeps the few pixels of a contour; the default merges rare colours into frequent ones.
             small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        small.save(path, optimize=True)
-        if path.stat().st_size <= limit or dpi < 60:
+        buffer = io.BytesIO()
+        small.save(buffer, "png", optimize=True)
+        if buffer.tell() <= limit or dpi < 60:
+            with outputs.file(path) as new:
+                new.write_bytes(buffer.getvalue())
             return path
         dpi = int(0.85 * dpi)
 

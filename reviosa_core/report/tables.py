@@ -124,7 +124,8 @@ def where(differences: Mapping[str, Mapping[str, Mapping[str, Scores | None]]], 
 
 
 def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """J&F of each model on each data set it was not trained on; which of its targets it answers; which way round."""
+    """J&F of each model on each data set it was not trained on; which of its targets it draws a mask for, and writes a
+    token for; which way round."""
     rows = []
     for dataset, by_experiment in results.items():
         for name, scores in by_experiment.items():
@@ -134,7 +135,8 @@ def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
                 | {setting: with_interval(scores[setting]) for setting in SETTINGS}
                 | {
                     "role confusion": with_interval(direction["role confusion"], "value"),
-                    "targets answered": with_interval(direction["detection recall"], "value"),
+                    "targets drawn": with_interval(direction["detection recall"], "value"),
+                    "targets written": with_interval(direction["detection recall by token"], "value"),
                     "expressions": rvos["n"] if rvos else 0,
                 }
             )
@@ -160,7 +162,14 @@ def roles(scores: Scores) -> str:
     parts = {value: part["direction"] for value, part in scores["by subset"]["cue"].items()}
     for part, direction in {"all": scores["direction"], **parts}.items():
         row: dict[str, Any] = {"expressions told apart by": part}
-        for name in ("joint J&F", "role confusion", "strict pair accuracy", "swap consistency", "detection F1"):
+        for name in (
+            "joint J&F",
+            "role confusion",
+            "strict pair accuracy",
+            "swap consistency",
+            "detection F1",
+            "detection F1 by token",
+        ):
             row[name] = with_interval(direction[name], "value")
         row["n"] = direction["role confusion"]["n"] if direction["role confusion"] else 0
         rows.append(row)
@@ -186,11 +195,13 @@ def subsets(scores: Mapping[str, Scores]) -> str:
 def scores(summary: Scores, direction: Scores) -> str:
     """The three settings and the direction metrics of one system."""
     settings = [
-        {"": name} | {key: number(s[key]) for key in ("J", "F")} | {"J&F": with_interval(s), "n": str(s["n"])}
+        {"": name, "J": number(s["J"]), "F": number(s["F"]), "J&F": with_interval(s)}
+        | {"J&F present": number(s["J&F present"]), "n": str(s["n"])}
         for name in SETTINGS
         if (s := summary[name])
     ]
-    settings += [{"": n, "J": "–", "F": "–", "J&F": "role not supported", "n": "0"} for n in SETTINGS if not summary[n]]
+    unsupported = {"J": "–", "F": "–", "J&F": "role not supported", "J&F present": "–", "n": "0"}
+    settings += [{"": name} | unsupported for name in SETTINGS if not summary[name]]
     rows = [{"": n, "%": with_interval(v, "value"), "n": str(v["n"])} for n, v in direction.items() if v]
     return markdown(settings) + ("\n\n" + markdown(rows) if rows else "")
 
@@ -204,7 +215,7 @@ def controls(results: Mapping[str, Scores]) -> str:
         roles = {part: scores[part]["role confusion"] for part in ("all", "same names")}
         rows.append(
             {"given": name}
-            | {setting: with_interval(scores["scores"][setting]) for setting in SETTINGS[:2]}
+            | {setting: with_interval(scores["scores"][setting]) for setting in list(SETTINGS)[:2]}
             | {f"role confusion, {part}": with_interval(r, "value") if r else "–" for part, r in roles.items()}
             | {"expressions": scores["scores"]["InterRVOS-Actor"]["n"]}
         )

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt64
 
-from reviosa_core.masks import runs
-from reviosa_core.schema import RLE
+from reviosa_core.masks import runs, stated_size
+from reviosa_core.schema import RLE, DataError
 
 TOLERANCE = 0.008  # of the image diagonal: how far apart two contours may be and still match (DAVIS)
 
@@ -147,11 +148,18 @@ def pack(masks: Masks, size: tuple[int, int] | None = None) -> Sequence[BitMask]
     """
     if len(masks) and all(isinstance(mask, BitMask) for mask in masks):
         return masks  # type: ignore[return-value]
-    sizes = (tuple(mask["size"]) for mask in masks if isinstance(mask, Mapping))
-    size = size or next(sizes, None)
-    if size is None and not isinstance(masks, np.ndarray) and len(masks):
-        raise ValueError(f"{len(masks)} absent masks, and no size given")
-    return [BitMask.of(mask, size or (0, 0)) for mask in masks]  # type: ignore[arg-type]
+    if size is None and not isinstance(masks, np.ndarray):
+        size = next((stated_size(mask) for mask in masks if isinstance(mask, Mapping)), None)
+        if size is None and len(masks):
+            raise ValueError(f"{len(masks)} absent masks, and no size given")
+    return [_packed(mask, size or (0, 0), frame) for frame, mask in enumerate(masks)]
+
+
+def _packed(mask: Any, size: tuple[int, int], frame: int) -> BitMask:
+    try:
+        return BitMask.of(mask, size)
+    except DataError as error:
+        raise DataError(f"frame {frame}: {error}") from None
 
 
 def union(masks: Sequence[BitMask]) -> BitMask:

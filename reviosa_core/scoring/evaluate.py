@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,13 +17,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression, Prediction, Role, System
-from reviosa_core.scoring import bitmasks, metrics, predictions
+from reviosa_core.schema import UNKNOWN, Clip, DataError, Prediction, Role, System
+from reviosa_core.scoring import bitmasks, metrics, pairing, predictions
 from reviosa_core.scoring.bitmasks import BitMask
 
 OTHER = {Role.ACTOR: Role.TARGET, Role.TARGET: Role.ACTOR}
 Missing = Literal["error", "zero"]
-Pairs = Mapping[str, Sequence[tuple[str, str]]]  # video -> expressions that are each other's inverse
+Pairs = Mapping[str, Any]  # video -> [[expression, its inverse], ...], as people write it: `pairing.named` checks it
 
 
 def evaluate(
@@ -137,7 +138,7 @@ class Source:
         if self.trees is not None:
             return predictions.read_trees(self.trees, clips)
         assert self.file is not None
-        return predictions.read(self.file, progress.update if progress else None)
+        return predictions.read(self.file, None if progress is None else progress.update)
 
     def __str__(self) -> str:
         return str(self.file or next(iter((self.trees or {}).values())))
@@ -163,7 +164,7 @@ def evaluate_source(
     by_id = {clip.id: clip for clip in clips}
     for clip in clips:
         _check_public(clip)
-    inverses = None if pairs is None else {id: _named_inverses(clip, pairs.get(id, ())) for id, clip in by_id.items()}
+    inverses = None if pairs is None else {id: pairing.named(clip, pairs.get(id, ())) for id, clip in by_id.items()}
     if pairs is not None and (unknown := sorted(set(pairs) - set(by_id))):
         raise DataError(f"pairs: unknown videos {unknown[:5]}; the data has {len(by_id)} others")
     size = source.file.stat().st_size if source.file and source.file.is_file() else None
@@ -190,8 +191,9 @@ def evaluate_source(
     rows: list[dict[str, Any]] = []
     workers = workers or os.cpu_count() or 1
     order = tuple(role for role in Role if role in roles) or (Role.ACTOR,)
+    quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one answers it
     with (
-        ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool,
+        ProcessPoolExecutor(workers, None, signal.signal, quiet) if workers > 1 else nullcontext() as pool,
         tqdm(desc="score", total=sum(len(c.expressions) for c in clips), unit="expr", disable=not progress) as bar,
     ):
         waiting: deque[Future] = deque()
@@ -239,7 +241,7 @@ def score_clip(
     _check_public(clip)
     by_id = _match(clip, found, roles, missing)
     roles = roles or tuple(found[0].masks if found else ())
-    inverse = _inverses(clip.expressions) if inverse is None else inverse
+    inverse = pairing.by_objects(clip.expressions) if inverse is None else inverse
 
     @cache
     def single(key: str) -> Sequence[BitMask]:
@@ -279,6 +281,9 @@ def score_clip(
         for role in roles:
             row = shared | {"role": str(role)}
             row |= _role_scores(pred(expression.id, role) if here else None, truth[role])
+            written = by_id[expression.id].written if here else frozenset()
+            row["answered"] = row["emitted"] if written is None else role in written
+            row["by_token"] = written is not None
             row["J_cross"] = row["J_inverse"] = np.nan
             if expression.is_interaction:
                 other = truth[OTHER[role]]
@@ -343,6 +348,8 @@ def _match(
         if set(prediction.masks) != due or Role.ACTOR not in due:
             has, others = sorted(map(str, prediction.masks)), sorted(map(str, due))
             raise DataError(f"{where}: roles {has}, other predictions have {others}; the actor is always due")
+        if unmasked := sorted(map(str, (prediction.written or set()) - due)):
+            raise DataError(f"{where}: tokens of {unmasked} are written, masks are of {sorted(map(str, due))} only")
         for role, mask in prediction.masks.items():
             if isinstance(mask, np.ndarray):
                 if mask.shape != (len(clip), *clip.size) or mask.dtype != bool:
@@ -358,40 +365,3 @@ def _check_public(clip: Clip) -> None:
     for expression in clip.expressions:
         if UNKNOWN in expression.actor:
             raise DataError(f"clip {clip.id}, expression {expression.id}: its masks are not public, a server scores it")
-
-
-def _inverses(expressions: Sequence[Expression]) -> dict[str, str]:
-    """Expression id -> id of its inverse: the same objects in swapped roles.
-
-    The i-th expression for "A on B" is paired with the i-th for "B on A", so that each is in one pair at most and
-    paraphrases of one interaction, stored in the same order, meet each other.
-    """
-    by_roles: dict[tuple[frozenset[str], frozenset[str]], list[str]] = {}
-    for expression in expressions:
-        if expression.target is not None and set(expression.actor) != set(expression.target):
-            key = (frozenset(expression.actor), frozenset(expression.target))
-            by_roles.setdefault(key, []).append(expression.id)
-    return {
-        forward: backward
-        for (actor, target), ids in by_roles.items()
-        for forward, backward in zip(ids, by_roles.get((target, actor), ()), strict=False)
-    }
-
-
-def _answers(one: Expression, other: Expression) -> bool:
-    """Whether the actor of one is the target of the other."""
-    return other.target is not None and {*one.actor} == {*other.target}
-
-
-def _named_inverses(clip: Clip, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Both ways of the pairs that a file names. DataError when one is no pair of interactions with swapped roles."""
-    by_id, inverse = {e.id: e for e in clip.expressions}, {}
-    for a, b in pairs:
-        where = f"pairs: clip {clip.id}, {a} and {b}"
-        if a not in by_id or b not in by_id or {a, b} & inverse.keys():
-            raise DataError(f"{where}: unknown, or paired twice; the clip has expressions {sorted(by_id)}")
-        first, second = by_id[a], by_id[b]
-        if not (_answers(first, second) and _answers(second, first)):
-            raise DataError(f"{where}: {first.text!r} and {second.text!r} do not have each other's actor as target")
-        inverse |= {a: b, b: a}
-    return inverse

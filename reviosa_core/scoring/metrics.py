@@ -1,4 +1,4 @@
-"""Scores: J and F per frame, the InterRVOS settings, and whether the roles point the right way. Pure functions.
+"""Scores: J and F per frame, the InterRVOS settings, and what `roles` says of actor and target. Pure functions.
 
 The tables these functions read have one row per (video, expression, role), as `evaluate.score_clip` makes them:
 
@@ -9,7 +9,9 @@ The tables these functions read have one row per (video, expression, role), as `
     J, F                  mean over all frames, in [0, 1]
     frames, present       frames of the clip; those where this role's ground truth is not empty
     J_present, F_present  mean over the present frames; NaN without any
-    emitted               the predicted mask is not empty in some frame
+    emitted               the predicted mask has a pixel in some frame
+    answered              the system says that it wrote the role's token; where it does not say, the same as emitted
+    by_token              it does say; predictions from files do not. One that is missing has written nothing
     missing               there was no prediction, and the row scores 0 (optional)
     J_cross               J of this role's prediction with the *other* role's ground truth; NaN without a target
     overlap               mean IoU of the predicted actor with the predicted target, 0 on frames where both are empty
@@ -17,13 +19,13 @@ The tables these functions read have one row per (video, expression, role), as `
     inverse               id of the expression it is paired with (same objects, roles swapped), or None
     J_inverse             J of this role's prediction with the other role's of the inverse expression; NaN without one
 
-Rates and scores come out in percent, each with its number of observations `n` and a 95 % bootstrap `interval` over
-videos (None for fewer than two videos or no resamples). None as a whole: the system does not support the role.
+Rates and scores come out in percent, each with its number of observations `n` and a 95 % `interval` over videos (see
+`intervals`). None as a whole: the system does not support the role.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,30 +33,55 @@ import pandas as pd
 from jaxtyping import Float
 
 from reviosa_core.schema import DataError, Role
+from reviosa_core.scoring import intervals, roles
 from reviosa_core.scoring.bitmasks import BitMask, Masks, f_measure, iou, pack
 
 Values = Float[np.ndarray, " t"]
 
 
-def region_similarity(pred: Masks, true: Masks) -> Values:
-    """J per frame: intersection over union, 1 where both masks are empty (DAVIS `db_eval_iou`).
+# --- of a frame -------------------------------------------------------------------------------------------------------
 
-    Masks of t frames as an array [t h w], as COCO run lengths, or packed. Raises ValueError when numbers of frames or
-    sizes differ; DataError when a run length cannot be read.
+
+def region_similarity(pred: Masks, true: Masks) -> Values:
+    """How much of the two masks is common?
+
+    Formula: `|pred and true| / |pred or true|`, pixels of a frame; mean over all frames of the clip.
+    Range: 0 to 1 a frame, in percent in tables; more is better.
+    Empty: 1 where both masks are empty, 0 where one is. Silence where the object is absent is so worth as much as
+    finding it: J&F present leaves such frames out.
+    Elsewhere: DAVIS (`db_eval_iou`), and all benchmarks of referring video segmentation after it.
+
+    Masks of t frames come as an array [t h w], as COCO run lengths, or packed. Raises ValueError when numbers of frames
+    or sizes differ; DataError when a run length cannot be read.
     """
     return _by_frame(lambda p, t: iou(p, t, both_empty=1.0), pred, true)
 
 
 def contour_accuracy(pred: Masks, true: Masks) -> Values:
-    """F per frame: the boundary F-measure of the DAVIS toolkit (`db_eval_boundary`), bit for bit; input as for J.
+    """How well does the outline of one mask follow that of the other?
 
-    A mask that fills the frame has no boundary in that definition: against an empty mask it scores F = 1 (and J = 0).
+    Formula: `2 P R / (P + R)`, where P is the share of the predicted outline's pixels that have the true outline within
+    `ceil(0.008 * diagonal of the frame)` pixels, and R the same the other way round; mean over all frames of the clip.
+    Range: 0 to 1 a frame, in percent in tables; more is better.
+    Empty: 1 where neither mask has an outline, 0 where one has none. A mask that fills the frame has no outline in this
+    definition: against an empty mask it scores F = 1 (and J = 0).
+    Elsewhere: DAVIS (`db_eval_boundary`), whose numbers these are bit for bit.
+
+    Input as for J.
     """
     return _by_frame(f_measure, pred, true)
 
 
 def overlap(a: Masks, b: Masks) -> Values:
-    """IoU per frame, 0 where both masks are empty: two absent objects do not overlap. Input as for J."""
+    """How much do two objects cover each other? Role leakage is made of it, and nothing else is.
+
+    Formula: `|a and b| / |a or b|`, pixels of a frame; mean over all frames of the clip.
+    Range: 0 to 1 a frame.
+    Empty: 0 where both masks are empty: two absent objects do not overlap.
+    Elsewhere: the usual intersection over union; J differs from it where both are empty.
+
+    Input as for J.
+    """
     return _by_frame(lambda p, t: iou(p, t, both_empty=0.0), a, b)
 
 
@@ -64,15 +91,82 @@ def _by_frame(score: Callable[[BitMask, BitMask], float], a: Masks, b: Masks) ->
     return np.array([score(p, t) for p, t in zip(pack(a), pack(b), strict=True)])
 
 
-SETTINGS = ("InterRVOS-Actor", "InterRVOS-Target", "RVOS")
-_PER_EXPRESSION = ("joint J&F", "both above 0.5", "role confusion", "role leakage")
-_PER_PAIR = ("strict pair accuracy", "swap consistency")
-_DETECTION = {  # name: (what its denominator counts, statistic of the sums)
-    "detection precision": ("emitted", lambda s: s["hit"] / s["emitted"]),
-    "detection recall": ("due", lambda s: s["hit"] / s["due"]),
-    "detection F1": ("either", lambda s: 2 * s["hit"] / (s["emitted"] + s["due"])),
+FRAMES = {"J": region_similarity, "F": contour_accuracy, "overlap": overlap}
+
+# --- of an expression -------------------------------------------------------------------------------------------------
+
+
+def j_and_f(rows: pd.DataFrame) -> pd.Series:
+    """The headline number.
+
+    Formula: `(J + F) / 2`; mean over the expressions of a setting.
+    Range: 0 to 100, more is better.
+    Empty: as in J and F. A prediction that is missing as a whole scores 0 on every frame, where it is not an error.
+    Elsewhere: DAVIS, Ref-YouTube-VOS, MeViS, InterRVOS.
+    """
+    return (rows.loc[:, "J"] + rows.loc[:, "F"]) / 2
+
+
+def j_and_f_present(rows: pd.DataFrame) -> pd.Series:
+    """J&F on the frames where there is something to find: silence, which scores 1 on the others, gets 0 here.
+
+    Formula: `(J + F) / 2`, each the mean over the frames where this role's truth is not empty; mean over expressions.
+    Range: 0 to 100, more is better. What is drawn where the object is absent costs nothing here: read it beside J&F.
+    Empty: an expression whose truth is empty in every frame is left out; None where no expression is left.
+    Elsewhere: nowhere by this name; new here.
+    """
+    there = rows.loc[rows["present"] > 0]
+    return (there["J_present"] + there["F_present"]) / 2
+
+
+SCORES = {"J&F": j_and_f, "J&F present": j_and_f_present}
+
+# --- of a setting: the rows it scores ---------------------------------------------------------------------------------
+
+
+def interrvos_actor(rows: pd.DataFrame) -> pd.DataFrame:
+    """Are the actors of interactions found?
+
+    Formula: mean of the actors' J, F and J&F over the expressions that have a target.
+    Range: 0 to 100, more is better.
+    Empty: as in J and F; None without interactions.
+    Elsewhere: InterRVOS-127K.
+    """
+    return rows.loc[(rows["role"] == Role.ACTOR) & rows["is_interaction"]]
+
+
+def interrvos_target(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Are the targets of interactions found?
+
+    Formula: mean of the targets' J, F and J&F over the expressions that have a target.
+    Range: 0 to 100, more is better.
+    Empty: a target whose token is not written is an empty mask. None without interactions; the whole setting is None
+    for a system that has no target role.
+    Elsewhere: InterRVOS-127K. Its released script loses a worker process at an expression without a target and takes
+    the mean over what was scored by then; here the expressions are chosen by whether they have one.
+    """
+    own = rows.loc[rows["role"] == Role.TARGET]
+    return None if own.empty else own.loc[own["is_interaction"]]
+
+
+def rvos(rows: pd.DataFrame) -> pd.DataFrame:
+    """Are the objects that sentences are about found, interaction or not?
+
+    Formula: mean of the actors' J, F and J&F over all expressions; without an interaction, the actor is what the
+    sentence refers to.
+    Range: 0 to 100, more is better.
+    Empty: as in J and F.
+    Elsewhere: InterRVOS-127K; the protocol of Ref-YouTube-VOS and MeViS on its data.
+    """
+    return rows.loc[rows["role"] == Role.ACTOR]
+
+
+SETTINGS: dict[str, Callable[[pd.DataFrame], pd.DataFrame | None]] = {
+    "InterRVOS-Actor": interrvos_actor,
+    "InterRVOS-Target": interrvos_target,
+    "RVOS": rvos,
 }
-DIRECTION = (*_PER_EXPRESSION, *_PER_PAIR, *_DETECTION)
+DIRECTION = (*roles.PER_EXPRESSION, *roles.PER_PAIR, *roles.DETECTION, *roles.BY_TOKEN)
 
 
 def summarise(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, dict[str, Any] | None]:
@@ -111,12 +205,12 @@ def paired_difference(
         chosen = _select(rows, setting)
         if chosen is None:
             return None
-        scores.append(_j_and_f(chosen.set_index(["video", "expression"])))
+        scores.append(j_and_f(chosen.set_index(["video", "expression"])))
     a, b = scores
     only_a, only_b = a.index.difference(b.index), b.index.difference(a.index)
     if len(only_a) or len(only_b):
         raise DataError(f"{setting}: {len(only_a)} expressions only in a, {len(only_b)} only in b")
-    return mean((a - b).reset_index(name="difference"), "difference", bootstrap, seed)
+    return intervals.mean((a - b).reset_index(name="difference"), "difference", bootstrap, seed)
 
 
 def difference_by_subset(
@@ -133,40 +227,33 @@ def difference_by_subset(
 
 
 def direction(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Does the system tell actor from target? {name in DIRECTION: {"value", "n", "interval"}} in percent.
+    """Does the system tell actor from target? {name in DIRECTION: {"value", "n", "interval"}} in percent; see `roles`.
 
-    joint J&F              min(J&F actor, J&F target) per interaction expression
-    both above 0.5         share of interaction expressions with both J&F > 0.5
-    role confusion         share with J(pred actor, target) + J(pred target, actor) > J(actor) + J(target)
-    role leakage           IoU(pred actor, pred target) minus the ground truth's own overlap
-    strict pair accuracy   share of forward/inverse pairs with both J&F > 0.5 in both directions
-    swap consistency       over the same pairs, mean J of each predicted role with the other direction's other role:
-                           read it beside the accuracy, since a constant answer is consistent too
-    detection ...          precision, recall and F1 of emitting a target over all expressions; n counts the emitted,
-                           the interactions, and those that are either
-
-    Every metric is None for a system without the target role. For a subset pass part of the rows, e.g.
+    Every metric is None for a system without the target role, and those by token where some row does not know its
+    tokens. For a subset pass part of the rows, e.g.
     `direction(rows[rows.video.isin(lookalikes)], ...)`; a pair counts when both its expressions are there.
     """
     _check(rows)
     if not _has_target(rows):
         return dict.fromkeys(DIRECTION)
-    both, detected = _both_roles(rows), _detected(rows)
-    pairs = _pairs(both)
-    videos = detected["video"].to_numpy()
-    counts = {name: detected[name].to_numpy(dtype=float) for name in ("due", "emitted", "hit", "either")}
-    return (
-        {name: mean(both, name, bootstrap, seed) for name in _PER_EXPRESSION}
-        | {name: mean(pairs, name, bootstrap, seed) for name in _PER_PAIR}
-        | {
-            name: _statistic(videos, counts, statistic, int(counts[counted].sum()), bootstrap, seed)
-            for name, (counted, statistic) in _DETECTION.items()
-        }
-    )
+    both, detected = roles.both_roles(rows), roles.detected(rows)
+    forward, inverse = roles.pairs(both)
+    found = {}
+    for name, metric in roles.PER_EXPRESSION.items():
+        found[name] = intervals.mean(both.assign(**{name: metric(both)}), name, bootstrap, seed)
+    for name, metric in roles.PER_PAIR.items():
+        found[name] = intervals.mean(forward.assign(**{name: metric(forward, inverse)}), name, bootstrap, seed)
+    for name, metric in roles.DETECTION.items():
+        found[name] = _ratio(detected, *metric(detected["emitted"], detected["due"]), bootstrap, seed)
+    for name, metric in roles.BY_TOKEN.items():
+        by_token = _ratio(detected, *metric(detected["answered"], detected["due"]), bootstrap, seed)
+        found[name] = by_token if _knows_tokens(detected) else None
+    return found
 
 
 def detection_by_caption_type(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, dict[str, Any]] | None:
-    """Where a target is emitted: {caption type: {"emitted", "precision", "recall", "F1", "n", "interval"}}.
+    """Where a target is drawn, and where it is written: {caption type: {"emitted", "precision", "recall", "F1", "n",
+    "interval", "by token"}}; "by token" has the same of the written ones ("answered" for "emitted"), or is None.
 
     In percent, None where undefined: a type without interactions has no recall, and its `emitted` (whose interval is
     given) is the false alarm rate. None as a whole for a system without the target role.
@@ -174,19 +261,33 @@ def detection_by_caption_type(rows: pd.DataFrame, bootstrap: int, seed: int) -> 
     _check(rows)
     if not _has_target(rows):
         return None
-    out = {}
-    for caption_type, part in _detected(rows).groupby("caption_type"):
-        hit, emitted, due = (np.count_nonzero(part[name]) for name in ("hit", "emitted", "due"))
-        rate = mean(part, "emitted", bootstrap, seed)
-        out[str(caption_type)] = {
-            "emitted": rate["value"],
-            "precision": 100 * hit / emitted if emitted else None,
-            "recall": 100 * hit / due if due else None,
-            "F1": 200 * hit / (emitted + due) if due else None,
-            "n": rate["n"],
-            "interval": rate["interval"],
-        }
-    return out
+    return {
+        str(caption_type): _detection(part, "emitted", bootstrap, seed)
+        | {"by token": _detection(part, "answered", bootstrap, seed) if _knows_tokens(part) else None}
+        for caption_type, part in roles.detected(rows).groupby("caption_type")
+    }
+
+
+def _knows_tokens(rows: pd.DataFrame) -> bool:
+    return bool(rows["by_token"].to_numpy().all())
+
+
+def _detection(part: pd.DataFrame, column: str, bootstrap: int, seed: int) -> dict[str, Any]:
+    due, rate = part["due"], intervals.mean(part, column, bootstrap, seed)
+    precision, recall, f1 = (_ratio(part, *m(part[column], due), 0, seed)["value"] for m in roles.DETECTION.values())
+    return {
+        column: rate["value"],
+        "precision": precision,
+        "recall": recall,
+        "F1": f1 if due.to_numpy().any() else None,
+        "n": rate["n"],
+        "interval": rate["interval"],
+    }
+
+
+def _ratio(table: pd.DataFrame, over: pd.Series, under: pd.Series, bootstrap: int, seed: int) -> dict[str, Any]:
+    numbers = (part.to_numpy(dtype=float) for part in (over, under))
+    return intervals.ratio(table["video"].to_numpy(), *numbers, bootstrap, seed)
 
 
 def by_subset(
@@ -228,106 +329,20 @@ def _ids(rows: pd.DataFrame) -> dict[str, Any]:
     return rows.iloc[0][["video", "expression", "role"]].to_dict()
 
 
-def _j_and_f(rows: pd.DataFrame, of: str = "") -> pd.Series:
-    return (rows.loc[:, f"J{of}"] + rows.loc[:, f"F{of}"]) / 2
-
-
 def _select(rows: pd.DataFrame, setting: str) -> pd.DataFrame | None:
     """The rows a setting scores; None when the system does not support its role."""
     if setting not in SETTINGS:
-        raise ValueError(f"setting {setting!r}, not one of {SETTINGS}")
-    of_role = rows.loc[rows["role"] == (Role.TARGET if setting == "InterRVOS-Target" else Role.ACTOR)]
-    if setting == "InterRVOS-Target" and of_role.empty:
-        return None
-    return of_role if setting == "RVOS" else of_role.loc[of_role["is_interaction"]]
+        raise ValueError(f"setting {setting!r}, not one of {tuple(SETTINGS)}")
+    return SETTINGS[setting](rows)
 
 
 def _score(rows: pd.DataFrame, setting: str, bootstrap: int, seed: int) -> dict[str, Any] | None:
     chosen = _select(rows, setting)
     if chosen is None:
         return None
-    present = chosen.loc[chosen["present"] > 0]
-    scores = {"J": chosen["J"], "F": chosen["F"], "J&F": _j_and_f(chosen), "J&F present": _j_and_f(present, "_present")}
-    interval = mean(chosen.assign(score=scores["J&F"]), "score", bootstrap, seed)["interval"]
+    scores = {"J": chosen["J"], "F": chosen["F"]} | {name: score(chosen) for name, score in SCORES.items()}
+    interval = intervals.mean(chosen.assign(score=scores["J&F"]), "score", bootstrap, seed)["interval"]
     return {name: 100 * float(score.mean()) if len(score) else None for name, score in scores.items()} | {
         "n": len(chosen),
         "interval": interval,
     }
-
-
-def _both_roles(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per interaction expression, with the per-expression direction metrics."""
-    interactions = rows.loc[rows["is_interaction"]]
-    actor, target = (
-        interactions.loc[interactions["role"] == role].set_index(["video", "expression"]).sort_index()
-        for role in (Role.ACTOR, Role.TARGET)
-    )
-    if not actor.index.equals(target.index):
-        raise DataError(f"{len(actor.index.symmetric_difference(target.index))} interactions have one role's row only")
-    jf_actor, jf_target = _j_and_f(actor), _j_and_f(target)
-    return pd.DataFrame(
-        {
-            "joint J&F": np.minimum(jf_actor, jf_target),
-            "both above 0.5": (jf_actor > 0.5) & (jf_target > 0.5),
-            "role confusion": actor["J_cross"] + target["J_cross"] > actor["J"] + target["J"],
-            "role leakage": actor["overlap"] - actor["overlap_true"],
-            "swap consistency": (actor["J_inverse"] + target["J_inverse"]) / 2,
-            "inverse": actor["inverse"],
-        }
-    ).reset_index()
-
-
-def _pairs(both: pd.DataFrame) -> pd.DataFrame:
-    """One row per forward/inverse pair of expressions that are both there."""
-    paired = both.loc[both["inverse"].notna()]
-    pairs = paired.merge(
-        paired.loc[:, ["video", "expression", "both above 0.5"]],
-        left_on=["video", "inverse"],
-        right_on=["video", "expression"],
-        suffixes=("", " of inverse"),
-    )
-    pairs = pairs.loc[pairs["expression"] < pairs["inverse"]]  # each pair is found from both its ends
-    return pairs.assign(**{"strict pair accuracy": pairs["both above 0.5"] & pairs["both above 0.5 of inverse"]})
-
-
-def _detected(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per expression: is a target due, is it emitted, both (a hit), either."""
-    target = rows.loc[rows["role"] == Role.TARGET]
-    due, emitted = target["is_interaction"], target["emitted"]
-    return target.assign(due=due, hit=due & emitted, either=due | emitted)
-
-
-def mean(table: pd.DataFrame, column: str, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Mean of a column in percent: {"value", "n", "interval"}. DataError when a value is undefined."""
-    values = table[column].to_numpy(dtype=float)
-    if np.isnan(values).any():
-        raise DataError(f"{column}: {np.isnan(values).sum()} of {len(values)} values are undefined")
-    terms = {"total": values, "count": np.ones(len(values))}
-    return _statistic(table["video"].to_numpy(), terms, lambda s: s["total"] / s["count"], len(values), bootstrap, seed)
-
-
-def _statistic(
-    videos: np.ndarray,
-    terms: Mapping[str, np.ndarray],
-    statistic: Callable[[Mapping[str, np.ndarray]], np.ndarray],
-    n: int,
-    bootstrap: int,
-    seed: int,
-) -> dict[str, Any]:
-    """A statistic of the sums of `terms` [rows] in percent, and its 95 % interval when whole videos are drawn again.
-
-    Expressions of one video share its objects and its difficulty, so they are not independent draws: videos are.
-    """
-    if n == 0:
-        return {"value": None, "n": 0, "interval": None}
-    codes, names = pd.factorize(videos, sort=True)  # sorted: the draws do not depend on the order of the rows
-    sums = {name: np.bincount(codes, weights=term) for name, term in terms.items()}  # [videos]
-    value = 100 * float(statistic({name: term.sum() for name, term in sums.items()}))
-    interval = None
-    if bootstrap and len(names) > 1:
-        draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), bootstrap)
-        with np.errstate(invalid="ignore"):  # a draw without any emitted target has no precision (0 / 0)
-            values = statistic({name: draws @ term for name, term in sums.items()})
-        if not np.isnan(values).all():
-            interval = [100 * float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
-    return {"value": value, "n": n, "interval": interval}

@@ -1,8 +1,8 @@
 """Predictions on disk: the released InterRVOS JSON, and trees of PNGs. Read a video at a time, written whole or not.
 
 Released layout: {video: {expression id: {"prediction_masks_act": [RLE per frame], "prediction_masks_tar": [...]}}}. An
-empty mask is an RLE; a role the system does not support has no key. Trees: <video>/<expression id>/<frame>.png, any
-pixel above 0 is foreground, one tree a role.
+empty mask is an RLE; a role the system does not support has no key. Trees: <video>/<expression id>/<frame>.png, one
+tree a role; every pixel above 0 is foreground, and images that are no masks are refused (see `images`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from reviosa_core import masks
+from reviosa_core import masks, outputs
 from reviosa_core.data import images, jsonfile
 from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
 
@@ -26,9 +26,7 @@ KEYS = {Role.ACTOR: "prediction_masks_act", Role.TARGET: "prediction_masks_tar"}
 def writer(path: str | Path) -> Iterator[Callable[[Sequence[Prediction]], None]]:
     """Yields `write(predictions of one clip)`; the file, in the released layout, appears at the end."""
     path, seen = Path(path), set()
-    partial = path.with_name(path.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", encoding="utf-8") as file:
+    with outputs.file(path) as new, new.open("w", encoding="utf-8") as file:
 
         def write(predictions: Sequence[Prediction]) -> None:
             if not predictions:
@@ -42,7 +40,6 @@ def writer(path: str | Path) -> Iterator[Callable[[Sequence[Prediction]], None]]
 
         yield write
         file.write("\n}\n" if seen else "{}\n")
-    partial.replace(path)
 
 
 def _rle(mask: np.ndarray | RLE) -> RLE:
@@ -53,12 +50,16 @@ def read(path: str | Path, progress: Callable[[int], Any] | None = None) -> Iter
     """(video, its predictions) in the order of a file in the released layout; masks stay run lengths.
 
     Holds one video at a time. Keys other than the masks are left alone. `progress` is told how many characters were
-    read. Raises DataError, naming file and id, on unreadable JSON, doubled keys, entries that are not lists of RLEs.
+    read. Raises DataError, naming file and id, on unreadable JSON, doubled keys, entries that are not lists of RLEs,
+    and RLEs that do not fill the frame they state.
     """
     path = Path(path)
     for video, entry in jsonfile.items(path, progress):
         if not isinstance(entry, dict):
-            raise DataError(f"{path}: video {video}: an object of expressions is needed, got {type(entry).__name__}")
+            own = "; this is what `reviosa predict` wrote for one video" if video == "video" else ""
+            raise DataError(
+                f"{path}: video {video}: an object of expressions is needed, got {type(entry).__name__}{own}"
+            )
         yield video, [_prediction(path, video, id, own) for id, own in entry.items()]
 
 
@@ -73,8 +74,10 @@ def _prediction(path: Path, video: str, expression: str, entry: Any) -> Predicti
         if not isinstance(rles, list):
             raise DataError(f"{where}: {KEYS[role]} is {type(rles).__name__}, not a list with an RLE per frame")
         for i, rle in enumerate(rles):
-            if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
-                raise DataError(f"{where}: {KEYS[role]}, frame {i}: not an RLE with size and counts")
+            try:
+                masks.run_lengths(rle)
+            except DataError as error:
+                raise DataError(f"{where}: {KEYS[role]}, frame {i}: {error}") from None
     return Prediction(video, expression, found)
 
 
@@ -88,6 +91,8 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
     for tree in trees.values():
         if not tree.is_dir():
             raise DataError(f"{tree}: no such folder")
+        if (tree / "prediction.json").is_file():
+            raise DataError(f"{tree}: this is what `reviosa predict` wrote for one video, not predictions of a split")
         unknown = sorted({path.name for path in tree.iterdir() if path.is_dir()} - {clip.id for clip in clips})
         if unknown:
             raise DataError(f"{tree}: {len(unknown)} unknown videos {unknown[:3]}; the data has {len(clips)} others")
@@ -116,5 +121,4 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
 
 
 def _frames(folder: Path, clip: Clip) -> list[RLE]:
-    maps = (pixels for _, pixels in images.pngs(folder, clip.frame_names, clip.size))
-    return [masks.encode(pixels.any(axis=2) if pixels.ndim == 3 else pixels > 0) for pixels in maps]
+    return [masks.encode(labels.any()) for labels in images.mask_folder(folder, clip.frame_names, clip.size)]

@@ -1,11 +1,12 @@
 """How other benchmarks count: MeViS, Ref-DAVIS17, A2D- and JHMDB-Sentences, ReVOS. Functions over rows of scores.
 
 Rows are those of `metrics` unless a function names other columns; InterRVOS itself is `metrics.summarise`. Numbers come
-out in percent, those that are means with `n` and a 95 % bootstrap interval over videos.
+out in percent, those that are means with `n` and a 95 % interval over videos (see `intervals`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,26 +14,55 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from reviosa_core.data.ref_youtube_vos import VOID
 from reviosa_core.schema import DataError, Role
-from reviosa_core.scoring import bitmasks, metrics
+from reviosa_core.scoring import bitmasks, intervals, metrics
 
 # --- MeViS, Ref-YouTube-VOS -------------------------------------------------------------------------------------------
 
 
 def mevis(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """J, F and J&F over all expressions; and, for expressions without any object, N-acc and T-acc of MeViS v2.
+    """All expressions alike, as "J&F"; "N-acc" and "T-acc" (see there) where some expressions refer to nothing.
 
-    N-acc: share of the expressions that refer to nothing which are answered with nothing. T-acc: share of the others
-    that are answered with something. Read both: an always empty answer has N-acc 100. Each is None without such
-    expressions. A video that was not predicted scores 0: evaluate with missing="zero".
+    Formula: mean of the actors' J, F and J&F over all expressions.
+    Range: 0 to 100, more is better.
+    Empty: an expression that refers to nothing scores 1 where nothing is drawn. A video that was not predicted scores
+    0: evaluate with missing="zero".
+    Elsewhere: MeViS, and its server; Ref-YouTube-VOS, whose truth only its server has.
     """
     own = rows[rows["role"] == Role.ACTOR]
-    nothing = own["present"] == 0
-    return {"J&F": metrics.summarise(own, bootstrap, seed)["RVOS"]} | {
-        name: metrics.mean(part.assign(right=part["emitted"] == due), "right", bootstrap, seed) if len(part) else None
-        for name, part, due in (("N-acc", own[nothing], False), ("T-acc", own[~nothing], True))
-    }
+    found: dict[str, Any] = {"J&F": metrics.summarise(own, bootstrap, seed)["RVOS"]}
+    for name, accuracy in EXISTENCE.items():
+        part = accuracy(own)
+        found[name] = intervals.mean(part, "right", bootstrap, seed) if len(part) else None
+    return found
 
+
+def n_acc(rows: pd.DataFrame) -> pd.DataFrame:
+    """Is nothing drawn where a sentence refers to nothing?
+
+    Formula: share of the expressions without any object that are answered with nothing.
+    Range: 0 to 100, more is better. An always empty answer has 100: read it beside T-acc.
+    Empty: an answer is nothing when no frame has a mask pixel. None without such expressions.
+    Elsewhere: MeViS v2; GRES (Liu et al., 2023) for images.
+    """
+    nothing = rows[rows["present"] == 0]
+    return nothing.assign(right=~nothing["emitted"])
+
+
+def t_acc(rows: pd.DataFrame) -> pd.DataFrame:
+    """Is something drawn where a sentence refers to something?
+
+    Formula: share of the expressions with an object that are answered with something, right or wrong.
+    Range: 0 to 100, more is better. An answer that is never empty has 100: read it beside N-acc.
+    Empty: an answer is something when a frame has a mask pixel. None without such expressions.
+    Elsewhere: MeViS v2; GRES (Liu et al., 2023) for images.
+    """
+    something = rows[rows["present"] > 0]
+    return something.assign(right=something["emitted"])
+
+
+EXISTENCE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {"N-acc": n_acc, "T-acc": t_acc}
 
 # --- Ref-DAVIS17 ------------------------------------------------------------------------------------------------------
 
@@ -40,7 +70,13 @@ DAVIS_SETS = 4  # annotator 1 and 2, each on the first frame and on the full vid
 
 
 def davis_each(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Every expression on its own (VISA, Sa2VA): {"J&F": all, "set 0" ...: by expression set}. Not `davis_merged`."""
+    """Every expression on its own: {"J&F": all, "set 0" ...: by expression set}. Not the number of `davis_merged`.
+
+    Formula: mean of J, F and J&F over all expressions, each against its own object.
+    Range: 0 to 100, more is better.
+    Empty: as in J and F.
+    Elsewhere: VISA, Sa2VA. Papers give this and the merged number under one name: say which.
+    """
     own = rows[rows["role"] == Role.ACTOR]
     parts = {"J&F": own} | {f"set {k}": part for k, part in own.groupby(own["expression"].astype(int) % DAVIS_SETS)}
     return {name: metrics.summarise(part, bootstrap, seed)["RVOS"] for name, part in parts.items()}
@@ -61,11 +97,11 @@ def davis_match(
     """J and F of every true object, matched to predicted labels so that the mean J&F is highest (DAVIS unsupervised).
 
     Labels count from 1; 0 is background. Pixels of `void` count for nobody. A true object that no label is left for
-    scores as an empty mask. A swapped pair of objects is not punished: that is the protocol's.
+    scores as an empty mask. A swapped pair of objects is not punished: that is the protocol's. Raises DataError for
+    labels below 0, and for 255, which marks void in DAVIS's files, on pixels that `void` does not name.
     """
     kept = np.ones(true.shape, dtype=bool) if void is None else ~void
-    objects = [label for label in np.unique(true[kept]) if label > 0]
-    guesses = [label for label in np.unique(pred[kept]) if label > 0]
+    objects, guesses = _labels(true[kept], "true"), _labels(pred[kept], "predicted")
     guesses += [-1] * (len(objects) - len(guesses))  # no such label: empty
     truth = [bitmasks.pack((true == label) & kept) for label in objects]
     j, f = np.zeros((2, len(objects), len(guesses)))
@@ -76,20 +112,39 @@ def davis_match(
             f[row, column] = metrics.contour_accuracy(masks, own).mean()
     rows, columns = linear_sum_assignment(-(j + f))
     pairs = zip(rows, columns, strict=True)
-    return [{"object": int(objects[r]), "J": float(j[r, c]), "F": float(f[r, c])} for r, c in pairs]
+    return [{"object": objects[r], "J": float(j[r, c]), "F": float(f[r, c])} for r, c in pairs]
+
+
+def _labels(pixels: Int[np.ndarray, " n"], whose: str) -> list[int]:
+    """The objects among some pixels' labels."""
+    if count := np.count_nonzero(pixels == VOID):
+        raise DataError(
+            f"{count} of {pixels.size} {whose} pixels have label {VOID}, which is void and no object: "
+            "name them in `void`, or make them 0"
+        )
+    if count := np.count_nonzero(pixels < 0):
+        raise DataError(f"{count} of {pixels.size} {whose} pixels have labels below 0, lowest {pixels.min()}")
+    return [int(label) for label in np.unique(pixels) if label > 0]
 
 
 def davis_merged(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Mean of the four sets' J, F, J&F; rows have set, video, object, J, F (see `davis_match`).
+    """An annotator's expressions of a video merged to one label map (`davis_compose`), and that compared with the true
+    objects (`davis_match`), in four sets: two annotators, each on the first frame and on the full video.
 
-    Raises DataError when the sets do not hold the same objects.
+    Formula: mean of J, F and J&F over objects, then over the four sets.
+    Range: 0 to 100, more is better. Two objects in each other's place cost nothing: labels are matched for the best
+    J&F.
+    Empty: a true object that no label is left for scores as an empty mask.
+    Elsewhere: ReferFormer, with the evaluation of DAVIS 2017 unsupervised.
+
+    Rows have set, video, object, J, F. Raises DataError when the sets do not hold the same objects.
     """
     objects = {k: set(zip(part["video"], part["object"], strict=True)) for k, part in rows.groupby("set")}
     sizes = {k: len(own) for k, own in objects.items()}
     if len(objects) != DAVIS_SETS or len(set(map(frozenset, objects.values()))) != 1:
         raise DataError(f"{DAVIS_SETS} sets over the same objects are due, got {sizes}")
     table = rows.groupby(["video", "object"], as_index=False)[["J", "F"]].mean()  # equal sets: one mean of means
-    both = metrics.mean(table.assign(score=table[["J", "F"]].mean(axis=1)), "score", bootstrap, seed)
+    both = intervals.mean(table.assign(score=table[["J", "F"]].mean(axis=1)), "score", bootstrap, seed)
     own = {name: 100 * float(table[name].mean()) for name in ("J", "F")}
     return own | {"J&F": both["value"], "n": both["n"], "interval": both["interval"]}
 
@@ -98,34 +153,91 @@ def davis_merged(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any
 
 
 def sentences(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """P@0.5-0.9 (IoU strictly above), overall IoU, mean IoU and mAP over 0.5:0.05:0.95.
+    """P@0.5 to P@0.9, mean IoU, overall IoU and mAP (see there), of frames.
 
     One row per annotated frame: video, expression, `intersection` and `union` in pixels, and `score`, the confidence of
-    its only mask (without the column all are alike). mAP is COCO's, each sentence an image with one object. Raises
-    DataError for a row without any pixel.
+    its only mask, where the system gives one (without, mAP is None). Raises DataError for rows without any pixel, and
+    for scores that some rows lack.
     """
     blank = rows.loc[rows["union"] <= 0]
     if len(blank):
-        first = blank.iloc[0]
-        raise DataError(f"{len(blank)} rows without pixels, first: {first['video']}/{first['expression']}")
-    iou = (rows["intersection"] / rows["union"]).to_numpy()
-    confidence = rows["score"].to_numpy() if "score" in rows else np.ones(len(rows))
-    named = {f"P@{t}": iou > t for t in (0.5, 0.6, 0.7, 0.8, 0.9)} | {"mean IoU": iou}
-    table = pd.DataFrame({"video": rows["video"].to_numpy(), **named})
-    precisions = [_average_precision(iou >= t, confidence) for t in np.linspace(0.5, 0.95, 10)]
-    return {name: metrics.mean(table, name, bootstrap, seed) for name in named} | {
-        "overall IoU": 100 * float(rows["intersection"].sum() / rows["union"].sum()),
-        "mAP": 100 * float(np.mean(precisions)),
+        raise DataError(f"{len(blank)} rows without pixels, first: {_first(blank)}")
+    named = {f"P@{t}": precision_at(rows, t) for t in (0.5, 0.6, 0.7, 0.8, 0.9)} | {"mean IoU": mean_iou(rows)}
+    table = rows[["video"]].assign(**named)
+    precision = mean_average_precision(rows)
+    return {name: intervals.mean(table, name, bootstrap, seed) for name in named} | {
+        "overall IoU": 100 * overall_iou(rows),
+        "mAP": None if precision is None else 100 * precision,
     }
+
+
+def precision_at(rows: pd.DataFrame, threshold: float) -> pd.Series:
+    """How many answers are found, where found means an IoU above K?
+
+    Formula: share of annotated frames with `intersection / union > K`; for K = 0.5, 0.6, 0.7, 0.8, 0.9.
+    Range: 0 to 100, more is better.
+    Empty: a frame whose truth and prediction are both empty is an error: these data sets have no such frame.
+    Elsewhere: A2D-Sentences and JHMDB-Sentences (Gavrilyuk et al., 2018).
+    """
+    return mean_iou(rows) > threshold
+
+
+def mean_iou(rows: pd.DataFrame) -> pd.Series:
+    """How much of a frame's two masks is common, every frame alike?
+
+    Formula: mean over annotated frames of `intersection / union`.
+    Range: 0 to 100, more is better.
+    Empty: as for P@K.
+    Elsewhere: A2D-Sentences and JHMDB-Sentences (Gavrilyuk et al., 2018).
+    """
+    return rows.loc[:, "intersection"] / rows.loc[:, "union"]
+
+
+def overall_iou(rows: pd.DataFrame) -> float:
+    """How much is common of all masks together? Large objects weigh more.
+
+    Formula: sum of all frames' intersections / sum of their unions, in pixels.
+    Range: 0 to 100, more is better.
+    Empty: as for P@K.
+    Elsewhere: A2D-Sentences and JHMDB-Sentences (Gavrilyuk et al., 2018); "cumulative IoU" in RefCOCO and LISA.
+    """
+    return float(rows["intersection"].sum() / rows["union"].sum())
+
+
+def mean_average_precision(rows: pd.DataFrame) -> float | None:
+    """Are the answers that a system is sure of the right ones?
+
+    Formula: area under precision against recall when answers are taken from the surest down, at 101 recalls; a sentence
+    is an image with one object and one answer, right when its IoU is at least K; mean over K = 0.5, 0.55 ... 0.95.
+    Answers with the same score are taken together.
+    Range: 0 to 100, more is better.
+    Empty: as for P@K. None where a system gives no scores, or one and the same to all answers: it is sure of none, and
+    what came out would be the order of the file. P@K and the IoUs stand without it.
+    Elsewhere: COCO, whose numbers these are where no two scores are equal (those it takes in the order of the file);
+    A2D-Sentences and JHMDB-Sentences.
+    """
+    confidence = rows["score"].to_numpy(dtype=float) if "score" in rows else np.full(len(rows), np.nan)
+    if np.isnan(confidence).all() or (confidence == confidence[0]).all():
+        return None
+    if (unsure := ~np.isfinite(confidence)).any():
+        raise DataError(f"{unsure.sum()} of {len(rows)} rows have no finite score, first: {_first(rows[unsure])}")
+    iou = mean_iou(rows).to_numpy()
+    return float(np.mean([_average_precision(iou >= t, confidence) for t in np.linspace(0.5, 0.95, 10)]))
 
 
 def _average_precision(hit: Bool[np.ndarray, " n"], confidence: Float[np.ndarray, " n"]) -> float:
     """COCO's: precision at 101 recalls, each the best at that recall or beyond; n images with one object each."""
-    hits = np.cumsum(hit[np.argsort(-confidence, kind="mergesort")])
-    recall, precision = hits / len(hit), hits / np.arange(1, len(hit) + 1)
+    order = np.argsort(-confidence)
+    last = np.flatnonzero(np.diff(confidence[order], append=-np.inf))  # of those with one score
+    hits = np.cumsum(hit[order])[last]
+    recall, precision = hits / len(hit), hits / (last + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     at = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
-    return float(np.where(at < len(hit), precision[np.minimum(at, len(hit) - 1)], 0).mean())
+    return float(np.where(at < len(last), precision[np.minimum(at, len(last) - 1)], 0).mean())
+
+
+def _first(rows: pd.DataFrame) -> str:
+    return f"{rows.iloc[0]['video']}/{rows.iloc[0]['expression']}"
 
 
 # --- ReVOS ------------------------------------------------------------------------------------------------------------
@@ -134,10 +246,16 @@ REVOS_GROUPS = {0: "referring", 1: "reasoning"}
 
 
 def robustness(pred: bitmasks.Masks, true: bitmasks.Masks, foreground: bitmasks.Masks) -> float:
-    """R = max(1 - false-positive pixels / foreground pixels, 0), over all frames, in [0, 1].
+    """How little is drawn beside the object, above all where a sentence describes what is not there?
 
-    `foreground` is the union of all annotated objects. Masks are binary here; VISA's script takes PNG values as they
-    are, so that with 0/255 files its A and R mean nothing. Raises ValueError without any foreground.
+    Formula: `max(1 - false-positive pixels / foreground pixels, 0)`, pixels of all frames; the foreground is the union
+    of all annotated objects. Mean over the expressions that have an R.
+    Range: 0 to 1 an expression, in percent in tables; more is better.
+    Empty: 1 where nothing is drawn. Without any foreground it is an error.
+    Elsewhere: ReVOS. VISA's script takes PNG values as they are, so that with 0/255 files its R means nothing; masks
+    are binary here.
+
+    Masks as for J. Raises ValueError without any foreground.
     """
     guess, truth, base = (bitmasks.pack(masks) for masks in (pred, true, foreground))
     false = sum(bitmasks.union([g, t]).area - t.area for g, t in zip(guess, truth, strict=True))
@@ -148,8 +266,15 @@ def robustness(pred: bitmasks.Masks, true: bitmasks.Masks, foreground: bitmasks.
 
 
 def revos(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """J, F, J&F of the groups by `type_id` (0 referring, 1 reasoning), and their mean as "overall"; R over all rows
-    that have one (column `R`). Type 2 enters no J or F. Raises DataError when a group is empty."""
+    """Expressions by what they ask for: "referring" (`type_id` 0), "reasoning" (1), and "overall"; and "R" (see there).
+
+    Formula: mean of the actors' J, F and J&F over the expressions of a group; overall is the mean of the two groups.
+    Range: 0 to 100, more is better.
+    Empty: as in J and F. Expressions of type 2 enter R only.
+    Elsewhere: ReVOS (VISA), whose overall is the mean of the groups, not of the expressions.
+
+    Rows have `type_id` besides, and `R` where it is known. Raises DataError when a group is empty.
+    """
     own = rows[rows["role"] == Role.ACTOR]
     groups = {name: own[own["type_id"] == number] for number, name in REVOS_GROUPS.items()}
     empty = [name for name, part in groups.items() if part.empty]
@@ -158,5 +283,19 @@ def revos(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     scores = {name: metrics.summarise(part, bootstrap, seed)["RVOS"] for name, part in groups.items()}
     overall = {key: float(np.mean([s[key] for s in scores.values() if s])) for key in ("J", "F", "J&F")}
     with_r = own[own["R"].notna()] if "R" in own else own.iloc[:0]
-    r = metrics.mean(with_r, "R", bootstrap, seed) if len(with_r) else None
+    r = intervals.mean(with_r, "R", bootstrap, seed) if len(with_r) else None
     return {**scores, "overall": overall, "R": r}
+
+
+METRICS: dict[str, Callable] = {
+    "MeViS": mevis,
+    **EXISTENCE,
+    "Ref-DAVIS17, each expression": davis_each,
+    "Ref-DAVIS17, merged": davis_merged,
+    "P@K": precision_at,
+    "mean IoU": mean_iou,
+    "overall IoU": overall_iou,
+    "mAP": mean_average_precision,
+    "ReVOS": revos,
+    "R": robustness,
+}

@@ -17,7 +17,7 @@ from jaxtyping import Bool
 from PIL import Image
 from tqdm.auto import tqdm
 
-from reviosa_core import masks
+from reviosa_core import masks, outputs
 from reviosa_core.data.images import check_name
 from reviosa_core.schema import Clip, DataError, Prediction, Role
 from reviosa_core.scoring import predictions
@@ -40,21 +40,15 @@ def write(to: Benchmark, path: str | Path, clips: Iterable[Clip], read: Read, pr
     due = sum(len(clip.expressions) for clip in by_id.values())
     check(by_id, read(), progress)
     again = tqdm(read(), desc="write", total=len(by_id), unit="video", disable=not progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if to == "interrvos":
         with predictions.writer(path) as add:
             for _, found in again:
                 add(found)
     else:
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-                for video, found in again:
-                    for name, mask in _pictures(by_id[video], found):
-                        _add(archive, f"{TOP[to]}{name}", mask)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with outputs.file(path) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as archive:
+            for video, found in again:
+                for name, mask in _pictures(by_id[video], found):
+                    _add(archive, f"{TOP[to]}{name}", mask)
     return due
 
 
@@ -64,6 +58,8 @@ def check(clips: dict[str, Clip], given: Iterable[tuple[str, Sequence[Prediction
     due, seen = set(missing), set[str]()
     unexpected, wrong, with_target = list[str](), list[str](), set[bool]()
     for video, found in tqdm(given, desc="check", total=len(clips), unit="video", disable=not progress):
+        if video not in clips and not found:
+            unexpected.append(video)
         for prediction in found:
             name = f"{video}/{prediction.expression_id}"
             if name in seen:
@@ -97,11 +93,10 @@ def _misfits(clip: Clip, prediction: Prediction) -> Iterator[str]:
             continue
         for name, mask in zip(clip.frame_names, rles, strict=True):
             try:
-                size = mask.shape if isinstance(mask, np.ndarray) else tuple(mask["size"])
-                if size != clip.size:
-                    raise DataError(f"{size} pixels, the frame has {clip.size}")
-                if isinstance(mask, dict):
-                    masks.runs(mask, clip.size)  # counts that can be read, and cover the frame
+                if not isinstance(mask, np.ndarray):
+                    masks.run_lengths(mask, clip.size)
+                elif mask.shape != clip.size:
+                    raise DataError(f"{mask.shape} pixels, the frame has {clip.size}")
             except DataError as error:
                 yield f"{where}, {role}, frame {name}: {error}"
                 break

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from reviosa_core import config
@@ -15,6 +16,7 @@ from reviosa_core.training import processes
 from reviosa_core.training.loop import Log, adamw, code, fit
 from reviosa_core.training.sampler import Sampler
 
+WORDS = (0, 1)  # after seed and micro-batch: a stream of its own, beside the sampler's (which ends in zeros)
 CODE = ("data/sampling.py", "model", "training", "weights/checkpoint.py", "weights/folders.py")  # what it runs
 
 
@@ -30,7 +32,8 @@ def fine_tune(
     log: Log | None = None,
     label: str = "fine-tuning",
 ) -> None:
-    """Phase (b): `fit` a system on clips; it has `collate`, `parameter_groups` and a forward that gives losses.
+    """Phase (b): `fit` a system on clips; it has `collate` (given samples and a generator for what it draws itself),
+    `parameter_groups` and a forward that gives losses.
 
     What is seen when is `sampler.Sampler`'s, and which of `settings.processes` processes sees it changes nothing but
     the time. A machine with fewer GPUs uses those it has, and accumulates the rest.
@@ -49,7 +52,8 @@ def _fine_tune(
     samples = Sampler(clips, frames, settings.expressions, settings.frames, seed)
 
     def losses(module: nn.Module, micro: int) -> dict[str, Tensor]:
-        first = micro * settings.clips
-        return module(system.collate([samples[place] for place in range(first, first + settings.clips)]))
+        places = range(micro * settings.clips, (micro + 1) * settings.clips)
+        rng = np.random.default_rng((seed, micro, *WORDS))
+        return module(system.collate([samples[place] for place in places], rng))
 
     fit(system, losses, adamw(system.parameter_groups(settings), settings), settings, seed=seed, **rest)

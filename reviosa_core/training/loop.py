@@ -25,11 +25,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 
 import reviosa_core
-from reviosa_core import config
+from reviosa_core import config, outputs
+from reviosa_core.schema import DataError
 
 Log = Callable[[dict[str, float], int], None]
 
 OTHER = "checkpoint.other.pt"
+AWAY = "move it away to start anew"
 
 
 class TrainingDiverged(RuntimeError):
@@ -73,11 +75,12 @@ def fit(
     drawn next does not depend on interruptions. `log(metrics, step)` is called every `log_every` steps. `stop_after`
     ends early, as an interruption would (for tests).
 
-    `folder` gets `checkpoint.pt` every `loop.checkpoint_every` steps, written atomically, and `history.csv`. A run
+    `folder` gets `checkpoint.pt` every `loop.checkpoint_every` steps, whole, and `history.csv`. A run
     found there, interrupted or finished, is gone on with if it has the same `fingerprint` (say what the result depends
     on: parameters, inputs, `code`); if not, it is kept as `checkpoint.other.pt`.
 
-    Raises TrainingDiverged when a loss or the gradient norm is not finite, in every process.
+    Raises TrainingDiverged when a loss or the gradient norm is not finite, in every process; DataError when
+    `checkpoint.pt` is broken.
     """
     accelerator = Accelerator(
         mixed_precision="bf16" if torch.cuda.is_available() else "no",
@@ -196,18 +199,17 @@ def _save(path: Path, step: int, fingerprint: str, module: nn.Module, optimizers
     }
     for schedule in state["schedules"]:
         schedule.pop("lr_lambdas")  # functions: not data
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with outputs.file(path) as new, new.open("wb") as stream:  # torch's own file would not say that a disk is full
+        torch.save(state, stream)
 
 
 def _resume(path: Path, fingerprint: str, module: nn.Module, optimizers: Any, schedules: Any) -> int:
-    """Steps done so far: 0 without a checkpoint, or with one of another run."""
+    """Steps done so far: 0 without a checkpoint, or with one of another run. DataError for one that is broken."""
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    expected = _trained_state(module)
-    if state["fingerprint"] != fingerprint or state["module"].keys() != expected.keys():
+    state, expected = _read(path), _trained_state(module)
+    shapes, there = ({name: t.shape for name, t in held.items()} for held in (expected, state["module"]))
+    if state["fingerprint"] != fingerprint or there != shapes:
         print(f"{path} belongs to a run with other parameters, inputs or code: starting anew; it is kept as {OTHER}")
         return 0
     with torch.no_grad():
@@ -220,6 +222,19 @@ def _resume(path: Path, fingerprint: str, module: nn.Module, optimizers: Any, sc
     return state["step"]
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """What `_save` wrote. A broken file may be all that is left of hours: nobody but its owner throws it away."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        whole = isinstance(state["step"], int) and all(torch.is_tensor(t) for t in state["module"].values())
+        whole = whole and {"fingerprint", "optimizers", "schedules"} <= state.keys()
+    except Exception as error:  # by how it is broken; torch's own text advises to load it unsafely
+        raise DataError(f"{path}: no checkpoint of training ({type(error).__name__}); {AWAY}") from None
+    if not whole:
+        raise DataError(f"{path}: no checkpoint of training; {AWAY}")
+    return state
+
+
 def _read_history(path: Path, start: int) -> list[dict[str, Any]]:
     if not path.exists() or not start:
         return []
@@ -228,10 +243,8 @@ def _read_history(path: Path, start: int) -> list[dict[str, Any]]:
 
 
 def _write_history(path: Path, rows: list[dict[str, Any]]) -> None:
-    partial = path.with_suffix(".partial")
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with partial.open("w", newline="") as file:
+    with outputs.file(path) as new, new.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)

@@ -7,6 +7,10 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from reviosa_core.model.described import short
+from reviosa_core.schema import DataError
+
+LINES, CHARACTERS = 100, 1000  # of a card, of one of its values
 HEAD = ("license", "base_model", "datasets")  # what the hub reads from a card's head
 
 
@@ -34,3 +38,15 @@ def model_card(facts: Mapping[str, Any], parameters: int, roles: tuple[str, ...]
     if metrics := facts.get("metrics"):
         lines += ["", "| metric | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in metrics.items())]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def check_facts(facts: Any, where: str) -> None:
+    """Raise DataError unless these are facts for a card: names, and short texts, numbers, lists of them, metrics."""
+    if not isinstance(facts, dict) or len(facts) > LINES:
+        raise DataError(f"{where}: at most {LINES} facts by name are needed, got {short(facts)}")
+    for name, value in facts.items():
+        parts = list(value.items()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if len(str(name)) > CHARACTERS or len(parts) > LINES or any(len(str(part)) > CHARACTERS for part in parts):
+            raise DataError(
+                f"{where}: {short(name)} has more than {LINES} parts, or one of over {CHARACTERS} characters"
+            )

@@ -7,30 +7,31 @@ checked by name and shape before anything is allocated, and none is left over: a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 from transformers import (
     InternVLConfig,
     InternVLForConditionalGeneration,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
-    Qwen2Tokenizer,
 )
 
 from reviosa_core import config
-from reviosa_core.data.jsonfile import read_json
 from reviosa_core.model import mllm, prompts, segmenter
+from reviosa_core.model.described import cut
 from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.model.sam2 import Sam2
 from reviosa_core.schema import DataError, Role
 from reviosa_core.weights import folders, layouts
-from reviosa_core.weights.design import ABOUT, Design, read_design
-from reviosa_core.weights.files import Weights
+from reviosa_core.weights.design import ABOUT, Design, read_about, read_design
+from reviosa_core.weights.files import Weights, described, usable
+from reviosa_core.weights.internvl import InternVL
+from reviosa_core.weights.tokenizer import load_tokenizer
 
 Kind = Literal["internvl, as released", "internvl, transformers", "reviosa, as released", "sam2", "reviosa workbook"]
 
@@ -86,10 +87,11 @@ def describe(path: str | Path) -> dict[str, Any]:
         "dtypes": sorted({str(entry.dtype).removeprefix("torch.") for entry in entries.values()}),
     }
     if kind.endswith("as released"):
-        found["template"] = layouts.template_of(read_json(path / "config.json"))
+        found["template"] = layouts.template_of(described(path / "config.json"), str(path / "config.json"))
     if kind == "reviosa workbook":
-        about = read_json(path / ABOUT)
-        found |= {"template": about.get("template"), "roles": about.get("roles"), "aml": about.get("aml")}
+        design, _ = read_about(path)
+        found |= {"template": design.template, "wording": design.wording}
+        found |= {"roles": [str(role) for role in design.roles], "aml": design.aml}
     if kind == "sam2":
         found["version"] = "2.1" if "no_obj_embed_spatial" in entries else "2.0"
     trained = {name: how for name, _, how in PARTS}
@@ -104,20 +106,19 @@ def describe(path: str | Path) -> dict[str, Any]:
 # -- InternVL ------------------------------------------------------------------------------------------------------
 
 
-def read_internvl(folder: Path) -> tuple[InternVLConfig, PreTrainedTokenizerBase, str, Weights]:
-    """Configuration, tokenizer, chat template and tensors (named as transformers' modules, none read) of a folder.
+def read_internvl(folder: Path) -> tuple[InternVL, PreTrainedTokenizerFast, str, Weights]:
+    """Description, tokenizer, chat template and tensors (named as transformers' modules, none read) of a folder.
 
     A released ReVIOSa has them too. Raises DataError as `load_internvl`.
     """
     kind, stored = identify(folder), Weights.at(folder)
     if kind in ("internvl, as released", "reviosa, as released"):
-        raw = read_json(folder / "config.json")
-        described, template = layouts.internvl_config(raw, str(folder / "config.json")), layouts.template_of(raw)
+        raw, where = described(folder / "config.json"), str(folder / "config.json")
+        design, template = layouts.internvl_design(raw, where), layouts.template_of(raw, where)
         others = (layouts.RELEASED_SAM, layouts.RELEASED_PROJECTOR)
         tensors = layouts.internvl(stored.named(lambda name: None if name.startswith(others) else name))
     elif kind == "internvl, transformers":
-        described = InternVLConfig.from_pretrained(folder, local_files_only=True)
-        described.tie_word_embeddings = described.text_config.tie_word_embeddings = False
+        design = InternVL.read(described(folder / "config.json"), str(folder / "config.json"))
         template, tensors = "qwen_chat", layouts.transformers_internvl(stored)
     else:
         raise DataError(f"{folder}: {kind}, not InternVL")
@@ -125,12 +126,11 @@ def read_internvl(folder: Path) -> tuple[InternVLConfig, PreTrainedTokenizerBase
     image_token = tokenizer.convert_tokens_to_ids(prompts.IMAGE_CONTEXT)
     if image_token is None or image_token == tokenizer.unk_token_id:
         raise DataError(f"{folder}: the tokenizer has no token {prompts.IMAGE_CONTEXT!r}")
-    if len(tokenizer) > described.text_config.vocab_size:
+    if len(tokenizer) > design.text_config.vocab_size:
         raise DataError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the embeddings {described.text_config.vocab_size}"
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the embeddings {design.text_config.vocab_size}"
         )
-    described.image_token_id = image_token
-    return described, tokenizer, template, tensors
+    return design.model_copy(update={"image_token_id": image_token}), tokenizer, template, tensors
 
 
 def load_internvl(
@@ -140,61 +140,60 @@ def load_internvl(
 
     Raises DataError naming file, key and both shapes for anything that does not fit.
     """
-    described, tokenizer, template, tensors = read_internvl(Path(folder))
-    model = mllm.empty(described)
+    design, tokenizer, template, tensors = read_internvl(Path(folder))
+    model = mllm.empty(design.config())
     expected = model.state_dict()
     tensors.check({name: tuple(tensor.shape) for name, tensor in expected.items()})
     model.load_state_dict({name: tensors[name].to(dtype, copy=True) for name in expected}, assign=True)
     return model.eval(), tokenizer, template
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """tokenizer.json, or vocab.json and merges.txt of Qwen2 as released; never code from the folder."""
-    if (folder / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    absent = [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]
-    if absent:
-        raise DataError(f"{folder}: no tokenizer.json, and no {' and '.join(absent)}")
-    return Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
-
-
 # -- SAM2 ----------------------------------------------------------------------------------------------------------
 
+YAML_BYTES = 2**16  # the packaged ones have four thousand
 SIZES = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}  # width and blocks of the trunk
 
 
-def sam2_config(weights: Weights) -> dict[str, Any]:
-    """The packaged configuration that a SAM2 file was made with, by its tensors.
+def sam2_config(weights: Weights) -> Sam2:
+    """The packaged description that a SAM2 file was made with, by its tensors.
 
     2.1 files hold `no_obj_embed_spatial`, 2.0 files do not. Raises DataError for sizes that are not packaged.
     """
-    blocks = {int(n.split(".")[3]) for n in weights.entries if n.startswith("image_encoder.trunk.blocks.")}
+    blocks = {found[1] for n in weights.entries if (found := re.match(r"image_encoder\.trunk\.blocks\.(\d+)\.", n))}
     stem = weights.entries.get("image_encoder.trunk.patch_embed.proj.weight")
-    size = SIZES.get((stem.shape[0], len(blocks))) if stem else None
+    width = stem.shape[0] if stem and stem.shape else None
+    size = SIZES.get((width or 0, len(blocks)))
     if size is None:
-        sizes = f"width {stem.shape[0] if stem else None}, {len(blocks)} blocks"
+        sizes = f"width {width}, {len(blocks)} blocks"
         raise DataError(f"{weights.path}: no packaged SAM2 has {sizes}; give the yaml it was made with")
     version = "sam2.1" if "no_obj_embed_spatial" in weights.entries else "sam2"
     return read_sam2_yaml(Path(str(files("sam2"))) / "configs" / version / f"{version}_hiera_{size}.yaml")
 
 
-def read_sam2_yaml(path: str | Path) -> dict[str, Any]:
-    """The model of one of sam2's configuration files. DataError when the file has none."""
-    content = OmegaConf.to_container(OmegaConf.load(path))
+def read_sam2_yaml(path: str | Path) -> Sam2:
+    """The model of one of sam2's configuration files, or of one like them: read, never interpreted.
+
+    Raises DataError naming file and key for what it cannot be: another part, an interpolation, a size out of bounds.
+    """
+    usable(Path(path), YAML_BYTES)
+    try:
+        content = config.read_yaml(path)
+    except Exception as error:  # the parser's own kinds
+        raise DataError(f"{path}: no YAML: {cut(' '.join(str(error).split()), 200)}") from None
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise DataError(f"{path}: no 'model'")
-    return content["model"]
+    return Sam2.read(content["model"], str(path))
 
 
-def load_sam2(path: str | Path | Weights, configuration: Mapping[str, Any] | None = None) -> SAM2Base:
+def load_sam2(path: str | Path | Weights, configuration: Sam2 | None = None) -> SAM2Base:
     """Meta's SAM2 or SAM2.1 of any size, in evaluation mode; `configuration` where it is not a packaged one.
 
     Raises DataError naming missing and unknown tensors, or both shapes, before anything is allocated.
     """
     weights = path if isinstance(path, Weights) else Weights.at(path)
     configuration = configuration or sam2_config(weights)
-    weights.check(segmenter.shapes(configuration))
-    sam = segmenter.from_config(configuration)
+    weights.check(configuration.shapes())
+    sam = configuration.build()
     for name, tensor in sam.state_dict().items():
         tensor.copy_(weights[name])
     return sam.eval()
@@ -257,12 +256,12 @@ def load_trained(folder: Path, backbones: config.Released, dtype: torch.dtype = 
 
 
 def read_reviosa(
-    folder: Path, sam2: str | Path | None = None, configuration: Mapping[str, Any] | None = None, frames: int = 5
+    folder: Path, sam2: str | Path | None = None, configuration: Sam2 | None = None, frames: int = 5
 ) -> tuple[Design, PreTrainedTokenizerFast, Weights]:
     """Design, tokenizer and tensors (under our names, none read) of a released ReVIOSa or Sa2VA."""
     if (kind := identify(folder)) != "reviosa, as released":
         raise DataError(f"{folder}: {kind}, not a released ReVIOSa or Sa2VA")
-    described, tokenizer, template, _ = read_internvl(folder)
+    internvl, tokenizer, template, _ = read_internvl(folder)
     tokenizer, roles = layouts.our_tokens(tokenizer)
     if Role.ACTOR not in roles:
         raise DataError(f"{folder}: the tokenizer has no token {layouts.RELEASED_TOKENS[Role.ACTOR]!r}")
@@ -273,14 +272,15 @@ def read_reviosa(
         tensors = Weights(folder, {**tensors.entries, **original})
     sam = tensors.named(lambda name: name.removeprefix(layouts.SAM) if name.startswith(layouts.SAM) else None)
     design = Design(
-        internvl=described.to_dict(),
-        sam2=dict(configuration or sam2_config(sam)),
+        internvl=internvl,
+        sam2=configuration or sam2_config(sam),
         lora=None,
         template=template,
         roles=roles,
         frames=frames,
         prompted="all",
         aml=None,
+        wording=layouts.wording_of(described(folder / "config.json"), roles),
     )
     return design, tokenizer, tensors
 
@@ -288,7 +288,7 @@ def read_reviosa(
 def load_reviosa(
     folder: str | Path,
     sam2: str | Path | None = None,
-    configuration: Mapping[str, Any] | None = None,
+    configuration: Sam2 | None = None,
     frames: int = 5,
     dtype: torch.dtype = torch.float32,
 ) -> ReVIOSa:
@@ -329,16 +329,17 @@ def from_backbones(
     _same_sizes(internvl.config, sizes.mllm, folder)
     mllm.add_role_tokens(internvl, tokenizer)
     mllm.add_lora(internvl, sizes.mllm.lora)
-    described = segmenter.describe(sizes.segmenter)
+    profiled = segmenter.describe(sizes.segmenter)
     if released:
         template = backbones.template
         sam = load_sam2(backbones.sam2, read_sam2_yaml(backbones.sam2_yaml) if backbones.sam2_yaml else None)
-        _same_sam2_sizes(sam.configuration, described, backbones.sam2)
+        _same_sam2_sizes(sam.configuration, profiled, backbones.sam2)
     else:
         template = "tiny_chat" if prompts.place(0) in tokenizer.get_vocab() else template
-        sam = load_sam2(backbones / "sam2.safetensors", described)
+        sam = load_sam2(backbones / "sam2.safetensors", profiled)
+    wording = prompts.released(experiment.roles) if settings.wording == "released" else settings.wording
     model = ReVIOSa(
-        mllm.Mllm(internvl, tokenizer, template),
+        mllm.Mllm(internvl, tokenizer, template, wording),
         segmenter.Segmenter(sam),
         experiment.roles,
         frames=sizes.mllm.frames,
@@ -373,11 +374,11 @@ def _same_sizes(found: InternVLConfig, sizes: config.Mllm, folder: Path) -> None
             raise DataError(f"{folder}: {name} is {value}, the profile's model.mllm.{name} is {getattr(sizes, name)}")
 
 
-def _same_sam2_sizes(found: Mapping[str, Any], described: Mapping[str, Any], path: str) -> None:
-    """The same for SAM2, by what its configuration says (sam2's own defaults are left unsaid there)."""
-    for name in ("image_size", "num_maskmem", "memory_attention.d_model", "memory_encoder.out_dim") + tuple(
-        f"image_encoder.trunk.{key}" for key in ("embed_dim", "num_heads", "stages", "window_spec", "global_att_blocks")
-    ):
-        there, said = (OmegaConf.select(OmegaConf.create(dict(c)), name) for c in (found, described))
-        if there is not None and there != said:
+def _same_sam2_sizes(found: Sam2, profiled: Sam2, path: str) -> None:
+    """The same for SAM2, by the sizes that a profile sets."""
+    trunk = ("embed_dim", "num_heads", "stages", "window_spec", "global_att_blocks")
+    names = ("image_size", "num_maskmem", "memory_attention.d_model", "memory_encoder.out_dim")
+    for name in (*names, *(f"image_encoder.trunk.{key}" for key in trunk)):
+        there, said = (attrgetter(name)(each) for each in (found, profiled))
+        if there != said:
             raise DataError(f"{path}: {name} is {there}, the profile's model.segmenter makes it {said}")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import InternVLConfig
-
+from reviosa_core import outputs
 from reviosa_core.model import mllm
+from reviosa_core.model.sam2 import Sam2
 from reviosa_core.schema import DataError
 from reviosa_core.weights import folders, layouts
 from reviosa_core.weights.card import model_card
@@ -21,7 +18,7 @@ from reviosa_core.weights.design import read_design, write_about
 from reviosa_core.weights.files import SHARD_BYTES, Weights, files_of
 
 Layout = Literal["native", "reviosa-hf"]
-MARK = "conversion.json"  # in every folder that a conversion made, and in no other
+WHAT = "conversion"
 Rest = Callable[[Path], None]  # writes what is no tensor: configuration, tokenizer, card
 
 
@@ -31,18 +28,21 @@ def convert(
     to: Layout,
     *,
     sam2: str | Path | None = None,
-    configuration: Mapping[str, Any] | None = None,
+    configuration: Sam2 | None = None,
 ) -> None:
     """Write the checkpoint `source` to the folder `target` in another layout.
 
     native: a released InternVL in transformers' layout, a released ReVIOSa in this project's (with `sam2`, SAM2's own
     file, to track with the original mask decoder), and this project's own with LoRA merged. reviosa-hf: this project's
-    own as the released ReVIOSa is, for its code to run. The folder appears when it is whole; one that no conversion
-    made is never replaced. `configuration` is the source's SAM2's where that is not a packaged one.
+    own as the released ReVIOSa is, for its code to run. The folder appears when it is whole; only what
+    a conversion wrote, and nobody changed, is replaced. `configuration` is the source's SAM2's where that is not a
+    packaged one.
 
     Raises DataError naming the tensor that has no place, is missing or has another shape, before anything is written.
     """
     source, target = Path(source), Path(target)
+    if source.resolve() == target.resolve():
+        raise DataError(f"{target}: is the source itself; name another folder")
     kind = identify(source)
     if sam2 is not None and kind != "reviosa, as released":
         raise DataError(f"{source}: {kind}, has no place for another SAM2")
@@ -54,13 +54,14 @@ def convert(
         tensors, rest = _ours(source) if to == "native" else _ours_released(source)
     else:
         raise DataError(f"{source}: {kind}, cannot be written as {to}")
-    with _appearing(target, {"source": str(source), "kind": kind, "to": to}) as folder:
+    with outputs.folder(target, WHAT, {"source": str(source), "kind": kind, "to": to}) as folder:
         tensors.write(folder, min(SHARD_BYTES, max(file.stat().st_size for file in files_of(source))))
         rest(folder)
 
 
 def _internvl(source: Path) -> tuple[Weights, Rest]:
-    described, tokenizer, _, tensors = read_internvl(source)
+    design, tokenizer, _, tensors = read_internvl(source)
+    described = design.config()
     tensors.check({name: tuple(t.shape) for name, t in mllm.empty(described).state_dict().items()})
 
     def rest(folder: Path) -> None:
@@ -71,7 +72,7 @@ def _internvl(source: Path) -> tuple[Weights, Rest]:
     return layouts.transformers_files(tensors), rest
 
 
-def _released(source: Path, sam2: str | Path | None, configuration: Mapping[str, Any] | None) -> tuple[Weights, Rest]:
+def _released(source: Path, sam2: str | Path | None, configuration: Sam2 | None) -> tuple[Weights, Rest]:
     design, tokenizer, tensors = read_reviosa(source, sam2, configuration)
     tensors.check(folders.shapes(design, tokenizer))
     return tensors, lambda folder: write_about(folder, design, tokenizer, _origin(source, {}), _count(tensors))
@@ -105,7 +106,7 @@ def _ours_released(source: Path) -> tuple[Weights, Rest]:
     layouts.reviosa(tensors).check(folders.shapes(plain, tokenizer))  # what is read back is the model
 
     def rest(folder: Path) -> None:
-        config = layouts.released_config(InternVLConfig.from_dict(design.internvl), design.template)
+        config = layouts.released_config(design.internvl.config(), design.template, design.wording)
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         layouts.released_tokens(tokenizer, design.roles).save_pretrained(folder)
         (folder / "README.md").write_text(model_card(_origin(source, about["card"]), _count(tensors), design.roles))
@@ -119,24 +120,3 @@ def _origin(source: Path, card: Mapping[str, Any]) -> dict[str, Any]:
 
 def _count(tensors: Weights) -> int:
     return sum(entry.count for entry in tensors.entries.values())
-
-
-@contextmanager
-def _appearing(target: Path, about: Mapping[str, str]) -> Iterator[Path]:
-    """A folder beside `target` that takes its place when all went well, and is gone when not."""
-    partial = target.with_name(target.name + ".partial")
-    for folder in (target, partial):
-        if folder.exists() and not (folder / MARK).is_file():
-            raise DataError(f"{folder}: exists, and no conversion made it; name another folder")
-    if Path(about["source"]).resolve() == target.resolve():
-        raise DataError(f"{target}: is the source itself; name another folder")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        (partial / MARK).write_text(json.dumps(about, indent=1) + "\n")
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)

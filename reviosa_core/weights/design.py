@@ -3,41 +3,67 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import FailFast, Field, ValidationError, model_validator
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from reviosa_core import config
-from reviosa_core.data.jsonfile import read_json
-from reviosa_core.model import mllm, segmenter
+from reviosa_core.model import mllm, prompts, segmenter
+from reviosa_core.model.described import Described, cut, problem, short
 from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.model.sam2 import Sam2
 from reviosa_core.schema import DataError, Role
-from reviosa_core.weights.card import model_card
+from reviosa_core.weights.card import check_facts, model_card
+from reviosa_core.weights.files import described
+from reviosa_core.weights.internvl import InternVL
+from reviosa_core.weights.tokenizer import TOKENIZER, load_tokenizer
 
 ABOUT, FORMAT = "reviosa.json", "reviosa-workbook 2"
+ABOUT_BYTES = 2**18  # it takes seven thousand
+TOKENS = 2**17  # of a clip's frames; the paper has 1280
+Index = Annotated[int, Field(ge=0, le=255)]
 
 
-class Design(config.Strict):
-    """What a ReVIOSa is made of: all that its tensors do not say. Stands in reviosa.json beside them."""
+class Design(Described):
+    """What a ReVIOSa is made of: all that its tensors do not say. Stands in reviosa.json beside them, and may come from
+    anybody: every value is bounded, none is interpreted."""
 
-    internvl: dict[str, Any]  # transformers' configuration
-    sam2: dict[str, Any]  # as sam2's own configuration files
+    internvl: InternVL  # as transformers' configuration
+    sam2: Sam2  # as sam2's own configuration files
     lora: config.Lora | None
     template: Literal["qwen_chat", "phi3_chat", "tiny_chat"]
-    roles: tuple[Role, ...]
-    frames: int
+    roles: Annotated[tuple[Role, ...], FailFast()]
+    frames: Annotated[int, Field(ge=1, le=1024)]
     prompted: Literal["first", "all"]
-    aml: tuple[int, tuple[int, ...]] | None
+    aml: tuple[Index, Annotated[tuple[Index, ...], Field(max_length=256), FailFast()]] | None
+    wording: config.Wording = "labelled"  # folders from before there were several do not say
+
+    @model_validator(mode="after")
+    def _fits(self) -> Design:
+        text = self.internvl.text_config
+        if Role.ACTOR not in self.roles or len(set(self.roles)) != len(self.roles):
+            raise ValueError(f"roles are {[str(role) for role in self.roles]}: each once, and an actor")
+        if (tokens := self.frames * self.internvl.tokens) > TOKENS:
+            raise ValueError(f"{self.frames} frames of {self.internvl.tokens} tokens are {tokens}, more than {TOKENS}")
+        if self.lora and not (1 <= self.lora.rank <= 4096 and 1 <= self.lora.alpha <= 65536):
+            raise ValueError(f"lora has rank {self.lora.rank} and alpha {self.lora.alpha}; 4096 and 65536 are the most")
+        if self.lora and not 0 <= self.lora.dropout < 1:
+            raise ValueError(f"lora has dropout {self.lora.dropout}, a share is needed")
+        if self.aml and self.aml[0] >= text.num_hidden_layers:
+            raise ValueError(f"aml is on layer {self.aml[0]} of {text.num_hidden_layers}, counted from 0")
+        if self.aml and max(self.aml[1], default=0) >= text.num_attention_heads:
+            raise ValueError(f"aml is on head {max(self.aml[1])} of {text.num_attention_heads}, counted from 0")
+        return self
 
 
 def design_of(model: ReVIOSa) -> Design:
     """What a model is made of."""
     lora = getattr(model.mllm.language, "peft_config", {}).get("default")
     return Design(
-        internvl=model.mllm.internvl.config.to_dict(),
+        internvl=InternVL.read(model.mllm.internvl.config.to_dict(), "the model"),
         sam2=model.segmenter.sam.configuration,
         lora=lora and config.Lora(rank=lora.r, alpha=lora.lora_alpha, dropout=lora.lora_dropout),
         template=model.mllm.template.name,
@@ -45,6 +71,7 @@ def design_of(model: ReVIOSa) -> Design:
         frames=model.frames,
         prompted=model.prompted,
         aml=model.aml,
+        wording=model.mllm.template.wording,
     )
 
 
@@ -67,27 +94,49 @@ def write_about(
 def read_design(folder: Path) -> tuple[Design, dict[str, Any], PreTrainedTokenizerFast]:
     """What a saved folder says of its model, the rest of reviosa.json, and the tokenizer.
 
-    Raises FileNotFoundError naming a missing file, DataError for another format.
+    Raises FileNotFoundError naming a missing file, DataError for another format, or for a value that cannot be.
     """
-    for name in (ABOUT, "tokenizer.json"):
+    for name in (ABOUT, TOKENIZER):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is not a ReVIOSa checkpoint: no {name}")
-    about = read_json(folder / ABOUT)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    if about.get("format") == "reviosa-workbook 1":  # gave sizes for what the design now says in full
-        sizes = config.Model.model_validate(about["sizes"])
-        about |= {
-            "internvl": mllm.describe(sizes.mllm, tokenizer).to_dict(),
-            "sam2": segmenter.describe(sizes.segmenter),
-            "lora": sizes.mllm.lora,
-            "frames": sizes.mllm.frames,
-            "prompted": sizes.segmenter.prompted,
-        }
-    elif about.get("format") != FORMAT:
-        raise DataError(f"{folder / ABOUT}: format {about.get('format')!r}, this version reads {FORMAT!r}")
-    try:
-        design = Design.model_validate({key: about[key] for key in Design.model_fields if key in about})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"{folder / ABOUT}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    tokenizer = load_tokenizer(folder)
+    design, about = read_about(folder, lambda: tokenizer)
+    if len(tokenizer) > (rows := design.internvl.text_config.vocab_size):
+        raise DataError(f"{folder / TOKENIZER}: {len(tokenizer)} tokens, the embeddings of {ABOUT} are {rows}")
+    known, needed = tokenizer.get_vocab(), (prompts.IMAGE_CONTEXT, *(prompts.TOKENS[role] for role in design.roles))
+    if absent := [token for token in needed if token not in known]:
+        raise DataError(f"{folder / TOKENIZER}: no token {absent[0]!r}")
     return design, about, tokenizer
+
+
+def read_about(
+    folder: Path, tokenizer: Callable[[], PreTrainedTokenizerBase] | None = None
+) -> tuple[Design, dict[str, Any]]:
+    """The same without the tokenizer, which only the first format needs (it gave no size of the vocabulary)."""
+    where = str(folder / ABOUT)
+    about = described(folder / ABOUT, ABOUT_BYTES)
+    if about.get("format") == "reviosa-workbook 1":
+        about |= _of_sizes(about.get("sizes"), where, tokenizer() if tokenizer else load_tokenizer(folder))
+    elif about.get("format") != FORMAT:
+        raise DataError(f"{where}: format {short(about.get('format'))}, this version reads {FORMAT!r}")
+    design = Design.read({key: about[key] for key in Design.model_fields if key in about}, where)
+    check_facts(about.setdefault("card", {}), f"{where}: card")
+    return design, about
+
+
+def _of_sizes(raw: Any, where: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What the first format left to the code: it gave a profile's sizes for what the design now says in full."""
+    try:
+        sizes = config.Model.model_validate(raw)
+        internvl = mllm.describe(sizes.mllm, tokenizer).to_dict()
+    except ValidationError as error:
+        raise DataError(f"{where}: sizes.{problem(error)}") from None
+    except (ArithmeticError, TypeError, ValueError) as error:  # a size of 0, or below
+        raise DataError(f"{where}: sizes of no model: {cut(str(error), 200)}") from None
+    return {
+        "internvl": internvl,
+        "sam2": segmenter.describe(sizes.segmenter),
+        "lora": sizes.mllm.lora,
+        "frames": sizes.mllm.frames,
+        "prompted": sizes.segmenter.prompted,
+    }

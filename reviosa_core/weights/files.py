@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import zipfile
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +18,25 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from reviosa_core.data.jsonfile import read_json
+from reviosa_core.model.described import cut, short
 from reviosa_core.schema import DataError
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 SHARD_BYTES = 2**30
+HEADER_BYTES = 2**24  # a thousand tensors take 0.1 MB
+JSON_BYTES = 2**26  # Qwen2's tokenizer.json takes 7 MB
+NAME = 256  # characters
+OTHERS = {  # what is found in the place of weights, by how it begins
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run `git lfs pull`",
+    b"\x1f\x8b": "compressed by gzip; unpack it first",
+    b"BZh": "compressed by bzip2; unpack it first",
+    b"\xfd7zXZ": "compressed by xz; unpack it first",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"<!doctype": "a web page, not the file itself",
+    b"<html": "a web page, not the file itself",
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +57,9 @@ class Entry:
         return self.count * self.dtype.itemsize
 
     def chunk(self, index: int, count: int) -> Entry:
-        """One of `count` equal parts along the first axis."""
+        """One of `count` equal parts along the first axis. DataError where it has no such."""
+        if not self.shape or self.shape[0] % count:
+            raise DataError(f"tensor {self.source} is {self.shape}, its first axis must divide by {count}")
         shape = (self.shape[0] // count, *self.shape[1:])
         return replace(self, shape=shape, read=lambda: self.read().chunk(count)[index])
 
@@ -54,15 +73,16 @@ class Weights(Mapping[str, Tensor]):
 
     @staticmethod
     def at(path: str | Path) -> Weights:
-        """A folder with model.safetensors or with shards and their index, a .safetensors file, or SAM2's .pt.
+        """A folder with model.safetensors or with shards and their index, a .safetensors file, or a .pt or .pth with a
+        state dict at the top, under "model" or under "model_state_dict".
 
         Raises DataError naming file and tensor: no weights, a missing or truncated shard, a tensor that is not where
         the index says, a pickle that holds more than tensors.
         """
         path = Path(path)
-        if not path.exists():
+        if not path.is_file() and not path.is_dir():
             raise DataError(f"{path}: no such file or folder")
-        return Weights(path, _pickled(path) if path.suffix in (".pt", ".pth", ".bin") else _stored(path))
+        return Weights(path, _pickled(path) if path.suffix in (".pt", ".pth", ".bin", ".tar") else _stored(path))
 
     def __getitem__(self, name: str) -> Tensor:
         return self.entries[name].read()
@@ -88,14 +108,13 @@ class Weights(Mapping[str, Tensor]):
         """Raise DataError unless these are exactly the tensors of a model, all of its shapes."""
         if unknown := [entry.source for name, entry in self.entries.items() if name not in shapes]:
             more = f", nor have {len(unknown) - 1} more" if len(unknown) > 1 else ""
-            raise DataError(f"{self.path}: tensor {unknown[0]} has no place in the model{more}")
+            raise DataError(f"{self.path}: tensor {cut(unknown[0], NAME)} has no place in the model{more}")
         if absent := sorted(shapes.keys() - self.entries.keys()):
             raise DataError(f"{self.path}: {len(absent)} of {len(shapes)} tensors missing, first {absent[0]}")
         for name, entry in self.entries.items():
             if entry.shape != tuple(shapes[name]):
-                raise DataError(
-                    f"{self.path}: {entry.source} is {entry.shape}, {name} of the model is {tuple(shapes[name])}"
-                )
+                there = short(entry.shape) if len(entry.shape) > 5 else entry.shape
+                raise DataError(f"{self.path}: {entry.source} is {there}, {name} of the model is {tuple(shapes[name])}")
 
     def write(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
         """Into model.safetensors, or into shards of at most `shard_bytes` (or one tensor) and their index. What is in
@@ -138,13 +157,13 @@ def files_of(path: Path) -> dict[Path, set[str] | None]:
         if not (path / SINGLE).is_file():
             raise DataError(f"{path}: no {SINGLE} and no {INDEX}")
         return {path / SINGLE: None}
-    index = read_json(path / INDEX).get("weight_map")
+    index = described(path / INDEX).get("weight_map")
     if not isinstance(index, dict):
         raise DataError(f"{path / INDEX}: no 'weight_map'")
     by_file: dict[Path, set[str] | None] = {}
     for name, file in index.items():
         if not isinstance(file, str) or Path(file).name != file:
-            raise DataError(f"{path / INDEX}: {name} is in {file!r}, which is not a plain file name")
+            raise DataError(f"{path / INDEX}: {cut(name)} is in {short(file)}, which is not a plain file name")
         names = by_file.setdefault(path / file, set())
         assert names is not None
         names.add(name)
@@ -153,43 +172,123 @@ def files_of(path: Path) -> dict[Path, set[str] | None]:
     return by_file
 
 
+def usable(file: Path, limit: int | None = None) -> None:
+    """Raise DataError, saying what is there instead, unless a file is a plain one of at most `limit` bytes."""
+    if not file.is_file():
+        raise DataError(f"{file}: {'not a plain file' if file.exists() else 'no such file'}")
+    with file.open("rb") as opened:
+        start = opened.read(32).lower()
+    if found := [said for begins, said in OTHERS.items() if start.startswith(begins.lower())]:
+        raise DataError(f"{file}: {found[0]}")
+    if limit is not None and (size := file.stat().st_size) > limit:
+        raise DataError(f"{file}: {size:,} bytes, more than the {limit:,} that are read")
+
+
+def described(file: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
+    """A JSON object that describes weights. DataError for a file that is none, or too large to be one."""
+    usable(file, limit)
+    return read_json(file)
+
+
 def _stored(path: Path) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for file, names in files_of(path).items():
         with _open(file) as shard:
             there = set(shard.keys())
             if absent := sorted((names or set()) - there):
-                raise DataError(f"{file}: {len(absent)} tensors of the index are not in it, first {absent[0]}")
+                raise DataError(f"{file}: {len(absent)} tensors of the index are not in it, first {cut(absent[0])}")
             if names is not None and (extra := sorted(there - names)):
-                raise DataError(f"{file}: {len(extra)} tensors that the index does not have, first {extra[0]}")
+                raise DataError(f"{file}: {len(extra)} tensors that the index does not have, first {cut(extra[0])}")
             for name in sorted(there):
                 part = shard.get_slice(name)
                 if part.get_dtype() not in DTYPES:
                     raise DataError(f"{file}: {name} is of type {part.get_dtype()}, not one of {list(DTYPES)}")
                 shape, dtype = tuple(part.get_shape()), DTYPES[part.get_dtype()]
-                found[name] = Entry(name, shape, dtype, lambda file=file, name=name: _read(file, name))
+                found[_named(file, name)] = Entry(name, shape, dtype, lambda file=file, name=name: _read(file, name))
     return found
+
+
+def _named(file: Path, name: Any) -> str:
+    if not isinstance(name, str) or not name.isprintable() or len(name) > NAME:
+        raise DataError(f"{file}: a tensor is called {short(name)}; {NAME} printable characters are allowed")
+    return name
 
 
 def _read(file: Path, name: str) -> Tensor:
     with _open(file) as shard:
-        return shard.get_tensor(name)
+        return finite(shard.get_tensor(name), f"{file}: {name}")
+
+
+def finite(tensor: Tensor, where: str) -> Tensor:
+    """The tensor itself. DataError saying how many of its values are NaN or infinite, where any are."""
+    if tensor.is_floating_point() and tensor.numel():
+        low, high = tensor.aminmax()  # one pass without a copy; NaN is both
+        if not (low.isfinite() and high.isfinite()):
+            wrong = tensor.numel() - int(tensor.isfinite().sum())
+            raise DataError(f"{where}: {wrong:,} of {tensor.numel():,} values are NaN or infinite")
+    return tensor
 
 
 def _open(file: Path) -> Any:
+    usable(file)
+    with file.open("rb") as opened:
+        claimed, size = int.from_bytes(opened.read(8), "little"), file.stat().st_size
+    if claimed > size - 8:
+        raise DataError(f"{file}: not safetensors, or cut: its header claims {claimed:,} bytes, the file has {size:,}")
+    if claimed > HEADER_BYTES:
+        raise DataError(f"{file}: its header has {claimed:,} bytes, more than the {HEADER_BYTES:,} that are read")
     try:
         return safe_open(str(file), framework="pt")
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{file}: {error}") from None
+        raise DataError(f"{file}: {cut(str(error), 200)}") from None
 
 
 def _pickled(path: Path) -> dict[str, Entry]:
+    usable(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        _same_size_unpacked(path)
+        # Said here, so that no environment variable can unsay it.
+        with torch.serialization.safe_globals([Namespace]):  # a command line's options, kept beside the weights
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a zip, pickle or safety error, by how the file is broken
-        said = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: not weights that can be loaded safely: {said}") from None
-    state = content.get("model", content) if isinstance(content, dict) else None
+        raise DataError(f"{path}: not weights that can be loaded safely: {_cause(error)}") from None
+    kept = content if isinstance(content, dict) else {}
+    state = kept.get("model", kept.get("model_state_dict", content))
     if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
-        raise DataError(f"{path}: no state dict, neither at the top nor under 'model'")
-    return dict(of(state, path).entries)
+        raise DataError(f"{path}: no state dict, neither at the top nor under 'model' or 'model_state_dict'")
+    entries = of({_named(path, name): _plain(path, name, tensor) for name, tensor in state.items()}, path).entries
+    return {
+        name: replace(entry, read=lambda entry=entry: finite(entry.read(), f"{path}: {entry.source}"))
+        for name, entry in entries.items()
+    }
+
+
+def _same_size_unpacked(path: Path) -> None:
+    """Torch stores, it never compresses: an archive that unpacks to more than itself is not torch's."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked, size = sum(member.file_size for member in archive.infolist()), path.stat().st_size
+        if unpacked > size:
+            raise DataError(f"an archive of {size:,} bytes that unpacks to {unpacked:,}")
+
+
+def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
+    """A tensor that is as large in the file as it says. DataError otherwise."""
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.dtype not in DTYPES.values():
+        kind = tensor.dtype if tensor.layout == torch.strided and not tensor.is_meta else tensor.layout
+        raise DataError(f"{path}: {name} is of type {kind}, not one of {list(DTYPES)}")
+    if tensor.nbytes > (held := tensor.untyped_storage().nbytes()):
+        raise DataError(f"{path}: {name} claims {tensor.nbytes:,} bytes, the file holds {held:,} of it")
+    return tensor.detach()
+
+
+def _cause(error: Exception) -> str:
+    """Why torch refused. Its own text goes on to say how to load unsafely, and is not repeated."""
+    if isinstance(error, DataError):
+        return str(error)
+    text = " ".join(str(error).split())
+    if found := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"it names {cut(found[1])}, which is no tensor"
+    if "mmap can only be used" in text:
+        return "it is no archive such as torch has written since 1.6"
+    return f"it is broken, cut, or no file of torch's ({type(error).__name__})"

@@ -10,29 +10,32 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
+from reviosa_core import outputs
 from reviosa_core.model import mllm, segmenter
 from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.model.sam2 import unallocated
 from reviosa_core.schema import DataError
 from reviosa_core.weights import files
-from reviosa_core.weights.design import ABOUT, Design, design_of, read_design, write_about
+from reviosa_core.weights.design import Design, design_of, read_design, write_about
+
+WHAT = "checkpoint"
 
 
 def save(model: ReVIOSa, folder: str | Path, card: dict[str, Any] | None = None, *, trained_only: bool = False) -> None:
     """Tensors, tokenizer, reviosa.json (the design and the card's facts) and README.md (the card).
 
     `trained_only` leaves out what was never trained: `checkpoint.load` then needs the backbones too. Merged weights:
-    `save(model.merge_lora(), ...)`.
+    `save(model.merge_lora(), ...)`. The folder appears when it is whole; DataError when there is one that holds more
+    than an earlier `save`.
     """
-    folder, facts = Path(folder), card or {}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ABOUT).unlink(missing_ok=True)
     held = model.trained() if trained_only else model.state_dict()
-    files.of({name: tensor.detach().cpu() for name, tensor in held.items()}, folder).write(folder)
     parameters = sum(tensor.numel() for tensor in held.values())
     more = {"backbones": fingerprint(model)} if trained_only else {}
-    write_about(folder, design_of(model), model.mllm.tokenizer, facts, parameters, **more)
+    with outputs.folder(folder, WHAT) as new:
+        files.of({name: tensor.detach().cpu() for name, tensor in held.items()}, new).write(new)
+        write_about(new, design_of(model), model.mllm.tokenizer, card or {}, parameters, **more)
 
 
 def read(folder: str | Path, dtype: torch.dtype = torch.float32) -> ReVIOSa:
@@ -63,17 +66,17 @@ def assemble(design: Design, tokenizer: PreTrainedTokenizerBase, tensors: files.
 
 def shapes(design: Design, tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors of such a model; nothing is allocated."""
-    with segmenter.unallocated():
+    with unallocated():
         return {name: tuple(t.shape) for name, t in _empty(design, tokenizer).state_dict().items()}
 
 
 def _empty(design: Design, tokenizer: PreTrainedTokenizerBase) -> ReVIOSa:
-    internvl = mllm.empty(InternVLConfig.from_dict(design.internvl))
+    internvl = mllm.empty(design.internvl.config())
     if design.lora:
         mllm.add_lora(internvl, design.lora)
     return ReVIOSa(
-        mllm.Mllm(internvl, tokenizer, design.template),
-        segmenter.Segmenter(segmenter.from_config(design.sam2)),
+        mllm.Mllm(internvl, tokenizer, design.template, design.wording),
+        segmenter.Segmenter(design.sam2.build()),
         design.roles,
         frames=design.frames,
         prompted=design.prompted,
@@ -92,11 +95,12 @@ def fingerprint(model: ReVIOSa) -> str:
 
 def save_internvl(folder: Path, internvl: InternVLForConditionalGeneration, tokenizer: Any) -> None:
     """A pretrained backbone, in half precision: what an InternVL-2.5 checkpoint is to the paper."""
-    copy.deepcopy(internvl).half().save_pretrained(folder / "internvl")
-    tokenizer.save_pretrained(folder / "internvl")
+    with outputs.folder(folder / "internvl", "backbone") as new:
+        copy.deepcopy(internvl).half().save_pretrained(new)
+        tokenizer.save_pretrained(new)
 
 
 def save_sam2(folder: Path, sam: nn.Module) -> None:
     """The other one, what a SAM2 checkpoint is to the paper."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.half().contiguous().cpu() for k, v in sam.state_dict().items()}, folder / "sam2.safetensors")
+    with outputs.file(folder / "sam2.safetensors") as new:
+        save_file({k: v.half().contiguous().cpu() for k, v in sam.state_dict().items()}, new)

@@ -16,9 +16,13 @@ import torch
 from tokenizers import Tokenizer
 from transformers import InternVLConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from reviosa_core.config import Wording
+from reviosa_core.data.jsonfile import get
 from reviosa_core.model import prompts
+from reviosa_core.model.described import short
 from reviosa_core.schema import DataError, Role
-from reviosa_core.weights.files import Entry, Weights
+from reviosa_core.weights.files import Entry, Weights, finite
+from reviosa_core.weights.internvl import InternVL
 
 INTERNVL, SAM, DECODER, PROJECTOR = "mllm.internvl.", "segmenter.sam.", "segmenter.decoder.", "projector."  # ours
 RELEASED_SAM, RELEASED_PROJECTOR = "grounding_encoder.sam2_model.", "text_hidden_fcs."
@@ -190,68 +194,52 @@ def merged(ours: Weights, scale: float) -> Weights:
 
 
 def _merge(weight: Entry, a: Entry, b: Entry, scale: float) -> torch.Tensor:
-    return (weight.read().float() + scale * (b.read().float() @ a.read().float())).to(weight.dtype)
+    whole = (weight.read().float() + scale * (b.read().float() @ a.read().float())).to(weight.dtype)
+    return finite(whole, f"{weight.source} with its LoRA, as {weight.dtype}")  # half precision ends at 65504
 
 
 # -- configurations ----------------------------------------------------------------------------------------------------
 
 
-def internvl_config(raw: Mapping[str, Any], where: str = "config.json") -> InternVLConfig:
-    """A released config.json (internvl_chat) as transformers' configuration, nothing left to its defaults.
+def internvl_design(raw: Mapping[str, Any], where: str = "config.json") -> InternVL:
+    """A released config.json (internvl_chat) as our description, nothing left to defaults.
 
     Raises DataError for what transformers' InternVL cannot do: pixel shuffle v1, features of another layer, a language
-    model other than Qwen2, or a key that is missing.
+    model other than Qwen2; for a key that is missing and a value out of bounds.
     """
-
-    def get(container: Mapping[str, Any], key: str) -> Any:
-        if key not in container:
-            raise DataError(f"{where}: no key {key!r}")
-        return container[key]
-
-    vision, text = get(raw, "vision_config"), get(raw, "llm_config")
+    vision, text = (get(raw, key, dict, where) for key in ("vision_config", "llm_config"))
     for key, value, needed in (
         ("ps_version", raw.get("ps_version"), "v2"),
         ("select_layer", raw.get("select_layer", -1), -1),
         ("llm_config.architectures", text.get("architectures"), ["Qwen2ForCausalLM"]),
     ):
         if value != needed:
-            raise DataError(f"{where}: {key} is {value!r}; only {needed!r} can be loaded")
-    size, patch = get(vision, "image_size"), get(vision, "patch_size")
-    ratio = get(raw, "downsample_ratio")
-    return InternVLConfig(
-        vision_config={
-            "hidden_size": get(vision, "hidden_size"),
-            "num_hidden_layers": get(vision, "num_hidden_layers"),
-            "num_attention_heads": get(vision, "num_attention_heads"),
-            "intermediate_size": get(vision, "intermediate_size"),
-            "image_size": (size, size),
-            "patch_size": (patch, patch),
-            "attention_bias": get(vision, "qkv_bias"),  # transformers would ignore the released name
+            raise DataError(f"{where}: {key} is {short(value)}; only {needed!r} can be loaded")
+    tower = {key: get(vision, key, object, f"{where}: vision_config") for key in VISION}
+    language = {key: get(text, key, object, f"{where}: llm_config") for key in TEXT}
+    found = {
+        "vision_config": {
+            **tower,
+            "attention_bias": get(vision, "qkv_bias", bool, where),  # transformers would ignore the released name
             "use_qk_norm": vision.get("qk_normalization", False),
             "norm_type": vision.get("norm_type", "layer_norm"),
-            "layer_norm_eps": get(vision, "layer_norm_eps"),
             "hidden_act": vision.get("hidden_act", "gelu"),
         },
-        text_config={
-            "model_type": "qwen2",
-            "vocab_size": get(text, "vocab_size"),
-            "hidden_size": get(text, "hidden_size"),
-            "num_hidden_layers": get(text, "num_hidden_layers"),
-            "num_attention_heads": get(text, "num_attention_heads"),
-            "num_key_value_heads": get(text, "num_key_value_heads"),
-            "intermediate_size": get(text, "intermediate_size"),
-            "max_position_embeddings": get(text, "max_position_embeddings"),
-            "rms_norm_eps": get(text, "rms_norm_eps"),
-            "rope_parameters": {"rope_type": "default", "rope_theta": float(get(text, "rope_theta"))},
-            "tie_word_embeddings": False,
+        "text_config": {
+            **language,
+            "rope_parameters": {"rope_theta": get(text, "rope_theta", (int, float), f"{where}: llm_config")},
         },
-        downsample_ratio=ratio,
-        image_seq_length=int((size // patch * ratio) ** 2),
-        tie_word_embeddings=False,  # the default silently ties head and embeddings
-    )
+        "downsample_ratio": get(raw, "downsample_ratio", object, where),
+    }
+    return InternVL.read(found, where)
 
 
-def released_config(config: InternVLConfig, template: str) -> dict[str, Any]:
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+VISION = (*SIZES, "image_size", "patch_size", "layer_norm_eps")
+TEXT = (*SIZES, "vocab_size", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps")
+
+
+def released_config(config: InternVLConfig, template: str, wording: Wording) -> dict[str, Any]:
     """The reverse, as the released ReVIOSa's config.json: its own code (which is not ours to ship) reads it."""
     vision, text = config.vision_config, config.text_config
     return {
@@ -263,6 +251,7 @@ def released_config(config: InternVLConfig, template: str) -> dict[str, Any]:
         },
         "model_type": "reviosa_chat",
         "template": template,
+        WORDING: wording,
         "ps_version": "v2",
         "select_layer": -1,
         "force_image_size": vision.image_size[0],
@@ -303,12 +292,23 @@ def released_config(config: InternVLConfig, template: str) -> dict[str, Any]:
 TEMPLATES = {"internvl2_5": "qwen_chat", "qwen_chat": "qwen_chat", "phi3_chat": "phi3_chat"}  # released, ours
 
 
-def template_of(raw: Mapping[str, Any]) -> str:
+def template_of(raw: Mapping[str, Any], where: str) -> str:
     """Our name of the chat template that a released configuration names."""
     name = str(raw.get("template", ""))
     if name not in TEMPLATES:
-        raise DataError(f"config.json: template {name!r}, not one of {sorted(TEMPLATES)}")
+        raise DataError(f"{where}: template {name[:60]!r}, not one of {sorted(TEMPLATES)}")
     return TEMPLATES[name]
+
+
+WORDING = "workbook_wording"  # the released code passes it over; what reads it back here asks as it was trained
+
+
+def wording_of(raw: Mapping[str, Any], roles: Sequence[Role]) -> Wording:
+    """The wording that a released folder was trained in: its roles' own, or what a workbook's export says."""
+    name = raw.get(WORDING, prompts.released(roles))
+    if name not in list(prompts.WORDINGS):
+        raise DataError(f"config.json: {WORDING} {name!r}, not one of {sorted(prompts.WORDINGS)}")
+    return name
 
 
 # -- tokens -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 import made
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from reviosa_core.cli import predict as cli_predict
 from reviosa_core.cli.app import app
 from reviosa_core.data.interrvos import read
 from reviosa_core.data.video import open_video
+from reviosa_core.report import drawing
 from reviosa_core.schema import Clip, Expression, Prediction, Role
 from reviosa_core.scoring import predictions
 
@@ -70,7 +72,9 @@ def test_predict_writes_everything(folder: Path, tmp_path: Path, monkeypatch: py
     assert f"actor: in {T} of {T} frames, 50.0 %" in result.output and f"target: in 3 of {T} frames" in result.output
 
     out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["masks", "overlay.mp4", "prediction.json", "sheet.png"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "manifest.json", "masks", "overlay.mp4", "prediction.json", "sheet.png"
+    ]  # fmt: skip
     overlay = open_video(out / "overlay.mp4")
     assert len(overlay.frames) == T and overlay.size == (H, W)
     left, right = overlay.frames[9][:, : W // 2 - 4], overlay.frames[9][:, W // 2 + 4 :]
@@ -90,6 +94,68 @@ def test_predict_writes_everything(folder: Path, tmp_path: Path, monkeypatch: py
     assert open_video(out / "overlay.mp4").fps == 6
 
 
+def test_two_videos_and_two_sentences_are_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: Halves())
+    monkeypatch.chdir(tmp_path)
+    written = []
+    for video in ("scene.01", "scene.02"):
+        Path(video).mkdir()
+        Image.new("RGB", (W, H)).save(Path(video) / "0.png")
+        for text in ("a dog", "a-dog", "A dog?", "\u72ac", "!", "a " * 99):
+            done = reviosa("predict", "--video", video, "--text", text, "--checkpoint", tmp_path)
+            assert done.exit_code == 0, done.output
+            written.append(done.output.splitlines()[-1].removeprefix("written: "))
+    assert len(set(written)) == 12 and written[0] == "runs/predict/scene.01--a-dog"
+    about = [json.loads((Path(out) / "prediction.json").read_text()) for out in written]
+    assert [a["text"] for a in about][:4] == ["a dog", "a-dog", "A dog?", "\u72ac"] and about[6]["video"] == "scene.02"
+    Path("other").mkdir()
+    Path("scene.01").rename("other/scene.01")
+    message = refused("predict", "--video", "other/scene.01", "--text", "a dog", "--checkpoint", tmp_path)
+    assert "holds the prediction for video 'scene.01', this is for 'other/scene.01'" in message
+
+
+def test_a_sentence_is_never_parsed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: Halves())
+    result = reviosa(*arguments(folder, tmp_path, text="the #1 fan paying $5 to the #2 fan with $10_{"))
+    assert result.exit_code == 0 and "warning" not in result.output, result.output
+    assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_a_picture_costs_no_result(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no\nfont")
+
+    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: Halves())
+    monkeypatch.setattr(drawing, "overlay", broken)
+    result = reviosa(*arguments(folder, tmp_path))
+    assert result.exit_code == 0, result.output
+    assert result.stderr == f"warning: {tmp_path / 'out' / 'sheet.png'} is not drawn: RuntimeError: no font\n"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "manifest.json", "masks", "overlay.mp4", "prediction.json"
+    ]  # fmt: skip
+    assert reviosa(*arguments(folder, tmp_path)).exit_code == 0, "and is replaced as a whole one is"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (OSError(28, "No space left on device", "/there/x.json"), 2, "error: /there/x.json: No space left on device"),
+        (MemoryError(), 2, "error: out of memory: MemoryError"),
+        (torch.OutOfMemoryError("CUDA\nfull"), 2, "error: out of memory: CUDA full"),
+    ],
+)
+def test_whatever_ends_a_command_is_one_line(folder: Path, tmp_path: Path, monkeypatch, error, code: int, line: str):
+    def load(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli_predict, "_load", load)
+    result = reviosa(*arguments(folder, tmp_path))
+    assert result.exit_code == code and result.stderr.startswith(line) and result.stderr.count("\n") == 1
+    monkeypatch.setattr(cli_predict, "_load", lambda *_: 1 / 0)
+    assert isinstance(reviosa(*arguments(folder, tmp_path)).exception, ZeroDivisionError), "ours keep their traceback"
+
+
 def test_wrong_input_is_one_line(folder: Path, tmp_path: Path):
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty").mkdir()
@@ -98,9 +164,9 @@ def test_wrong_input_is_one_line(folder: Path, tmp_path: Path):
         (tmp_path / "text.mp4", {}, "text.mp4: unreadable video"),
         (tmp_path / "empty", {}, "empty: no .jpg"),
         (folder, {"text": " "}, "--text is empty"),
-        (folder, {"checkpoint": tmp_path / "none"}, "none: no such folder"),
+        (folder, {"checkpoint": tmp_path / "none"}, "none: no such file or folder"),
         (folder, {"out": folder}, "not an earlier prediction"),
-        (folder, {"out": tmp_path / "text.mp4"}, "not an earlier prediction"),
+        (folder, {"out": tmp_path / "text.mp4"}, "text.mp4: exists, and is no folder"),
     ]:
         assert message in refused(*arguments(video, tmp_path, **more))
 
@@ -124,7 +190,9 @@ def test_intershapes(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
     assert "['easy', 'hard', 'standard']" in refused(*make, "val", "--difficulty", "odd")
     assert "no profile 'huge'" in refused(*make, "shift", "--profile", "huge")
     (tmp_path / "made" / "test").mkdir()
-    assert "not InterShapes" in refused(*make, "test")
+    assert "not InterShapes" not in reviosa(*make, "test").output, "an empty folder is free"
+    (tmp_path / "made" / "test" / "mine.jpg").write_bytes(b"precious")
+    assert "mine.jpg: does not come with the InterShapes split" in refused(*make, "test")
     monkeypatch.chdir(tmp_path)
     assert "no params.yaml" in refused(*make, "shift")
 
@@ -149,12 +217,20 @@ def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
     result = reviosa(*common, found, "--out", a, "--rows", table, "--pictures", tmp_path / "pictures")
     assert result.exit_code == 0, result.output
     assert "InterRVOS-Target" in result.output and "role confusion" in result.output
-    scores = json.loads(a.read_text())
+    scores = json.loads(a.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     for setting in ("InterRVOS-Actor", "InterRVOS-Target", "RVOS"):
         assert {"J", "F", "J&F", "n", "interval"} <= scores[setting].keys()
-    assert sorted(p.stem for p in (tmp_path / "pictures").iterdir())[0] == "best-1"
-    assert len(list((tmp_path / "pictures").iterdir())) == 8
+    assert sorted(p.stem for p in (tmp_path / "pictures").glob("*.png"))[0] == "best-1"
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 8
     assert scores["missing"] == 0 and scores["direction"]["detection recall"]["value"] == 100
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(drawing, "gallery", broken)
+        result = reviosa(*common, found, "--out", b, "--pictures", tmp_path / "more")
+    assert result.exit_code == 0 and "warning: --pictures" in result.stderr and json.loads(b.read_text())["RVOS"]
 
     content = json.loads(found.read_text())
     first = next(iter(content))
@@ -244,7 +320,7 @@ def test_data_import_show_and_stats(table: Path, tmp_path: Path):
 
 def test_data_commands_refuse(table: Path, tmp_path: Path):
     assert "no such file" in refused("data", "import", tmp_path / "none.csv", tmp_path / "o").lower()
-    assert "left alone" in refused("data", "import", table, tmp_path / "clip")
+    assert "is not an earlier import" in refused("data", "import", table, tmp_path / "clip")
     table.write_text(table.read_text().replace("pushing a cart,", "pushing a cart,x").replace("a man,", ","))
     result = reviosa("data", "import", table, tmp_path / "o")
     assert result.exit_code == 2 and not (tmp_path / "o").exists()
@@ -268,7 +344,7 @@ def test_weights_convert(tmp_path: Path):
     found = reviosa("weights", "inspect", tmp_path / "native")
     assert "kind: internvl, transformers" in found.output
     for source, target, message in [
-        ("released", "released", "exists, and no conversion made it"),
+        ("released", "released", "is the source itself"),
         ("native", "other", "internvl, transformers, cannot be written as native"),
         ("nowhere", "other", "no such file or folder"),
     ]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -23,6 +25,27 @@ def _two_valid_videos(monkeypatch: pytest.MonkeyPatch):
 def test_is_told_by_its_files(tmp_path, layout):
     format, _, splits = LAYOUTS[layout]
     assert formats.detect(made(tmp_path, layout)) == (format, splits)
+
+
+def test_by_keys_of_expressions_not_by_words(tmp_path):
+    """A MeViS file that also says "caption_type", of a video."""
+    path = made(tmp_path, "mevis") / "train" / "meta_expressions.json"
+    content = json.loads(path.read_text())
+    content = {"caption_type": {"subject/object": 1}, "videos": {"0": {"expressions": {}}, **content["videos"]}}
+    for video in content["videos"].values():
+        video["caption_type"] = "none"
+    path.write_text(json.dumps(content))
+    assert formats.detect(tmp_path).format == "mevis"
+
+
+@pytest.mark.parametrize("layout", ["interrvos", "mevis"])
+def test_a_split_that_cannot_be_read_is_of_the_others_format(tmp_path, layout):
+    format, _, splits = LAYOUTS[layout]
+    path = made(tmp_path, layout) / "train" / "meta_expressions.json"
+    path.write_bytes(path.read_text().encode("utf-16"))
+    assert formats.detect(tmp_path) == (format, splits)
+    (problem,) = verify(tmp_path, progress=False)["problems"]
+    assert problem == f"{path}: this is UTF-16; save it as UTF-8"
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "a2d"])  # its masks: below

@@ -86,7 +86,7 @@ def test_frames_are_decoded_on_demand(root):
 
 
 def test_write_refuses_an_existing_folder(root):
-    with pytest.raises(FileExistsError):
+    with pytest.raises(DataError, match="exists; name another folder"):
         interrvos.write(root, [clip("a")])
 
 

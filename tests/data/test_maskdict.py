@@ -95,8 +95,8 @@ def test_a_doubled_id_is_an_error_or_reported(path):
     [
         (None, "mask 1 of video 'v': no key '1'"),
         ({}, "mask 1 of video 'v': dict, not a list"),
-        ([None, {"size": [H, W]}, None], "entry 1 is neither null nor an RLE"),
-        ([None, {"size": [[H], W], "counts": ""}, None], "entry 1 is neither null nor an RLE"),
+        ([None, {"size": [H, W]}, None], "entry 1 is neither null nor a mask"),
+        ([None, {"size": [[H], W], "counts": ""}, None], "entry 1 is neither null nor a mask"),
         ([{"size": [H, W], "counts": ""}, {"size": [W, H], "counts": ""}, None], r"entry 1 has size \(7, 5\)"),
         ([{"size": [W, H], "counts": ""}, None, None], r"have size \(7, 5\), the frames have \(5, 7\)"),
         ([None] * 4, "4 masks for 3 frames"),
@@ -106,3 +106,40 @@ def test_what_does_not_fit(path, value, message):
     path.write_text(json.dumps({} if value is None else {"1": value}))
     with pytest.raises(DataError, match=message):
         maskdict.track(path, maskdict.scan(path), "1", T, (H, W), "v")
+
+
+def test_a_mark_before_the_masks(path, content):
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    spans = maskdict.scan(path)
+    assert list(maskdict.track(path, spans, "2", T + 2, (H, W), "v")) == content["2"]
+
+
+def test_an_entry_that_is_no_mask_says_where_it_is(path, content):
+    content["2"][4] = {"size": [H, W], "counts": [3, 4]}
+    path.write_text(json.dumps(content))
+    found = maskdict.track(path, maskdict.scan(path), "2", T + 2, (H, W), "v")
+    assert found[3] == content["2"][3]
+    with pytest.raises(DataError, match=f"mask 2 of video 'v', entry 4: mask counts cover 7 pixels.* has {H * W}"):
+        found[4]
+
+
+@pytest.mark.parametrize("line", ["", "[", '["2", 1]', '["2", 1, 2, 3, 4]', "{}", '["2", "x", 2, 3, null]', "\\xff"])
+def test_an_index_that_is_damaged(path, monkeypatch, line):
+    monkeypatch.setattr(maskdict, "LARGE", 1)
+    maskdict.scan(path)
+    (index,) = path.parent.glob("cache/*.index")
+    index.write_bytes(index.read_bytes() + line.encode() + b"\n")
+    with pytest.raises(DataError, match="index: this index of masks is damaged; delete it"):
+        maskdict.scan(path)
+
+
+def test_an_index_whose_places_are_swapped(path, monkeypatch):
+    monkeypatch.setattr(maskdict, "LARGE", 1)
+    maskdict.scan(path)
+    (index,) = path.parent.glob("cache/*.index")
+    lines = [json.loads(line) for line in index.read_text().splitlines()]
+    lines[0][0], lines[2][0] = lines[2][0], lines[0][0]
+    index.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = maskdict.track(path, maskdict.scan(path), "10", T + 33, (H, W), "v")
+    with pytest.raises(DataError, match="mask 10 is not where the index says .*cache"):
+        found[0]

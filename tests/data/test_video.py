@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -61,18 +62,88 @@ def test_colours_keep_their_order(tmp_path: Path):
     assert r > 180 and g < 60 and b < 60
 
 
-def test_a_phone_video_stands_upright(tmp_path: Path):
+ONE = 1 << 16
+TURNED = {  # the display matrix a b c d, and what it makes of a picture
+    "as it is": ((ONE, 0, 0, ONE), lambda f: f),
+    "clockwise": ((0, ONE, -ONE, 0), lambda f: np.rot90(f, -1)),
+    "anticlockwise": ((0, -ONE, ONE, 0), lambda f: np.rot90(f)),
+    "upside down": ((-ONE, 0, 0, -ONE), lambda f: f[::-1, ::-1]),
+    "mirrored": ((-ONE, 0, 0, ONE), lambda f: f[:, ::-1]),
+    "flipped": ((ONE, 0, 0, -ONE), lambda f: f[::-1]),
+    "transposed": ((0, ONE, ONE, 0), lambda f: f.transpose(1, 0, 2)),
+    "transposed the other way": ((0, -ONE, -ONE, 0), lambda f: f.transpose(1, 0, 2)[::-1, ::-1]),
+}
+
+
+def turned(path: Path, matrix: tuple[int, ...]) -> Path:
+    """A video whose upper left corner is bright, to be shown as the matrix says."""
     lying = np.zeros((3, H, W, 3), np.uint8)
-    lying[:, :, : W // 2] = 200  # its left half is bright
-    write_mp4(tmp_path / "phone.mp4", lying, fps=10.0)
-    raw = bytearray((tmp_path / "phone.mp4").read_bytes())
-    # The display matrix in the track header, 40 bytes after its version: a b c d = 0 1 -1 0, "turn clockwise by 90".
-    at = raw.index(b"tkhd") + 4 + 40
-    raw[at : at + 36] = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30], ">i4").tobytes()
-    (tmp_path / "phone.mp4").write_bytes(raw)
-    frames, _, size, _ = open_video(tmp_path / "phone.mp4")
-    assert size == (W, H)
-    assert frames[0][: W // 2 - 2].mean() > 150 and frames[0][W // 2 + 2 :].mean() < 50  # left turned clockwise is top
+    lying[:, : H // 2, : W // 2] = 200
+    write_mp4(path, lying, fps=10.0)
+    raw, (a, b, c, d) = bytearray(path.read_bytes()), matrix
+    at = raw.index(b"tkhd") + 4 + 40  # in the track header, 40 bytes after its version
+    raw[at : at + 36] = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_a_phone_video_stands_upright(tmp_path: Path, name: str):
+    matrix, turn = TURNED[name]
+    due = turn(np.pad(np.full((H // 2, W // 2, 3), 200, np.uint8), ((0, H // 2), (0, W // 2), (0, 0))))
+    frames, _, size, _ = open_video(turned(tmp_path / "phone.mp4", matrix))
+    assert size == due.shape[:2] and abs(frames[0].astype(int) - due).mean() < 20
+
+
+def test_any_other_turn_is_refused(tmp_path: Path):
+    half = round(ONE * 0.5**0.5)
+    assert "turned or stretched by [0.707, 0.707" in refused(turned(tmp_path / "a.mp4", (half, half, -half, half)))
+    assert "its pixels are 2:1, not square" in refused(turned(tmp_path / "b.mp4", (2 * ONE, 0, 0, ONE)))
+
+
+@pytest.mark.parametrize(("aspect", "square"), [("1/1", True), ("180/181", True), ("16/15", False), ("8/9", False)])
+def test_pixels_that_are_not_square(tmp_path: Path, aspect: str, square: bool):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(ramp(1)[0], format="rgb24")))
+        container.mux(stream.encode(None))
+    assert open_video(tmp_path / "a.mp4", stored=True).size == (H, W)
+    if square:
+        assert open_video(tmp_path / "a.mp4").size == (H, W)
+    else:
+        assert f"its pixels are {aspect.replace('/', ':')}, not square" in refused(tmp_path / "a.mp4")
+
+
+def test_one_picture_is_read_as_those_of_a_folder(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lying
+    for name in ("0.jpg", "1.jpg"):
+        Image.new("RGB", (W, H), (200, 0, 0)).save(tmp_path / name, exif=exif)
+    alone, folder = open_video(tmp_path / "0.jpg"), open_video(tmp_path)
+    assert alone.size == folder.size == (W, H) and alone.names == ("00000",)
+    assert (alone.frames[0] == folder.frames[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "clear"),
+    [
+        (("0.25", "0.50", "0.75"), True),
+        (("9.5", "10.5", "11.5"), True),
+        (("scene.01", "scene.02", "scene.10"), True),
+        (("0.25", "0.5", "0.75"), False),
+        (("1.9", "1.10"), False),
+    ],
+)
+def test_names_that_may_be_decimals(tmp_path: Path, names: tuple[str, ...], clear: bool):
+    for name in names:
+        Image.new("RGB", (W, H)).save(tmp_path / f"{name}.jpg")
+    if clear:
+        assert open_video(tmp_path).names == names
+    else:
+        assert "but not as decimals; name the frames with as many digits each" in refused(tmp_path)
 
 
 def test_folder_in_counting_order(tmp_path: Path):

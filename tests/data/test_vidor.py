@@ -198,7 +198,12 @@ def test_export_with_frames(store, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "out" / "prompts" / "2401075277_clip001.json").unlink()  # as if stopped there
     assert CliRunner().invoke(app, words).exit_code == 0
     again = sorted(file.parent.name for file in files if file.stat().st_mtime_ns != before[file])
-    assert again == ["2401075277_clip001"] * 2 + ["prompts"], "only what was not done"
+    assert again == ["prompts"], "only what was not done"
+    mine = tmp_path / "out" / "JPEGImages" / "2401075277_clip001" / "00001.jpg"
+    (tmp_path / "out" / "prompts" / "2401075277_clip001.json").unlink()
+    mine.write_bytes(b"somebody's own")
+    assert f"{mine}: is not what the video gives" in CliRunner().invoke(app, words).stderr
+    assert mine.read_bytes() == b"somebody's own"
 
     store(annotation(9))
     result = CliRunner().invoke(app, words)

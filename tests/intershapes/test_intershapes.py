@@ -14,6 +14,7 @@ from reviosa_core.intershapes import language, pixels, splits, world
 from reviosa_core.intershapes.scenes import _place_pair, make_scene
 from reviosa_core.intershapes.verbs import DIRECTED, VERBS
 from reviosa_core.intershapes.world import COLORS, HELD_OUT, KINDS, SPLITS
+from reviosa_core.schema import DataError
 
 CONFIG = tiny.data(32, 8)  # where things are does not depend on the size, and small frames are quick
 SHAPES = tiny.data(64, 4, objects=(3, 4))
@@ -297,7 +298,7 @@ def test_to_clip_keeps_everything(scenes):
 
 @pytest.mark.parametrize("split", ["test", "shift"])
 def test_write_split_reads_back(tmp_path, split):
-    (tmp_path / f".{split}.partial").mkdir()  # what a killed run leaves
+    (tmp_path / f".{split}.reviosa-partial").mkdir()  # what a run leaves that is killed at once
     splits.write_split(SHAPES, split, tmp_path, seed=5, progress=False)
     clips = interrvos.read(tmp_path / split)
     notes = json.loads((tmp_path / split / "intershapes.json").read_text())
@@ -326,9 +327,37 @@ def test_write_split_replaces_and_repeats(tmp_path):
 def test_write_split_leaves_other_folders_alone(tmp_path):
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "mine.txt").write_text("precious")
-    with pytest.raises(FileExistsError, match="val"):
+    with pytest.raises(DataError, match="val: exists, and is not an earlier InterShapes split"):
         splits.write_split(SHAPES, "val", tmp_path, seed=5, progress=False)
     assert (tmp_path / "val" / "mine.txt").read_text() == "precious"
+
+
+def test_nothing_that_was_put_beside_a_split_goes_with_it(tmp_path):
+    """People are told to put their data here, and leave the side file of what was here before."""
+    splits.write_splits(SHAPES, tmp_path, seed=5, progress=False)
+    mine = tmp_path / "train" / "JPEGImages" / "mine" / "00000.jpg"
+    mine.parent.mkdir()
+    mine.write_bytes(b"precious")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match=f"{mine}: does not come with the InterShapes split"):
+        splits.write_splits(SHAPES, tmp_path, seed=6, progress=False)
+    mine.unlink()
+    mine.parent.rmdir()
+    meta = tmp_path / "test" / "meta_expressions.json"
+    meta.write_text(before.pop(mine) and meta.read_text().replace(" the ", " teh "))
+    with pytest.raises(DataError, match=r"meta_expressions.json: has sha256 \w+, and had \w+"):
+        splits.write_splits(SHAPES, tmp_path, seed=6, progress=False)
+    meta.write_bytes(before[meta])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before, "not one was made"
+    assert splits.write_splits(SHAPES, tmp_path, seed=6, progress=False)
+    assert meta.read_bytes() != before[meta]
+
+
+def test_a_split_of_an_earlier_version_is_somebodys(tmp_path):
+    splits.write_split(SHAPES, "val", tmp_path, seed=5, progress=False)
+    (tmp_path / "val" / "manifest.json").unlink()
+    with pytest.raises(DataError, match="no manifest.json says so; remove it yourself"):
+        splits.write_splits(SHAPES, tmp_path, seed=5, progress=False)
 
 
 def test_write_splits_makes_all_or_none(tmp_path):
@@ -340,7 +369,7 @@ def test_write_splits_makes_all_or_none(tmp_path):
     for path in own[1:]:
         path.parent.mkdir(parents=True)
         path.write_text("precious")
-    with pytest.raises(FileNotFoundError, match=f"is not InterShapes.*no such data for {names[0]}"):
+    with pytest.raises(DataError, match=f"is not InterShapes.*no such data for {names[0]}"):
         splits.write_splits(SHAPES, tmp_path / "own", seed=5, progress=False)
     own[0].parent.mkdir()
     own[0].write_text("precious")

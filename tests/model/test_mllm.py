@@ -26,7 +26,7 @@ def model() -> mllm.Mllm:
 
 def test_special_tokens_stay_whole_and_prompts_come_back(model):
     chat = model.template
-    text = chat.user + prompts.visual_prefix(2, 3) + chat.question("the red circle")
+    text = chat.user + chat.frames(2, 3) + chat.question("the red circle")
     ids = model.encode(text + chat.assistant + chat.answer(PASSIVE, tuple(Role)) + chat.end)
     words = model.tokenizer.convert_ids_to_tokens(ids)
     image = ["<img>", *["<IMG_CONTEXT>"] * 3, "</img>"]

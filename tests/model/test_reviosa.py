@@ -102,6 +102,12 @@ def test_every_trainable_parameter_is_in_one_group_and_learns():
     assert idle - masks_ == {"segmenter.decoder.iou_prediction_head", "segmenter.decoder.pred_obj_score_head"}
 
 
+def test_a_new_projector_says_there_is_something():
+    """Its last bias is SAM2's own word for a point on an object."""
+    own = model()
+    assert torch.equal(own.projector[-1].bias, own.segmenter.sam.sam_prompt_encoder.point_embeddings[1].weight[0])
+
+
 # -- what is minimised -------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +240,7 @@ def test_a_model_without_loss_weights_is_for_inference():
 
 def test_a_role_token_that_is_not_there_is_an_error_with_both_numbers(monkeypatch):
     own = model()
-    silent = lambda chat, e, roles: "Sure." if e.id == "1" else "[SEG_ACT]"  # noqa: E731
+    silent = lambda chat, e, roles, rng: "Sure." if e.id == "1" else "[SEG_ACT]"  # noqa: E731
     monkeypatch.setattr(prompts.Template, "answer", silent)
     with pytest.raises(ValueError, match=r"5 \[SEG_ACT\] states for 7 masks in \['one', 'two'\]"):
         own.training_losses(own.collate(samples()))
@@ -263,6 +269,21 @@ def test_the_cache_changes_no_loss_and_spares_every_second_look(monkeypatch, pro
     first, second, want = (m.training_losses(batch) for m in (cached, cached, plain))
     assert seen == {"tower": 5, "sam": {"first": 2, "all": 5}[prompted]}  # every frame once
     assert first == second == want
+
+
+@pytest.mark.parametrize("prompted", ["first", "all"])
+@pytest.mark.parametrize("cache_gb", [0.0, 0.01])
+def test_a_step_passes_every_frame_through_each_encoder_once(cache_gb, prompted):
+    """Counted inside the encoders, in a whole training step, so with or without a cache."""
+    own, seen = model(prompted=prompted, cache_gb=cache_gb).train(), {"tower": 0, "sam": 0}
+    tower, sam = own.mllm.internvl.model.vision_tower, own.segmenter.sam.image_encoder
+    tower.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.update(tower=seen["tower"] + len(kwargs.get("pixel_values", *args))),
+        with_kwargs=True,
+    )
+    sam.register_forward_pre_hook(lambda _, args: seen.update(sam=seen["sam"] + len(args[0])))
+    torch.stack(list(own.training_losses(own.collate(samples())).values())).sum().backward()
+    assert seen == {"tower": 5, "sam": {"first": 2, "all": 5}[prompted]}
 
 
 def test_the_cache_is_bounded_and_forgets_the_least_recently_used():
@@ -327,6 +348,7 @@ def test_a_segmented_clip_has_a_mask_for_every_role_and_frame(prompted):
     found = own.segment(clip(), ASKED)
     assert [p.expression_id for p in found] == ["8", "7", "9"] and {p.clip_id for p in found} == {"clip"}
     assert [p.answer for p in found] == ["Sure , it is [SEG_ACT] .", "Sure , it is [SEG_ACT] and [SEG_TAR] .", "Sure ."]
+    assert [p.written for p in found] == [{Role.ACTOR}, {Role.ACTOR, Role.TARGET}, set()]
     for prediction in found:
         assert set(prediction.masks) == {Role.ACTOR, Role.TARGET}
         for mask in prediction.masks.values():
@@ -381,7 +403,7 @@ def test_an_expression_alone_is_segmented_as_among_others():
 
 def test_an_unsupported_role_is_no_key():
     found = speaking(ACTOR).segment(clip(), ASKED)
-    assert [set(p.masks) for p in found] == [{Role.ACTOR}] * 3
+    assert [set(p.masks) for p in found] == [{Role.ACTOR}] * 3 and all(p.written <= {Role.ACTOR} for p in found)
 
 
 def test_a_clip_shorter_than_k_frames_is_segmented():
@@ -461,7 +483,7 @@ def test_a_folder_of_another_format_is_refused(tmp_path):
     for change, message in [
         ({"format": "reviosa-workbook 3"}, "format 'reviosa-workbook 3', this version reads 'reviosa-workbook 2'"),
         ({"roles": ["agent"]}, r"reviosa\.json: roles\.0: "),
-        ({"sam2": {"_target_": "os.system"}}, r"names 'os\.system', which is no part of SAM2"),
+        ({"sam2": {"_target_": "os.system"}}, r"sam2\._target_: Input should be 'sam2.*got 'os\.system'"),
     ]:
         (tmp_path / "reviosa.json").write_text(json.dumps(about | change))
         with pytest.raises(DataError, match=message):

@@ -258,9 +258,9 @@ def test_to_square_golden():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": 72}, "image size 72 must divide by 32"),
-        ({"memory_dim": 12}, "dim 32 by memory_dim 12"),
-        ({"windows": (5, 2, 4, 2)}, "grid 16 by the first window 5"),
+        ({"image_size": 72}, "image_size 72 must divide by 32"),
+        ({"memory_dim": 12}, "width 32 must divide by memory_encoder.out_dim 12"),
+        ({"windows": (5, 2, 4, 2)}, "at stride 4, 16 must divide by the first window 5"),
         ({"global_blocks": (4, 3)}, "global block 4 is the first of its stage"),
     ],
 )

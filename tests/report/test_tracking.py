@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import mlflow
@@ -13,7 +21,8 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from pydantic import BaseModel
 
-from reviosa_core.report import tracking
+from reviosa_core.report import machine, tracking
+from reviosa_core.schema import DataError
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +41,8 @@ def store(tmp_path: Path, root: Path, tables: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("DVC_STAGE", raising=False)
+    monkeypatch.delenv(tracking.SWITCH, raising=False)
+    monkeypatch.setattr(tracking, "_answered", set())
     yield tmp_path
     mlflow.set_tracking_uri(None)
 
@@ -132,6 +143,21 @@ def test_the_users_server_wins(store: Path, monkeypatch: pytest.MonkeyPatch):
     assert not (store / "mlflow.db").exists()
 
 
+@pytest.mark.parametrize("name", ["a b", "a?b", "a%20b", "a#b", "a%3Fb"])
+def test_the_store_is_in_the_project_whatever_its_path(store: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    project = store / "all" / name
+    project.mkdir(parents=True)
+    for file in ("params.yaml", "mlflow.db"):
+        (store / file).rename(project / file)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    with tracking.run("train") as run:
+        run.log({"loss": 1.0})
+    database = sqlite3.connect(project / "mlflow.db")
+    assert database.execute("select count(*) from metrics").fetchone() == (1,)
+    database.close()
+    assert [path.name for path in (store / "all").iterdir()] == [name], "nothing beside the project"
+
+
 def test_without_dvc_the_store_is_at_the_projects_root(monkeypatch: pytest.MonkeyPatch, root: Path):
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
@@ -178,3 +204,185 @@ def test_md5_is_the_one_dvc_writes(tmp_path: Path):
     for path in (tmp_path / "d", tmp_path / "d" / "b.txt"):
         built = build(HashFileDB(MemoryFileSystem(), "/odb"), str(path), LocalFileSystem(), "md5")[2]
         assert tracking.md5(path) == built.hash_info.value
+
+
+# -- servers that do not answer ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def port() -> int:
+    """Of this machine, where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of somebody who takes every call and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """The port of a web server that is no MLflow."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403, "not for you")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def refused(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a run says that finds nobody at an address; its work is not begun."""
+    monkeypatch.setattr(tracking, "PATIENCE", 1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    begun = time.monotonic()
+    with pytest.raises(tracking.NoServer) as caught, tracking.run("train"):
+        pytest.fail("work was begun")
+    assert time.monotonic() - begun < 5
+    assert caught.value.__suppress_context__, "the causes name the address in full"
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql", "mysql+pymysql"])
+def test_a_server_that_is_down_is_named_before_any_work(store: Path, port: int, monkeypatch, scheme: str, capfd):
+    message = refused(f"{scheme}://me:geheim@127.0.0.1:{port}/runs", monkeypatch)
+    assert f"MLflow at {scheme}://***@127.0.0.1:{port}/runs does not answer" in message and "refused" in message
+    assert "REVIOSA_TRACKING=off" in message and "\n" not in message and len(message) < 500
+    assert "geheim" not in message + "".join(capfd.readouterr())
+    assert not (store / "mlflow.db.lock").exists(), "nobody waits for who waits for a server"
+
+
+def test_a_server_that_never_answers_is_named(store: Path, silent: int, monkeypatch):
+    message = refused(f"http://me:geheim@127.0.0.1:{silent}", monkeypatch)
+    assert f"http://***@127.0.0.1:{silent} does not answer" in message and "timed out" in message
+    assert "geheim" not in message
+
+
+def test_a_server_that_refuses_is_quoted(store: Path, refusing: int, monkeypatch):
+    message = refused(f"http://127.0.0.1:{refusing}", monkeypatch)
+    assert "403" in message and "does not answer" in message
+
+
+def test_an_address_that_is_none(store: Path, monkeypatch):
+    assert "gopher" in refused("gopher://127.0.0.1", monkeypatch)
+    assert "geheim" not in refused("http://me:geheim@[nowhere", monkeypatch)
+
+
+def test_a_server_that_goes_away_costs_a_line_and_no_work(store: Path, port: int, monkeypatch, capsys):
+    """It had answered this process before: what has been done since is not to be lost."""
+    monkeypatch.setattr(tracking, "PATIENCE", 1)
+    address = f"http://me:geheim@127.0.0.1:{port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    tracking._answered.add(address)
+    with tracking.run("train") as run:
+        run.log({"loss": 1.0})
+        assert run.id is None and "run_id" not in run.card()
+    tracking.keep_notebooks(store)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].endswith("the work goes on without it") and "geheim" not in said[0]
+
+
+def test_what_cannot_be_logged_costs_a_line_and_no_work(store: Path, monkeypatch, capsys):
+    def broken(*_: object, **__: object) -> None:
+        raise mlflow.MlflowException("the disk is full")
+
+    with tracking.run("train") as run:
+        monkeypatch.setattr(mlflow, "log_metrics", broken)
+        for step in range(3):
+            run.log({"loss": 1.0}, step)
+        run.artifact(store / "params.yaml")  # told nothing more
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "the disk is full; the work goes on without it" in said[0]
+    assert runs(store)["train"].info.status == "FINISHED" and not list((store / "mlruns").rglob("params.yaml"))
+
+
+def test_tracking_can_be_off(store: Path, port: int, monkeypatch, capfd):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv(tracking.SWITCH, "off")
+    (store / "mlflow.db").unlink()
+    tracking.reach()
+    with tracking.run("train", params={"lr": 1}, inputs={"data": store / "nowhere"}, parent="group") as run:
+        run.log({"loss": 1.0}, 1)
+        run.figure(Figure(), "curve.png")
+        run.table([{"a": 1}], "rows")
+        run.artifact(store / "params.yaml")
+        assert run.card() == {}
+    tracking.keep_notebooks(store)
+    assert [file.name for file in store.iterdir()] == ["params.yaml"] and not "".join(capfd.readouterr())
+    monkeypatch.setenv(tracking.SWITCH, "no")
+    with pytest.raises(ValueError, match="REVIOSA_TRACKING is 'no'; it can be on or off"):
+        tracking.reach()
+
+
+def test_machine_shows_where_runs_go(store: Path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:geheim@host")
+    assert machine.describe()["project"]["runs"] == "http://***@host"
+    monkeypatch.setenv(tracking.SWITCH, "off")
+    assert machine.describe()["project"]["runs"] == "not logged"
+
+
+# -- names and texts from data -----------------------------------------------------------------------------------------
+
+
+def test_what_data_are_called_kills_no_run(store: Path, capfd):
+    names = ["/data/mine", "../mine", "data/my clips (v2)", "data/a+b", "data/run#3", "data/run&3", "..", "", "x" * 300]
+    params = {"transfer (all)": {"datasets": names}, "long": "x" * 7000, "longer": "x" * 7001}
+    with tracking.run("transfer", params=params, tags={"text": "y" * 9000}) as run:
+        run.log({f"{name} full RVOS J&F": float(place) for place, name in enumerate(names)})
+    assert not capfd.readouterr().err
+    stored = runs(store)["transfer"].data
+    assert sorted(stored.metrics.values()) == list(range(len(names)))
+    assert len(stored.params["long"]) == 6000 and re.search(
+        r"x\.\.\. 7000 characters, md5 \w{32}$", stored.params["long"]
+    )
+    assert stored.params["long"][-20:] != stored.params["longer"][-20:]
+    assert "9000 characters" in stored.tags["text"]
+
+
+# -- runs that were killed ---------------------------------------------------------------------------------------------
+
+
+def test_a_killed_run_is_marked_when_its_stage_runs_again(store: Path):
+    code = "import os\nfrom reviosa_core.report import tracking\nwith tracking.run('train'): os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert runs(store)["train"].info.status == "RUNNING"
+    killed = runs(store)["train"].info.run_id
+    with tracking.run("evaluate"):
+        assert MlflowClient().get_run(killed).info.status == "RUNNING", "another stage knows nothing of it"
+    with tracking.run("train") as run:
+        assert MlflowClient().get_run(killed).info.status == "KILLED"
+        assert MlflowClient().get_run(run.id).info.status == "RUNNING"
+
+
+def test_only_runs_of_processes_that_are_gone_are_marked(store: Path):
+    host, number, start = tracking._this_process().rsplit(" ", 2)
+    assert not tracking._gone(f"{host} {number} {start}")
+    assert tracking._gone(f"{host} {number} {int(start) - 60}"), "its number was given again"
+    assert tracking._gone(f"{host} 4194304 {start}"), "no process has this number"
+    for unknown in (None, "", "x", f"elsewhere {number} 1", f"{host} x 1"):
+        assert not tracking._gone(unknown)
+
+
+# -- notebooks ---------------------------------------------------------------------------------------------------------
+
+
+def test_minutes_of_notebooks(tmp_path: Path):
+    (tmp_path / "a.ipynb").write_text(json.dumps({"metadata": {"papermill": {"duration": 90}}}))
+    (tmp_path / "b.ipynb").write_text(json.dumps({"metadata": {}}))
+    assert tracking.notebook_minutes(tmp_path) == {"a": 1.5}
+    (tmp_path / "c.ipynb").write_text('{"metadata": {"pap')
+    with pytest.raises(DataError, match=r"c\.ipynb: Unterminated string"):
+        tracking.notebook_minutes(tmp_path)

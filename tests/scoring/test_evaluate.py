@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +92,39 @@ def test_rows_by_hand():
     assert target["J"] == pytest.approx(2 / 3) and target["J_present"] == 1 and target["present"] == 2
     assert target["J_cross"] == 0 and target["J_inverse"] == pytest.approx(2 / 3)  # with a; with 1's actor: b, b, empty
 
+    assert target["answered"] and not target["by_token"], "what was written is not known: the mask says it"
     plain = rows["10", "target"]  # no interaction, nothing emitted
-    assert plain["J"] == 1 and not plain["emitted"] and not plain["is_interaction"] and plain["present"] == 0
+    assert (
+        plain["J"] == 1
+        and not plain["emitted"]
+        and not plain["answered"]
+        and not plain["is_interaction"]
+        and plain["present"] == 0
+    )
     assert np.isnan([plain[key] for key in ("J_present", "J_cross", "J_inverse", "overlap")]).all()
+
+
+def test_what_is_written_and_what_is_drawn():
+    """Written and not drawn, drawn and not written; a missing prediction has written nothing."""
+    clip = make_clip()
+    whole = Oracle().segment(clip, clip.expressions)
+    found = [
+        replace(
+            whole[0], masks=whole[0].masks | {Role.TARGET: np.zeros((T, H, W), dtype=bool)}, written=frozenset(Role)
+        ),
+        *(replace(p, written=frozenset({Role.ACTOR})) for p in whole[1:4]),
+    ]
+    rows = pd.DataFrame(score_clip(clip, found, missing="zero"))
+    targets = rows[rows["role"] == "target"].set_index("expression")
+    assert targets["answered"].to_dict() == {"0": True, "1": False, "2": False, "3": False, "10": False}
+    assert targets["emitted"].to_dict() == {"0": False, "1": True, "2": True, "3": True, "10": False}
+    assert rows["by_token"].all() and rows.loc[rows["role"] == "actor", "answered"].sum() == 4
+    actors = [Prediction(p.clip_id, p.expression_id, {Role.ACTOR: p.masks[Role.ACTOR]}) for p in whole]
+    actors[1] = replace(actors[1], written=frozenset(Role))
+    with pytest.raises(
+        DataError, match=r"v0, expression 1: tokens of \['target'\] are written, masks are of \['actor'\]"
+    ):
+        score_clip(clip, actors)
 
 
 def test_pairs_are_one_to_one_and_need_the_same_objects():
@@ -168,7 +199,9 @@ def test_run_lengths_score_as_arrays_do():
     ]
     pd.testing.assert_frame_equal(pd.DataFrame(score_clip(clip, stored)), pd.DataFrame(score_clip(clip, found)))
     stored[0].masks[Role.ACTOR][1]["size"] = [H, W + 1]  # type: ignore[index]
-    with pytest.raises(DataError, match=r"v0, expression 0, actor: mask size \(7, 12\) .* frame size \(7, 11\)"):
+    with pytest.raises(
+        DataError, match=r"v0, expression 0, actor: frame 1: mask size \(7, 12\) .* frame size \(7, 11\)"
+    ):
         score_clip(clip, stored)
 
 

@@ -215,18 +215,21 @@ def test_frames_are_independent():
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def interaction_clip(number: int) -> Clip:
-    """A and B side by side; A acts on B (expression 0), B on A (1), and one plain expression (2)."""
-    where = {"a": (slice(1, 4), slice(1, 4)), "b": (slice(3, 6), slice(6, 10))}
+BOXES = {"a": (slice(1, 4), slice(1, 4)), "b": (slice(3, 6), slice(6, 10)), "c": (slice(0, 2), slice(8, 11))}
+
+
+def interaction_clip(number: int, there: int = T, frames: int = T, boxes=BOXES) -> Clip:
+    """A and B side by side, both seen in the first `there` of the frames; A acts on B (expression 0), B on A (1), and
+    one plain expression (2). C stands by."""
     stored = {}
-    for key, index in where.items():
+    for key, index in boxes.items():
         frame = np.zeros((H, W), dtype=bool)
         frame[index] = True
-        stored[key] = [masks.encode(frame)] * T
+        stored[key] = [masks.encode(frame) if t < there else None for t in range(frames)]
     return Clip(
         id=f"v{number}",
-        frames=np.zeros((T, H, W, 3), dtype=np.uint8),
-        frame_names=tuple(f"{t:05d}" for t in range(T)),
+        frames=np.zeros((frames, H, W, 3), dtype=np.uint8),
+        frame_names=tuple(f"{t:05d}" for t in range(frames)),
         size=(H, W),
         expressions=(
             Expression("0", "a pushes b", "unidirectional", ("a",), ("b",)),
@@ -237,10 +240,10 @@ def interaction_clip(number: int) -> Clip:
     )
 
 
-def rows_of(predictor, clips: int = 4) -> pd.DataFrame:
+def rows_of(predictor, clips: int = 4, **made) -> pd.DataFrame:
     """Scores of `predictor(clip, expression) -> {role: keys of the clip's masks}` on constructed clips."""
     rows = []
-    for clip in map(interaction_clip, range(clips)):
+    for clip in (interaction_clip(number, **made) for number in range(clips)):
         predictions = [
             Prediction(clip.id, e.id, {role: masks.union(clip, keys) for role, keys in predictor(clip, e).items()})
             for e in clip.expressions
@@ -256,11 +259,20 @@ PREDICTORS = {
     "union": lambda clip, e: {Role.ACTOR: (*e.actor, *(e.target or ())), Role.TARGET: (*e.actor, *(e.target or ()))},
     "silent": lambda clip, e: {Role.ACTOR: e.actor, Role.TARGET: None},
     "actor only": lambda clip, e: {Role.ACTOR: e.actor},
+    # Answers that do not tell the roles apart.
+    "nothing": lambda clip, e: {Role.ACTOR: None, Role.TARGET: None},
+    "the actor twice": lambda clip, e: {Role.ACTOR: e.actor, Role.TARGET: e.actor},
+    "the target twice": lambda clip, e: {Role.ACTOR: e.target or (), Role.TARGET: e.target},
+    "a twice": lambda clip, e: {Role.ACTOR: ("a",), Role.TARGET: ("a",)},
+    "a third": lambda clip, e: {Role.ACTOR: ("c",), Role.TARGET: ("c",)},
 }
 
 
 def values(rows: pd.DataFrame) -> dict[str, float | None]:
     return {name: entry and entry["value"] for name, entry in metrics.direction(rows, bootstrap=0, seed=0).items()}
+
+
+DETECTION = ("detection precision", "detection recall", "detection F1")
 
 
 def test_perfect():
@@ -278,8 +290,9 @@ def test_perfect():
         "detection precision": 100,
         "detection recall": 100,
         "detection F1": 100,
+        **dict.fromkeys((f"{name} by token" for name in DETECTION), None),  # nobody says what was written
     }
-    counted = {name: entry["n"] for name, entry in metrics.direction(rows, 0, 0).items()}
+    counted = {name: entry["n"] for name, entry in metrics.direction(rows, 0, 0).items() if entry}
     assert counted["joint J&F"] == 8 and counted["strict pair accuracy"] == 4 and counted["detection recall"] == 8
 
 
@@ -295,16 +308,133 @@ def test_constant_is_right_half_the_time():
     assert got["swap consistency"] == 0  # the same object stays the actor when the sentence is turned round
 
 
-def test_union_leaks_without_confusion():
+@pytest.mark.parametrize("name", ["union", "nothing", "the actor twice", "the target twice", "a twice", "a third"])
+@pytest.mark.parametrize("there", [T, 2, 0])
+def test_an_answer_that_does_not_tell_the_roles_apart_is_half_confused(name, there):
+    """Each of these was "not confused" while a tie counted as none."""
+    got = values(rows_of(PREDICTORS[name], there=there))
+    assert got["role confusion"] == 50 and got["strict pair accuracy"] == 0
+
+
+def test_a_tie_is_one_whatever_the_order_of_frames():
+    """Sums of J over three frames that differ in the last bit only."""
+    rows = rows_of(PREDICTORS["perfect"], clips=1)
+    assert 0.1 + 0.2 > 0.3 + 0.0
+    for own, other in [((0.1, 0.2), (0.3, 0.0)), ((0.3, 0.0), (0.1, 0.2))]:
+        actor = rows["role"] == "actor"
+        tied = rows.assign(J=np.where(actor, *own), J_cross=np.where(actor, *other))
+        assert values(tied)["role confusion"] == 50
+
+
+def test_union_leaks():
     rows = rows_of(PREDICTORS["union"])
     got = values(rows)
-    assert got["role leakage"] == 100 and got["role confusion"] == 0 and got["swap consistency"] == 100
+    assert got["role leakage"] == 100 and got["swap consistency"] == 100
     assert got["detection precision"] == pytest.approx(200 / 3) and got["detection recall"] == 100
     by_type = metrics.detection_by_caption_type(rows, bootstrap=10, seed=0)
     assert by_type["single"] == {
-        "emitted": 100, "precision": 0, "recall": None, "F1": None, "n": 4, "interval": [100, 100],
+        "emitted": 100, "precision": 0, "recall": None, "F1": None, "n": 4, "interval": [100, 100], "by token": None,
     }  # fmt: skip
     assert by_type["unidirectional"]["F1"] == 100 and by_type["unidirectional"]["n"] == 8
+
+
+def spoken(written, drawn) -> pd.DataFrame:
+    """Rows of one clip where the target's token is written for the expressions `written`, and one stray pixel of it is
+    drawn for those in `drawn`."""
+    clip = interaction_clip(0)
+    nothing = np.zeros((T, H, W), dtype=bool)
+    stray = nothing.copy()
+    stray[T - 1, H - 1, W - 1] = True
+    found = [
+        Prediction(
+            clip.id,
+            e.id,
+            {Role.ACTOR: nothing, Role.TARGET: stray if e.id in drawn else nothing},
+            written=frozenset({Role.ACTOR, Role.TARGET} if e.id in written else {Role.ACTOR}),
+        )
+        for e in clip.expressions
+    ]
+    return pd.DataFrame(score_clip(clip, found))
+
+
+def test_a_target_is_given_by_its_mask_or_by_its_token():
+    """Due for 0 and 1. Written for 0 and 1, of which 1 is drawn empty; a stray pixel is drawn for 0 and for 2."""
+    rows = spoken(written={"0", "1"}, drawn={"0", "2"})
+    entry = metrics.direction(rows, 0, 0)
+    by_mask = {name: (entry[name]["value"], entry[name]["n"]) for name in DETECTION}
+    by_token = {name: (entry[f"{name} by token"]["value"], entry[f"{name} by token"]["n"]) for name in DETECTION}
+    assert by_mask == dict(zip(DETECTION, [(50, 2), (50, 2), (50, 3)], strict=True))
+    assert by_token == dict(zip(DETECTION, [(100, 2), (100, 2), (100, 2)], strict=True))
+    by_type = metrics.detection_by_caption_type(rows, 0, 0)
+    assert by_type["single"]["emitted"] == 100 and by_type["single"]["by token"]["answered"] == 0
+    assert by_type["unidirectional"]["recall"] == 50 and by_type["unidirectional"]["by token"]["recall"] == 100
+
+
+def test_tokens_are_known_of_all_or_not_said():
+    rows = spoken(written={"0"}, drawn={"0"})
+    mixed = pd.concat([rows, rows_of(PREDICTORS["perfect"], clips=3).query("video != 'v0'")])
+    assert metrics.direction(mixed, 0, 0)["detection recall by token"] is None
+    assert metrics.direction(mixed, 0, 0)["detection recall"]["n"] == 6
+    by_type = metrics.detection_by_caption_type(mixed, 0, 0)
+    assert by_type["single"]["by token"] is None and by_type["single"]["n"] == 3
+
+
+def test_a_union_of_equals_is_above_the_threshold_and_no_strict_pair():
+    """Two boxes of one size: their union has J = 0.5 with each, and a J&F above that."""
+    rows = rows_of(PREDICTORS["union"], boxes=BOXES | {"b": (slice(3, 6), slice(6, 9))})
+    interactions = rows[rows["is_interaction"]]
+    assert (interactions["J"] == 0.5).all() and (interactions["F"] > 0.5).all()
+    got = values(rows)
+    assert got["both above 0.5"] == 100 and got["strict pair accuracy"] == 0 and got["role confusion"] == 50
+
+
+def test_a_strict_pair_needs_each_mask_to_fit_its_own_role():
+    """Above the threshold in both directions, and in one of them one mask fits the other role as well as its own."""
+    rows = rows_of(PREDICTORS["perfect"])
+    assert values(rows)["strict pair accuracy"] == 100
+    for expression, role, cross in [
+        ("0", "actor", 1.0),
+        ("0", "target", 1.0),
+        ("1", "actor", 1.0),
+        ("1", "target", 1.0),
+    ]:
+        one = (rows["video"] == "v0") & (rows["expression"] == expression) & (rows["role"] == role)
+        spoilt = rows.assign(J_cross=rows["J_cross"].where(~one, cross))
+        assert values(spoilt)["strict pair accuracy"] == 75 and values(spoilt)["both above 0.5"] == 100
+
+
+def test_thresholds_are_taken_where_there_is_something_to_find():
+    """Both objects are seen in 3 of 10 frames: silence has J&F 70, and has found nothing."""
+    silence = values(rows_of(PREDICTORS["nothing"], there=3, frames=10))
+    assert silence["joint J&F"] == pytest.approx(70)
+    assert silence["both above 0.5"] == 0 and silence["strict pair accuracy"] == 0
+    found = values(rows_of(PREDICTORS["perfect"], there=3, frames=10))
+    assert found["both above 0.5"] == 100 and found["strict pair accuracy"] == 100
+    # Drawn on all frames: J is 0.3 and J present 1, as the docstring says, which J&F present does not hold against it.
+    rows = rows_of(PREDICTORS["perfect"], there=3, frames=10)
+    late = rows.assign(J=rows["J"].where(~rows["is_interaction"], 0.3), J_present=1.0)
+    assert values(late)["both above 0.5"] == 100
+
+
+def test_exactly_half_is_not_above():
+    rows = rows_of(PREDICTORS["perfect"])
+    assert values(rows.assign(J_present=0.5, F_present=0.5))["both above 0.5"] == 0
+    assert values(rows.assign(J_present=0.5, F_present=0.5 + 1e-6))["both above 0.5"] == 100
+
+
+def test_what_is_never_seen_is_found_by_drawing_nothing():
+    """The truth is empty in every frame: no threshold on present frames, and no expression is left out."""
+    rows = rows_of(PREDICTORS["nothing"], there=0)
+    entry = metrics.direction(rows, 0, 0)["both above 0.5"]
+    assert entry["value"] == 100 and entry["n"] == 8
+    clip = interaction_clip(0, there=0)
+    drawn = np.zeros((T, H, W), dtype=bool)
+    nothing, drawn[T - 1, 0, 0] = drawn.copy(), True
+    found = [Prediction(clip.id, e.id, {Role.ACTOR: nothing, Role.TARGET: drawn}) for e in clip.expressions]
+    stray = pd.DataFrame(score_clip(clip, found))
+    assert values(stray)["both above 0.5"] == 0 and stray["J"].min() == pytest.approx(2 / 3)
+    missing = pd.DataFrame(score_clip(clip, [], tuple(Role), missing="zero"))
+    assert values(missing)["both above 0.5"] == 0, "a missing prediction has found nothing"
 
 
 def test_silence_is_zero_and_unsupported_is_none():

@@ -77,6 +77,25 @@ def test_davis_match_leaves_void_out():
     assert protocols.davis_match(pred, true, void)[0]["J"] == 1
 
 
+def test_davis_match_takes_void_for_no_object():
+    true, void = squares(), np.zeros((T, H, W), dtype=bool)
+    true[:, :2] = 255
+    with pytest.raises(DataError, match=rf"{T * 2 * W} of {T * H * W} true pixels have label 255, which is void"):
+        protocols.davis_match(squares(), true)
+    void[:, :1] = True
+    with pytest.raises(DataError, match=rf"{T * W} of {T * (H - 1) * W} true pixels have label 255"):
+        protocols.davis_match(squares(), true, void)
+    void[:, :2] = True
+    assert protocols.davis_match(squares(), true, void) == [{"object": k, "J": 1.0, "F": 1.0} for k in (1, 2)]
+    drawn = squares()
+    drawn[0, 3, 3] = 255
+    with pytest.raises(DataError, match="1 of .* predicted pixels have label 255"):
+        protocols.davis_match(drawn, squares())
+    drawn[0, 3, 3] = -1
+    with pytest.raises(DataError, match="1 of .* predicted pixels have labels below 0, lowest -1"):
+        protocols.davis_match(drawn, squares())
+
+
 def test_davis_merged_is_the_mean_of_four_sets():
     rows = [
         {"set": s, "video": v, "object": k, "J": 0.1 * s + 0.2 * k, "F": 0.5}
@@ -134,6 +153,43 @@ def test_mean_average_precision_is_cocos(seed):
         reference.summarize()
     found = protocols.sentences(pd.DataFrame(rows), 0, 0)["mAP"]
     assert 10 < found < 95 and found == pytest.approx(100 * reference.stats[0], abs=1e-9)
+
+
+def scored(ious: list[float], scores: list[float] | None) -> pd.DataFrame:
+    """A row a sentence, of 100 pixels."""
+    rows = pd.DataFrame({"video": "v", "expression": [str(i) for i in range(len(ious))], "union": 100})
+    rows["intersection"] = [round(100 * iou) for iou in ious]
+    return rows if scores is None else rows.assign(score=scores)
+
+
+@pytest.mark.parametrize("scores", [None, [0.5] * 4, [np.nan] * 4])
+def test_without_scores_there_is_no_map(scores):
+    """It would be the order of the rows: more with the right answers first. Everything else stands."""
+    for order in ([0.96, 0.96, 0.0, 0.0], [0.0, 0.0, 0.96, 0.96]):
+        found = protocols.sentences(scored(order, scores), 0, 0)
+        assert found["mAP"] is None and found["P@0.9"]["value"] == 50 and found["overall IoU"] == 48
+
+
+def test_map_by_hand():
+    # Right, wrong, right, wrong, from the surest down: precision 1 up to recall 1/4, then 2/3 up to 1/2, then 0. Of the
+    # recalls 0, 0.01 ... 1, 26 are at most 1/4, and 25 more at most 1/2.
+    found = protocols.sentences(scored([0.96, 0.0, 0.96, 0.0], [0.9, 0.8, 0.7, 0.6]), 0, 0)
+    assert found["mAP"] == pytest.approx(100 * (26 * 1 + 25 * 2 / 3) / 101)
+
+
+def test_map_does_not_depend_on_the_order_of_rows():
+    """Two equal scores, one of a right answer: they come together, and precision after them is 2 of 3."""
+    rows = scored([0.96, 0.96, 0.0, 0.0], [0.9, 0.7, 0.7, 0.1])
+    want = 100 * (26 * 1 + 25 * 2 / 3) / 101
+    for seed in range(5):
+        found = protocols.sentences(rows.sample(frac=1, random_state=seed), 0, 0)
+        assert found["mAP"] == pytest.approx(want)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_score_for_some_rows_is_an_error(bad):
+    with pytest.raises(DataError, match="1 of 4 rows have no finite score, first: v/2"):
+        protocols.sentences(scored([0.96, 0.96, 0.0, 0.0], [0.9, 0.7, bad, 0.1]), 0, 0)
 
 
 def test_robustness_counts_false_positives_against_the_foreground():

@@ -58,6 +58,7 @@ def test_a_token_that_tells_objects_apart_and_one_that_does_not():
 def test_the_papers_rule():
     to_vision = np.array([[0.1, 0.9, 0.2], [0.5, 0.3, 0.6]])
     assert selection.choose(to_vision, 2) == selection.Selection(1, (2, 0)), "means .40 and .47"
+    assert selection.choose(np.ones((2, 3)), 2) == selection.Selection(0, (0, 1)), "ties: the first"
     with pytest.raises(ValueError, match="4 heads asked of layers with 3"):
         selection.choose(to_vision, 4)
     rows = selection.measure_attention(Looks(), [clip()])

@@ -112,7 +112,7 @@ def broken(case: str) -> Iterator[tuple[str, list[Prediction]]]:
         ("twice", "1 wrong: b/0 occurs twice$"),
         ("no masks", "b/1 has no actor masks"),
         ("too few", "b/1, actor: 2 masks for 3 frames"),
-        ("size", r"b/1, actor, frame 00015: \(11, 7\) pixels, the frame has \(7, 11\)"),
+        ("size", r"b/1, actor, frame 00015: mask size \(11, 7\) differs from frame size \(7, 11\)"),
         ("counts", "b/1, actor, frame 00015: mask counts cover 0 pixels, the frame has 77"),
         ("one role", "some expressions have target masks"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from reviosa_core import config
 from reviosa_core.config import Loop
+from reviosa_core.schema import DataError
 from reviosa_core.training import finetune, loop
 
 LOOP = Loop(steps=8, accumulate=2, warmup=0.25, checkpoint_every=3, weight_decay=0.1)
@@ -153,6 +155,45 @@ def test_another_fingerprint_starts_anew(tmp_path, capsys):
         assert torch.load(tmp_path / name, weights_only=True)["fingerprint"] == fingerprint
 
 
+@pytest.mark.parametrize("broken", [b"", b"PK\x03\x04", b"version https://git-lfs.github.com/spec/v1\n", "cut", "list"])
+def test_a_broken_checkpoint_is_named_and_stays(tmp_path, broken, monkeypatch):
+    """Nor is it read unsafely, whatever the environment says, nor does the message advise it."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    fit(tmp_path, stop_after=3)
+    file = tmp_path / "checkpoint.pt"
+    if broken == "list":
+        torch.save([1, 2], file)
+    else:
+        file.write_bytes(file.read_bytes()[:-100] if broken == "cut" else broken)
+    before = file.read_bytes()
+    with pytest.raises(DataError, match=r"checkpoint\.pt: no checkpoint of training.*; move it away") as error:
+        fit(tmp_path)
+    assert "weights_only" not in str(error.value) and file.read_bytes() == before
+
+
+@pytest.mark.filterwarnings("ignore:Environment variable TORCH_FORCE")  # an error would hide what it does
+def test_a_checkpoint_is_no_program(tmp_path, monkeypatch):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    torch.save({"step": 3, "module": Evil()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(DataError, match="no checkpoint of training"):
+        fit(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_parameters_of_other_shapes_start_anew(tmp_path, capsys):
+    """A row of one value would be spread over all: never silently."""
+    fit(tmp_path, stop_after=3)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state["module"]["layer.bias"] = torch.zeros(1)
+    torch.save(state, tmp_path / "checkpoint.pt")
+    fit(tmp_path)
+    assert "starting anew" in capsys.readouterr().out and (tmp_path / "checkpoint.other.pt").exists()
+
+
 def test_code_is_told_apart(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     for name in ("train.py", "plots.py", "model/mllm.py"):
@@ -235,11 +276,11 @@ def test_a_gradient_that_is_not_finite_stops_before_it_is_applied(tmp_path):
 def test_a_crash_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     save = torch.save
 
-    def crash(state: dict, path: Path) -> None:
+    def crash(state: dict, stream: BinaryIO) -> None:
         if state["step"] == 6:
-            Path(path).write_bytes(b"half a file")
+            stream.write(b"half a file")
             raise OSError("disk full")
-        save(state, path)
+        save(state, stream)
 
     monkeypatch.setattr(torch, "save", crash)
     with pytest.raises(OSError, match="disk full"):

@@ -38,6 +38,7 @@ from reviosa_core import config
 from reviosa_core.intershapes import scenes, splits
 from reviosa_core.model import mllm, segmenter
 from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.model.sam2 import unallocated
 from reviosa_core.schema import DataError, Role
 from reviosa_core.training import finetune
 from reviosa_core.weights import checkpoint, files, folders
@@ -320,8 +321,8 @@ def test_sam2s_size_and_version_are_told_by_its_tensors(version: str, size: str,
     name = "sam2.1" if version == "2.1" else "sam2"
     path = Path(str(importlib.resources.files("sam2"))) / "configs" / name / f"{name}_hiera_{size}.yaml"
     packaged = checkpoint.read_sam2_yaml(path)
-    with segmenter.unallocated():
-        state = segmenter.from_config(packaged).state_dict()
+    with unallocated():
+        state = packaged.build().state_dict()
     assert len(state) == count + (3 if version == "2.1" else 0)
     assert checkpoint.sam2_config(files.of(state, Path("sam2.pt"))) == packaged
 
@@ -351,14 +352,45 @@ def test_sam2_round_trip_with_a_given_configuration(tmp_path: Path):
         checkpoint.load_sam2(path, SAM2)
 
 
-@pytest.mark.parametrize("target", ["os.system", "sam2.modeling.sam2_base.torch.load", ["os.system"], 3])
-def test_a_configuration_can_only_name_parts_of_sam2(target: object):
-    """Also deep inside, and not by way of what sam2's modules import."""
-    evil = {**SAM2, "memory_encoder": {**SAM2["memory_encoder"], "fuser": {"_target_": target, "command": "touch x"}}}
-    with pytest.raises(DataError, match=r"names .*, which is no part of SAM2"):
-        segmenter.from_config(evil)
-    with pytest.raises(DataError, match="no 'model'"):
-        checkpoint.read_sam2_yaml(Path(__file__).parents[2] / "params.yaml")
+def test_a_yaml_of_ones_own_is_read_strictly(tmp_path: Path):
+    """As JSON, which is YAML, and with what only YAML has."""
+    path, plain = tmp_path / "own.yaml", SAM2.model_dump(mode="json")
+    path.write_text(json.dumps({"model": plain, "scratch": {"resolution": 64}}))
+    assert checkpoint.read_sam2_yaml(path) == SAM2
+    for change, message in [
+        ({"num_maskmem": "${scratch.resolution}"}, r"own\.yaml: num_maskmem: .*got '\$\{scratch\.resolution\}'"),
+        ({"memory_encoder": {"_target_": "os.mkdir", "path": "x"}}, r"own\.yaml: memory_encoder\._target_: "),
+        ({"backbone_stride": 16}, r"own\.yaml: backbone_stride: Extra"),
+    ]:
+        path.write_text(json.dumps({"model": plain | change}))
+        with pytest.raises(DataError, match=message):
+            checkpoint.read_sam2_yaml(path)
+    bomb = "a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}, *a{i}, *a{i}]\n" for i in range(40))
+    for text, message in [
+        ("model: !!python/object/apply:os.mkdir [x]", "no YAML: "),
+        ("model: {", "no YAML: "),
+        ("[" * 20000, "no YAML: "),
+        (f"{bomb}model: {{num_maskmem: *a40}}", "image_encoder: Field required"),
+        ("x" * 70000, "70,000 bytes, more than the 65,536"),
+        ("3", "no 'model'"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(DataError, match=rf"own\.yaml: {message}"):
+            checkpoint.read_sam2_yaml(path)
+    with pytest.raises(DataError, match=r"none\.yaml: no such file"):
+        checkpoint.read_sam2_yaml(tmp_path / "none.yaml")
+
+
+def test_an_earlier_reviosa_json_is_the_same_model(tmp_path: Path):
+    """It had all of transformers' configuration, and of SAM2's what the profile said."""
+    model = ReVIOSa(tiny.reader(lora=True), tiny.seeing(), tuple(Role), frames=2)
+    folders.save(model, tmp_path)
+    about = json.loads((tmp_path / "reviosa.json").read_text())
+    for key in ("rope_k_repeat", "kv_in_dim"):
+        del about["sam2"]["memory_attention"]["layer"]["self_attention"][key]
+    del about["sam2"]["compile_image_encoder"]
+    (tmp_path / "reviosa.json").write_text(json.dumps(about | {"internvl": model.mllm.internvl.config.to_dict()}))
+    assert design_of(folders.read(tmp_path)) == design_of(model)
 
 
 class Evil:
@@ -507,7 +539,7 @@ BOTH = config.Experiment(roles=tuple(Role), aml=True)
 def start(folder: Path, tmp_path: Path) -> config.Released:
     """Released files as a profile names them."""
     torch.save({"model": segmenter.build(tiny.SIZES.segmenter).state_dict()}, tmp_path / "sam2.pt")
-    (tmp_path / "sam2.yaml").write_text(json.dumps({"model": SAM2}))
+    (tmp_path / "sam2.yaml").write_text(json.dumps({"model": SAM2.model_dump()}))
     paths = {"internvl": folder, "sam2": tmp_path / "sam2.pt", "sam2_yaml": tmp_path / "sam2.yaml"}
     return config.Released(**{k: str(v) for k, v in paths.items()}, template="phi3_chat", license="mit")
 
@@ -551,7 +583,7 @@ def test_a_profile_of_other_sizes_is_refused(start: config.Released, change: dic
 def test_a_profile_of_another_sam2_is_refused(start: config.Released):
     other = made.sizes()
     other = other.model_copy(update={"segmenter": other.segmenter.model_copy(update={"windows": (8, 2, 4, 2)})})
-    with pytest.raises(DataError, match=r"window_spec is \[4, 2, 4, 2\], the profile's .* \[8, 2, 4, 2\]"):
+    with pytest.raises(DataError, match=r"window_spec is \(4, 2, 4, 2\), the profile's .* \(8, 2, 4, 2\)"):
         checkpoint.from_backbones(start, other, BOTH, seed=3, aml=(1, (0,)), settings=RATES)
 
 
@@ -615,7 +647,7 @@ def test_the_papers_profiles_build_and_train_what_the_paper_trains(root: Path, n
     sizes, words = profile.model, tiny.tokenizer()
     described = mllm.describe(sizes.mllm, words)
     described.text_config.vocab_size = 151674 + len(Role)  # InternVL-2.5's, and the role tokens
-    with segmenter.unallocated():
+    with unallocated():
         internvl = mllm.empty(described)
         mllm.add_lora(internvl, sizes.mllm.lora)
         seg = segmenter.Segmenter(segmenter.build(sizes.segmenter))
@@ -665,6 +697,6 @@ def test_the_papers_sam2_has_the_packaged_sizes(root: Path, version: str):
     path = Path(str(importlib.resources.files("sam2"))) / "configs" / version / f"{version}_hiera_l.yaml"
     packaged = checkpoint.read_sam2_yaml(path)
     checkpoint._same_sam2_sizes(packaged, said, "sam2.pt")
-    ours, theirs = segmenter.shapes(said), segmenter.shapes(packaged)
+    ours, theirs = said.shapes(), packaged.shapes()
     assert {n: ours[n] for n in theirs} == theirs
     assert len(ours) - len(theirs) == (3 if version == "sam2" else 0)

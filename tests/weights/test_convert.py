@@ -18,9 +18,10 @@ from transformers import InternVLForConditionalGeneration
 
 from reviosa_core.intershapes import scenes, splits
 from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.outputs import MANIFEST
 from reviosa_core.schema import DataError, Role
 from reviosa_core.weights import checkpoint, files, folders
-from reviosa_core.weights.convert import MARK, convert
+from reviosa_core.weights.convert import convert
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_a_released_internvl_becomes_transformers_own(folder: Path, tmp_path: Pa
     assert len(files) > 3 if shard_bytes == 20_000 else [file.name for file in files] == ["model.safetensors"]
     largest = max(t.numel() * 4 for t in want.state_dict().values())
     assert all(file.stat().st_size < max(shard_bytes, largest) + 8_000 for file in files)
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.reviosa-partial"))
 
 
 # -- released ReVIOSa to ours ------------------------------------------------------------------------------------------
@@ -199,25 +200,28 @@ def test_only_what_a_conversion_made_is_replaced(folder: Path, tmp_path: Path, m
     mine, out = tmp_path / "mine", tmp_path / "out"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years")
-    with pytest.raises(DataError, match="mine: exists, and no conversion made it"):
+    with pytest.raises(DataError, match="mine: exists, and is not an earlier conversion"):
         convert(folder, mine, "native")
     assert (mine / "thesis.txt").read_text() == "years"
-    with pytest.raises(DataError, match="released: exists"):
+    with pytest.raises(DataError, match="released: is the source itself"):
         convert(folder, folder, "native")
     convert(folder, out, "native")
-    (out / "old.txt").write_text("")
+    before = (out / MANIFEST).read_bytes()
     convert(folder, out, "native")
-    assert not (out / "old.txt").exists() and (out / MARK).is_file()
+    assert (out / MANIFEST).read_bytes() == before
+    (out / "mine.txt").write_text("years")
+    with pytest.raises(DataError, match="mine.txt: does not come with the conversion"):
+        convert(folder, out, "native")
+    (out / "mine.txt").unlink()
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    (out / "old.txt").write_text("")
     monkeypatch.setattr("reviosa_core.weights.files.save_file", stopped)
     with pytest.raises(KeyboardInterrupt):
         convert(folder, out, "native")
-    assert (out / "old.txt").exists() and (out / "model.safetensors").is_file(), "the earlier one is whole"
-    assert not (tmp_path / "out.partial").exists()
+    assert (out / MANIFEST).read_bytes() == before and (out / "model.safetensors").is_file(), "the earlier one is whole"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out", "released"]
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

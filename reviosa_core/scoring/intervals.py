@@ -1,0 +1,52 @@
+"""Means and shares in percent, each with the number of expressions it is over and an interval.
+
+A number is a ratio of two sums over expressions: of scores to their count for a mean, of right answers to all answers
+for a precision. Every expression weighs the same, however long its video is and however many others that has. `n` says
+how many expressions the lower sum counts; without any, the number is None, not 0.
+
+`interval` is a 95 % bootstrap interval: as many whole videos as there are, are drawn again with replacement,
+`bootstrap` times, and the number is taken of each draw; the 2.5th and the 97.5th percentile are the ends. Expressions
+of one video share its objects and its difficulty, so they are not independent draws: videos are. A draw where the
+number is undefined (0 / 0) is left out. It is None for fewer than two videos, or without draws. It holds over videos:
+what another training run would give, it does not say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from reviosa_core.schema import DataError
+
+
+def mean(table: pd.DataFrame, column: str, bootstrap: int, seed: int) -> dict[str, Any]:
+    """Mean of a column, whose values are in [0, 1], by `video`: {"value", "n", "interval"}, in percent.
+
+    DataError when a value is undefined.
+    """
+    values = table[column].to_numpy(dtype=float)
+    if np.isnan(values).any():
+        raise DataError(f"{column}: {np.isnan(values).sum()} of {len(values)} values are undefined")
+    return ratio(table["video"].to_numpy(), values, np.ones(len(values)), bootstrap, seed)
+
+
+def ratio(
+    videos: np.ndarray, over: Float[np.ndarray, " n"], under: Float[np.ndarray, " n"], bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """sum(over) / sum(under): {"value", "n", "interval"}, in percent. Row i belongs to `videos[i]`."""
+    n = int(np.count_nonzero(under))
+    if n == 0:
+        return {"value": None, "n": 0, "interval": None}
+    codes, names = pd.factorize(videos, sort=True)  # sorted: the draws do not depend on the order of the rows
+    above, below = np.bincount(codes, weights=over), np.bincount(codes, weights=under)  # [videos]
+    interval = None
+    if bootstrap and len(names) > 1:
+        draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), bootstrap)
+        with np.errstate(invalid="ignore"):
+            values = (draws @ above) / (draws @ below)
+        if not np.isnan(values).all():
+            interval = [100 * float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
+    return {"value": 100 * float(above.sum() / below.sum()), "n": n, "interval": interval}

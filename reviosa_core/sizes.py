@@ -1,0 +1,96 @@
+"""The networks' shapes, in numbers, and what their code takes for granted of these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from reviosa_core.bounds import Few, Fraction, Pixels, Strict, Width, need
+
+
+class Vision(Strict):
+    hidden: Width
+    layers: Few
+    heads: Few
+    ffn: Width
+
+    @model_validator(mode="after")
+    def _heads(self) -> Vision:
+        need(self.hidden % self.heads == 0, "heads", self.heads, f"must divide hidden {self.hidden}")
+        return self
+
+
+class Language(Vision):
+    kv_heads: Few
+
+    @model_validator(mode="after")
+    def _rules(self) -> Language:
+        need(self.heads % self.kv_heads == 0, "kv_heads", self.kv_heads, f"must divide heads {self.heads}")
+        wide = self.hidden // self.heads
+        need(wide % 2 == 0, "heads", self.heads, f"hidden {self.hidden} / heads must be even, for rotary positions")
+        return self
+
+
+class Lora(Strict):
+    rank: Width
+    alpha: Width
+    dropout: Fraction
+
+
+class Mllm(Strict):
+    """InternVL at any size; `frames` is the paper's T': how many frames the language model sees."""
+
+    image_size: Pixels
+    patch_size: Pixels
+    frames: Few
+    vision: Vision
+    language: Language
+    lora: Lora
+
+    @model_validator(mode="after")
+    def _grid(self) -> Mllm:
+        rule = f"2 x patch_size must divide image_size {self.image_size}: four patches become a visual token"
+        need(self.image_size % (2 * self.patch_size) == 0, "patch_size", self.patch_size, rule)
+        return self
+
+
+class Segmenter(Strict):
+    """SAM2 at any size. `prompted`: decode the language prompt on the first of the K frames, or on all of them."""
+
+    image_size: Pixels
+    embed: Width
+    heads: Few = 1  # of the first stage; every stage doubles them
+    stages: tuple[Few, Few, Few, Few]
+    windows: tuple[Few, Few, Few, Few]
+    global_blocks: tuple[Annotated[int, Field(ge=0, le=4096)], ...]
+    dim: Width
+    memory_dim: Width
+    num_maskmem: Few
+    prompted: Literal["first", "all"]
+
+    @model_validator(mode="after")
+    def _geometry(self) -> Segmenter:
+        """What SAM2's own code takes for granted."""
+        grid, blocks = self.image_size // 4, sum(self.stages)
+        need(self.image_size % 32 == 0, "image_size", self.image_size, "must be a multiple of 32")
+        need(self.embed % self.heads == 0, "heads", self.heads, f"must divide embed {self.embed}")
+        need(grid % self.windows[0] == 0, "windows", self.windows, f"the first must divide the stride-4 grid {grid}")
+        even = all(window % 2 == 0 for window in self.windows[:3])
+        need(even, "windows", self.windows, "the first three must be even: the next stage halves them")
+        need(self.dim % 16 == 0, "dim", self.dim, "must be a multiple of 16")
+        fits = self.dim % self.memory_dim == 0 and self.memory_dim % 4 == 0
+        need(fits, "memory_dim", self.memory_dim, f"must be a multiple of 4 that divides dim {self.dim}")
+        pooling, chosen = {sum(self.stages[:i]) for i in (1, 2, 3)}, self.global_blocks
+        need(len(set(chosen)) == len(chosen), "global_blocks", chosen, "must be distinct")
+        need(
+            max(chosen, default=0) < blocks, "global_blocks", chosen, f"must be below the {blocks} blocks of all stages"
+        )
+        clash = pooling.isdisjoint(chosen)
+        need(clash, "global_blocks", chosen, f"none may be the first of its stage, one of {sorted(pooling)}")
+        return self
+
+
+class Model(Strict):
+    mllm: Mllm
+    segmenter: Segmenter

@@ -1,0 +1,66 @@
+"""Parameters: a params.yaml that is none, or whose numbers break a rule. Nothing is made before it is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bad_input import Row
+
+ROOT = Path(__file__).parents[2]
+
+
+def intershapes(folder: Path, old: str, new: str, *options: object) -> list[object]:
+    """A command that reads params.yaml, of which some text is exchanged."""
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text, old
+    (folder / "params.yaml").write_text(text.replace(old, new, 1))
+    return ["data", "intershapes", folder / "out", "--split", "test", "--profile", "smoke", *options]
+
+
+ROWS = [
+    Row(
+        "parameters that are no YAML",
+        lambda f: intershapes(f, "seeds: [1, 2]", "seeds: [1, 2"),
+        r"params.yaml, line \d+: expected ',' or '\]'",
+    ),
+    Row(
+        "parameters with a key twice",
+        lambda f: intershapes(f, "reports: reports", "reports: reports\nreports: other"),
+        'params.yaml, line 6: found duplicate key "reports"',
+    ),
+    Row(
+        "parameters with a negative split",
+        lambda f: intershapes(f, "test: 4, shift: 3", "test: -4, shift: 3"),
+        "profiles.smoke.data.splits.test: should be greater than or equal to 1, got -4",
+    ),
+    Row(
+        "parameters with heads that do not divide",
+        lambda f: intershapes(f, "heads: 4, kv_heads: 2, ffn: 96", "heads: 5, kv_heads: 1, ffn: 96"),
+        "profiles.smoke.model.mllm.language.heads: must divide hidden 64, got 5",
+    ),
+    Row(
+        "parameters with a rate that is no number",
+        lambda f: intershapes(f, "lr: 1.5e-3", "lr: .nan"),
+        "profiles.smoke.train.lr: should be .*got nan",
+    ),
+    Row(
+        "parameters with a seed below zero",
+        lambda f: intershapes(f, "smoke:\n    seed: 0", "smoke:\n    seed: -1"),
+        "profiles.smoke.seed: should be greater than or equal to 0, got -1",
+    ),
+    Row(
+        "parameters with fewer objects than pairs need",
+        lambda f: intershapes(f, "objects: [3, 5]", "objects: [3, 3]"),
+        r"difficulties.standard.objects: 2 interacting pairs need 4 objects, got \(3, 3\)",
+    ),
+    Row(
+        "clips too long to be made in memory",
+        lambda f: intershapes(f, "seed: 0", "seed: 0", "--frames", 10_000_000),
+        "frames: should be less than or equal to 4096, got 10000000",
+    ),
+    Row(
+        "clips too many",
+        lambda f: intershapes(f, "seed: 0", "seed: 0", "--clips", 10**12),
+        "test: should be less than or equal to 10000000, got 10{12}",
+    ),
+]  # fmt: skip
