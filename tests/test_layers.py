@@ -25,7 +25,7 @@ HOUSE = {
     "intershapes": "schema outputs masks config data model scoring training",
     "report": "schema outputs masks config data scoring",
     "predict": "schema outputs masks data report",
-    "annotation": "schema outputs bounds masks config data model weights intershapes",
+    "annotation": "schema bounds masks config data model weights intershapes",
     "cli": "schema outputs bounds config data scoring weights baselines intershapes report predict annotation",
 }
 OWNERS = {
