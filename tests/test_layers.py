@@ -21,10 +21,11 @@ HOUSE = {
     "scoring": "schema outputs masks data",
     "training": "schema outputs config data",
     "weights": "schema outputs config data model",
+    "baselines": "schema config data model weights",
     "intershapes": "schema outputs masks config data model scoring training",
     "report": "schema outputs masks config data scoring",
     "predict": "schema outputs masks data report",
-    "cli": "schema outputs bounds config data scoring weights intershapes report predict",
+    "cli": "schema outputs bounds config data scoring weights baselines intershapes report predict",
 }
 OWNERS = {
     "mlflow": "report.tracking",
