@@ -367,15 +367,15 @@ def test_a_yaml_of_ones_own_is_read_strictly(tmp_path: Path):
             checkpoint.read_sam2_yaml(path)
     bomb = "a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}, *a{i}, *a{i}]\n" for i in range(40))
     for text, message in [
-        ("model: !!python/object/apply:os.mkdir [x]", "no YAML: "),
-        ("model: {", "no YAML: "),
-        ("[" * 20000, "no YAML: "),
-        (f"{bomb}model: {{num_maskmem: *a40}}", "image_encoder: Field required"),
-        ("x" * 70000, "70,000 bytes, more than the 65,536"),
-        ("3", "no 'model'"),
+        ("model: !!python/object/apply:os.mkdir [x]", ", line 1: could not determine a constructor"),
+        ("model: {", ", line 1: expected the node content"),
+        ("[" * 20000, ": maximum recursion depth"),
+        (f"{bomb}model: {{num_maskmem: *a40}}", r": \d+ values with every alias written out"),
+        ("x" * 70000, ": 70,000 bytes, more than the 65,536"),
+        ("3", ": no 'model'"),
     ]:
         path.write_text(text)
-        with pytest.raises(DataError, match=rf"own\.yaml: {message}"):
+        with pytest.raises(DataError, match=rf"own\.yaml{message}"):
             checkpoint.read_sam2_yaml(path)
     with pytest.raises(DataError, match=r"none\.yaml: no such file"):
         checkpoint.read_sam2_yaml(tmp_path / "none.yaml")
