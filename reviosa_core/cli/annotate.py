@@ -12,7 +12,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from reviosa_core.cli.shared import Split, fail, one_line
+from reviosa_core.cli.shared import Split, fail
 
 if TYPE_CHECKING:
     from reviosa_core.annotation.settings import Annotation
@@ -76,27 +76,24 @@ def run(
     from reviosa_core.annotation import sources
     from reviosa_core.annotation.questions import PROMPTS, Prompts
 
-    with one_line():
-        settings = _settings(at_once)
-        asked = Prompts(prompts or PROMPTS)
-        tracker = None
-        if sam2 and not dry_run:
-            from reviosa_core.annotation import sam2 as tracking
+    settings = _settings(at_once)
+    asked = Prompts(prompts or PROMPTS)
+    tracker = None
+    if sam2 and not dry_run:
+        from reviosa_core.annotation import sam2 as tracking
 
-            tracker = tracking.load(sam2, sam2_yaml)
-        found = sources.read(videos, split, tracker, str(sam2))
-        if dry_run:
-            _plan(found, settings, asked, (events, objects), verify, (price_in, price_out))
-            return
-        if endpoint is None:
-            fail("--endpoint: say where to ask, or --dry-run for what it would take")
-        if not out.is_dir() and out.exists():
-            fail(f"{out}: exists, and is no folder")
-        _check_out(out)
-        options = (verify, negatives, again)
-        summary = _annotate(
-            found, out, endpoint, model, os.environ.get(key_env), settings, asked, options, videos, split
-        )
+        tracker = tracking.load(sam2, sam2_yaml)
+    found = sources.read(videos, split, tracker, str(sam2))
+    if dry_run:
+        _plan(found, settings, asked, (events, objects), verify, (price_in, price_out))
+        return
+    if endpoint is None:
+        fail("--endpoint: say where to ask, or --dry-run for what it would take")
+    if not out.is_dir() and out.exists():
+        fail(f"{out}: exists, and is no folder")
+    _check_out(out)
+    options = (verify, negatives, again)
+    summary = _annotate(found, out, endpoint, model, os.environ.get(key_env), settings, asked, options, videos, split)
     _report(summary, out)
 
 
@@ -180,10 +177,9 @@ def audit(
     from reviosa_core.annotation.pipeline import WORK
     from reviosa_core.report import tables
 
-    with one_line():
-        if verdicts is not None:
-            typer.echo(tables.markdown(auditing.report(out, verdicts)))
-            return
-        page = page or out / WORK / "audit.html"
-        shown = auditing.write(out, page, count, seed)
+    if verdicts is not None:
+        typer.echo(tables.markdown(auditing.report(out, verdicts)))
+        return
+    page = page or out / WORK / "audit.html"
+    shown = auditing.write(out, page, count, seed)
     typer.echo(f"written: {page}: {shown} expressions")
