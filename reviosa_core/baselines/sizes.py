@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from reviosa_core.bounds import Count, Few, Pixels, Share, Strict, Weight, Width
+from reviosa_core.bounds import Count, Few, Share, Strict, Weight
+from reviosa_core.sizes import Pixels, Width
 
 
 class ResNet(Strict):
