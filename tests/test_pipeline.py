@@ -200,7 +200,7 @@ def test_a_profile_that_starts_from_released_files_trains(copy: Path):
     """What paper-1b does, at the smallest sizes: nothing is pretrained, the named files are noted and fine-tuned."""
     made.write_internvl(copy / "weights" / "InternVL")
     torch.save({"model": segmenter.build(tiny.SIZES.segmenter).state_dict()}, copy / "weights" / "sam2.pt")
-    (copy / "weights" / "sam2.yaml").write_text(json.dumps({"model": made.SAM2}))
+    (copy / "weights" / "sam2.yaml").write_text(json.dumps({"model": made.SAM2.model_dump(mode="json")}))
     yaml = YAML()
     params = yaml.load(copy / "params.yaml")
     smoke = params["profiles"]["smoke"]
