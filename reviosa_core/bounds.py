@@ -11,9 +11,7 @@ from pydantic_core import PydanticCustomError
 
 # Upper ends are far beyond use: a slip of the finger is to be a message, not a machine without memory.
 Count = Annotated[int, Field(ge=1, le=10_000_000)]  # of steps, clips, points
-Few = Annotated[int, Field(ge=1, le=1024)]  # layers, heads, frames, processes
-Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
-Pixels = Annotated[int, Field(ge=1, le=4096)]
+Few = Annotated[int, Field(ge=1, le=1024)]  # frames, heads, processes
 Seed = Annotated[int, Field(ge=0, lt=2**64)]  # torch takes no more
 Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -28,7 +28,7 @@ from reviosa_core.bounds import (
     complaints,
     need,
 )
-from reviosa_core.schema import Role
+from reviosa_core.schema import DataError, Role
 from reviosa_core.sizes import Language as Language  # the shapes are parameters too: `config.Language`
 from reviosa_core.sizes import Lora as Lora
 from reviosa_core.sizes import Mllm as Mllm
@@ -270,12 +270,12 @@ class Params(Strict):
 def read_yaml(path: str | Path) -> Any:
     """A YAML 1.2 file as plain values: `1e-5` is a float and `on` a string, as DVC reads them.
 
-    Raises ValueError, with file and line, for what is no YAML, for tags that name code, and for files that are too
+    Raises DataError, with file and line, for what is no YAML, for tags that name code, and for files that are too
     large as they stand or with every alias written out.
     """
     path, yaml = Path(path), YAML(typ="safe", pure=True)
     if (size := path.stat().st_size) > YAML_BYTES:
-        raise ValueError(f"{path}: {size} bytes, at most {YAML_BYTES} are read")
+        raise DataError(f"{path}: {size} bytes, at most {YAML_BYTES} are read")
     try:
         node = yaml.compose(path)
         if (size := _written_out(node, {})) > YAML_BYTES:
@@ -283,9 +283,9 @@ def read_yaml(path: str | Path) -> Any:
         return None if node is None else yaml.constructor.construct_document(node)
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}{line}: {error.problem}") from None
+        raise DataError(f"{path}{line}: {error.problem}") from None
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+        raise DataError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 def _written_out(node: Any, known: dict[int, int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,7 @@ from jaxtyping import Bool, UInt8
 CaptionType = Literal["single", "multi", "unidirectional", "bidirectional", "undefined"]
 RLE = dict[str, Any]  # COCO run lengths: {"size": [h, w], "counts": str}
 UNKNOWN = "unknown"  # mask key of an actor whose masks nobody has drawn, or has published
+TEXT = 4000  # characters of a sentence: attention's memory grows with their square. Ref-SAV's are a paragraph long
 NOTHING = "nothing"  # mask key of the actor of an expression that refers to nothing in its video (MeViS v2)
 
 
@@ -52,7 +54,8 @@ class Expression:
     """One referring expression of a clip.
 
     `actor` and `target` are keys into `Clip.masks`; several keys mean their union. `target` is None unless the
-    expression describes a directed interaction (InterRVOS-127K: caption type "unidirectional").
+    expression describes a directed interaction (InterRVOS-127K: caption type "unidirectional"). DataError for what is
+    no expression: without words or with more than TEXT characters, without an actor, of no known type.
     """
 
     id: str
@@ -64,6 +67,10 @@ class Expression:
     def __post_init__(self) -> None:
         if not self.text.strip():
             raise DataError(f"expression {self.id}: empty text")
+        if len(self.text) > TEXT:
+            raise DataError(f"expression {self.id}: a text of {len(self.text):,} characters, at most {TEXT:,} are read")
+        if re.search("[\ud800-\udfff]", self.text):
+            raise DataError(f"expression {self.id}: {self.text[:60]!r} is not text: half a character, or no UTF-8")
         if self.caption_type not in get_args(CaptionType):
             raise DataError(
                 f"expression {self.id}: caption type {self.caption_type!r}, not one of {get_args(CaptionType)}"

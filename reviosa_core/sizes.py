@@ -6,14 +6,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from reviosa_core.bounds import Few, Fraction, Pixels, Strict, Width, need
+from reviosa_core.bounds import Few, Fraction, Strict, need
+
+# Upper ends as for the descriptions that come with checkpoints: what a profile builds can be saved and read again.
+Pixels = Annotated[int, Field(ge=1, le=2048)]
+Layers = Annotated[int, Field(ge=1, le=128)]
+Heads = Annotated[int, Field(ge=1, le=256)]
+Width = Annotated[int, Field(ge=1, le=16_384)]
+Wide = Annotated[int, Field(ge=1, le=2**19)]
+Blocks = Annotated[int, Field(ge=1, le=64)]  # SAM2's: of a stage, and a window's cells
+Block = Annotated[int, Field(ge=0, lt=128)]
 
 
 class Vision(Strict):
     hidden: Width
-    layers: Few
-    heads: Few
-    ffn: Width
+    layers: Layers
+    heads: Heads
+    ffn: Wide
 
     @model_validator(mode="after")
     def _heads(self) -> Vision:
@@ -22,7 +31,7 @@ class Vision(Strict):
 
 
 class Language(Vision):
-    kv_heads: Few
+    kv_heads: Heads
 
     @model_validator(mode="after")
     def _rules(self) -> Language:
@@ -59,20 +68,21 @@ class Segmenter(Strict):
     """SAM2 at any size. `prompted`: decode the language prompt on the first of the K frames, or on all of them."""
 
     image_size: Pixels
-    embed: Width
-    heads: Few = 1  # of the first stage; every stage doubles them
-    stages: tuple[Few, Few, Few, Few]
-    windows: tuple[Few, Few, Few, Few]
-    global_blocks: tuple[Annotated[int, Field(ge=0, le=4096)], ...]
-    dim: Width
-    memory_dim: Width
-    num_maskmem: Few
+    embed: Annotated[int, Field(ge=1, le=256)]
+    heads: Annotated[int, Field(ge=1, le=16)] = 1  # of the first stage; every stage doubles them
+    stages: tuple[Blocks, Blocks, Blocks, Blocks]
+    windows: tuple[Blocks, Blocks, Blocks, Blocks]
+    global_blocks: Annotated[tuple[Block, ...], Field(max_length=32)]
+    dim: Annotated[int, Field(ge=1, le=512)]
+    memory_dim: Annotated[int, Field(ge=1, le=512)]
+    num_maskmem: Annotated[int, Field(ge=1, le=32)]
     prompted: Literal["first", "all"]
 
     @model_validator(mode="after")
     def _geometry(self) -> Segmenter:
         """What SAM2's own code takes for granted."""
         grid, blocks = self.image_size // 4, sum(self.stages)
+        need(blocks <= 128, "stages", self.stages, f"have {blocks} blocks together, and at most 128 are built")
         need(self.image_size % 32 == 0, "image_size", self.image_size, "must be a multiple of 32")
         need(self.embed % self.heads == 0, "heads", self.heads, f"must divide embed {self.embed}")
         need(grid % self.windows[0] == 0, "windows", self.windows, f"the first must divide the stride-4 grid {grid}")

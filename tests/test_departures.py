@@ -1,4 +1,4 @@
-"""docs/departures.md names files and tests; both must be there, or the page has rotted."""
+"""docs/departures.md and docs/reliability.md name files and tests; they must be there, or the pages have rotted."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ def problems(row: list[str], root: Path) -> list[str]:
     if not files or not tests:
         found.append(f"{row[0]}: names {len(files)} files and {len(tests)} tests")
     found += [f"{row[0]}: no file {name}" for name in files if not (root / name).is_file()]
-    for name in tests:
-        path, _, function = name.partition("::")
-        tree = ast.parse((root / path).read_text() if (root / path).is_file() else "")
-        if function not in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]:
-            found.append(f"{row[0]}: no test {name}")
-    return found
+    return found + [f"{row[0]}: no test {name}" for name in tests if not is_test(name, root)]
+
+
+def is_test(name: str, root: Path) -> bool:
+    """Whether "path::function" is there."""
+    path, _, function = name.partition("::")
+    tree = ast.parse((root / path).read_text() if (root / path).is_file() else "")
+    return function in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
 
 
 def test_every_row_names_files_and_tests_that_are_there(root: Path):
@@ -43,6 +45,14 @@ def test_every_row_names_files_and_tests_that_are_there(root: Path):
     found = rows(page)
     assert len(found) > 40 and page.count("| " + " | ".join(HEAD) + " |") == page.count("\n|---")
     assert not (broken := [line for row in found for line in problems(row, root)]), "\n" + "\n".join(broken)
+
+
+def test_every_promise_names_a_test_that_is_there(root: Path):
+    page = (root / "docs" / "reliability.md").read_text()
+    promises = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| promise")]
+    named = [re.search(r"`(tests/[^`]+)` \|$", line) for line in promises]
+    assert len(promises) > 20 and all(named)
+    assert not [found[1] for found in named if found and not is_test(found[1], root)]
 
 
 def test_no_two_rows_of_a_table_have_one_name(root: Path):

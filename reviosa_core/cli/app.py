@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from reviosa_core.cli import data, info, predict, scores, weights
+from reviosa_core.cli import annotate, data, info, predict, scores, weights
 from reviosa_core.cli.shared import Guarded
 
 app = typer.Typer(
@@ -13,6 +13,7 @@ app = typer.Typer(
 for commands in (predict.commands, scores.commands, info.commands):
     app.registered_commands += commands.registered_commands
 app.add_typer(data.commands, name="data", help="Check data sets, look at them, make some in the InterRVOS-127K format.")
+app.add_typer(annotate.commands, name="annotate", help="Make expressions with two roles for videos, and audit them.")
 app.add_typer(weights.commands, name="weights", help="What checkpoint files are, and other layouts for them.")
 
 

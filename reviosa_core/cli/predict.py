@@ -20,7 +20,11 @@ def predict_(
     video: Annotated[Path, typer.Option(help="A video file, or a folder of .jpg/.png frames.")],
     text: Annotated[str, typer.Option(help="Who does what, or to whom: 'the man leading the horse'.")],
     checkpoint: Annotated[
-        Path, typer.Option(help="A trained model's folder, as stage train leaves it, or ReVIOSa's as released.")
+        Path,
+        typer.Option(
+            help="A trained model's folder, as stage train leaves it, or ReVIOSa's as released; or a released "
+            "ReferFormer's or SOC's .pth, with RoBERTa's tokenizer files beside it."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -49,8 +53,8 @@ def predict_(
 
     if not text.strip():
         fail("--text is empty: say who does what, e.g. --text 'the dog pulling the man'")
-    if not checkpoint.is_dir():
-        fail(f"--checkpoint {checkpoint}: no such folder")
+    if not checkpoint.exists():
+        fail(f"--checkpoint {checkpoint}: no such file or folder")
     opened = open_video(video)
     clip = to_clip(opened, text, clip_id(video))
     out = out or predict.folder_of(video, text)
@@ -73,6 +77,7 @@ def predict_(
 def _load(checkpoint: Path, device: str | None) -> System:
     import torch
 
+    from reviosa_core.baselines import folders, layouts
     from reviosa_core.weights.checkpoint import load
 
     try:
@@ -82,6 +87,10 @@ def _load(checkpoint: Path, device: str | None) -> System:
     if not known:
         fail(f"--device {device}: cpu, cuda, cuda:<number> or mps is needed")
     try:
+        if checkpoint.is_file():
+            return layouts.load(checkpoint, device=device)
+        if (checkpoint / folders.ABOUT).is_file():
+            return folders.load(checkpoint, device=device)
         return load(checkpoint, device=device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         fail(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}")

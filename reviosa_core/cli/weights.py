@@ -12,18 +12,20 @@ commands = typer.Typer(no_args_is_help=True)
 
 @commands.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A folder with safetensors, or a SAM2 .pt file.")],
+    path: Annotated[Path, typer.Argument(help="A folder with safetensors, or a .pt or .pth file.")],
 ) -> None:
     """Say what a checkpoint is and what is in it, without loading its tensors or running anything from it.
 
-    Knows InternVL-2.5 as released and in transformers' layout, Meta's SAM2 and SAM2.1, and this project's own.
+    Knows InternVL-2.5 as released and in transformers' layout, Meta's SAM2 and SAM2.1, ReferFormer and SOC as
+    released, and this project's own.
 
     Example: [bold]reviosa weights inspect runs/tiny/full[/]
     """
+    from reviosa_core.baselines import layouts
     from reviosa_core.report import tables
     from reviosa_core.weights.checkpoint import describe
 
-    found = describe(path)
+    found = layouts.describe(path) if layouts.is_released(path) else describe(path)
     parts = [row | {key: f"{row[key]:,}" for key in ("tensors", "parameters")} for row in found.pop("parts")]
     for key, value in found.items():
         typer.echo(f"{key}: {f'{value:,}' if isinstance(value, int) else value}")

@@ -91,6 +91,8 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
     for tree in trees.values():
         if not tree.is_dir():
             raise DataError(f"{tree}: no such folder")
+        if (tree / "prediction.json").is_file():
+            raise DataError(f"{tree}: this is what `reviosa predict` wrote for one video, not predictions of a split")
         unknown = sorted({path.name for path in tree.iterdir() if path.is_dir()} - {clip.id for clip in clips})
         if unknown:
             raise DataError(f"{tree}: {len(unknown)} unknown videos {unknown[:3]}; the data has {len(clips)} others")

@@ -23,7 +23,6 @@ from transformers import (
 
 from reviosa_core import config
 from reviosa_core.model import mllm, prompts, segmenter
-from reviosa_core.model.described import cut
 from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.model.sam2 import Sam2
 from reviosa_core.schema import DataError, Role
@@ -176,10 +175,7 @@ def read_sam2_yaml(path: str | Path) -> Sam2:
     Raises DataError naming file and key for what it cannot be: another part, an interpolation, a size out of bounds.
     """
     usable(Path(path), YAML_BYTES)
-    try:
-        content = config.read_yaml(path)
-    except Exception as error:  # the parser's own kinds
-        raise DataError(f"{path}: no YAML: {cut(' '.join(str(error).split()), 200)}") from None
+    content = config.read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise DataError(f"{path}: no 'model'")
     return Sam2.read(content["model"], str(path))

@@ -11,7 +11,7 @@ from pydantic import FailFast, Field, ValidationError, model_validator
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from reviosa_core import config
-from reviosa_core.model import mllm, segmenter
+from reviosa_core.model import mllm, prompts, segmenter
 from reviosa_core.model.described import Described, cut, problem, short
 from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.model.sam2 import Sam2
@@ -100,7 +100,13 @@ def read_design(folder: Path) -> tuple[Design, dict[str, Any], PreTrainedTokeniz
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is not a ReVIOSa checkpoint: no {name}")
     tokenizer = load_tokenizer(folder)
-    return *read_about(folder, lambda: tokenizer), tokenizer
+    design, about = read_about(folder, lambda: tokenizer)
+    if len(tokenizer) > (rows := design.internvl.text_config.vocab_size):
+        raise DataError(f"{folder / TOKENIZER}: {len(tokenizer)} tokens, the embeddings of {ABOUT} are {rows}")
+    known, needed = tokenizer.get_vocab(), (prompts.IMAGE_CONTEXT, *(prompts.TOKENS[role] for role in design.roles))
+    if absent := [token for token in needed if token not in known]:
+        raise DataError(f"{folder / TOKENIZER}: no token {absent[0]!r}")
+    return design, about, tokenizer
 
 
 def read_about(

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,7 +57,9 @@ class Entry:
         return self.count * self.dtype.itemsize
 
     def chunk(self, index: int, count: int) -> Entry:
-        """One of `count` equal parts along the first axis."""
+        """One of `count` equal parts along the first axis. DataError where it has no such."""
+        if not self.shape or self.shape[0] % count:
+            raise DataError(f"tensor {self.source} is {self.shape}, its first axis must divide by {count}")
         shape = (self.shape[0] // count, *self.shape[1:])
         return replace(self, shape=shape, read=lambda: self.read().chunk(count)[index])
 
@@ -70,7 +73,8 @@ class Weights(Mapping[str, Tensor]):
 
     @staticmethod
     def at(path: str | Path) -> Weights:
-        """A folder with model.safetensors or with shards and their index, a .safetensors file, or SAM2's .pt.
+        """A folder with model.safetensors or with shards and their index, a .safetensors file, or a .pt or .pth with a
+        state dict at the top, under "model" or under "model_state_dict".
 
         Raises DataError naming file and tensor: no weights, a missing or truncated shard, a tensor that is not where
         the index says, a pickle that holds more than tensors.
@@ -78,7 +82,7 @@ class Weights(Mapping[str, Tensor]):
         path = Path(path)
         if not path.is_file() and not path.is_dir():
             raise DataError(f"{path}: no such file or folder")
-        return Weights(path, _pickled(path) if path.suffix in (".pt", ".pth", ".bin") else _stored(path))
+        return Weights(path, _pickled(path) if path.suffix in (".pt", ".pth", ".bin", ".tar") else _stored(path))
 
     def __getitem__(self, name: str) -> Tensor:
         return self.entries[name].read()
@@ -218,9 +222,9 @@ def _read(file: Path, name: str) -> Tensor:
 def finite(tensor: Tensor, where: str) -> Tensor:
     """The tensor itself. DataError saying how many of its values are NaN or infinite, where any are."""
     if tensor.is_floating_point() and tensor.numel():
-        # A sum is one pass without a copy, and finite unless a value isn't, or (hardly ever) it overflows.
-        wide = torch.promote_types(tensor.dtype, torch.float32)
-        if not tensor.sum(dtype=wide).isfinite() and (wrong := tensor.numel() - int(tensor.isfinite().sum())):
+        low, high = tensor.aminmax()  # one pass without a copy; NaN is both
+        if not (low.isfinite() and high.isfinite()):
+            wrong = tensor.numel() - int(tensor.isfinite().sum())
             raise DataError(f"{where}: {wrong:,} of {tensor.numel():,} values are NaN or infinite")
     return tensor
 
@@ -244,12 +248,14 @@ def _pickled(path: Path) -> dict[str, Entry]:
     try:
         _same_size_unpacked(path)
         # Said here, so that no environment variable can unsay it.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with torch.serialization.safe_globals([Namespace]):  # a command line's options, kept beside the weights
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a zip, pickle or safety error, by how the file is broken
         raise DataError(f"{path}: not weights that can be loaded safely: {_cause(error)}") from None
-    state = content.get("model", content) if isinstance(content, dict) else None
+    kept = content if isinstance(content, dict) else {}
+    state = kept.get("model", kept.get("model_state_dict", content))
     if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
-        raise DataError(f"{path}: no state dict, neither at the top nor under 'model'")
+        raise DataError(f"{path}: no state dict, neither at the top nor under 'model' or 'model_state_dict'")
     entries = of({_named(path, name): _plain(path, name, tensor) for name, tensor in state.items()}, path).entries
     return {
         name: replace(entry, read=lambda entry=entry: finite(entry.read(), f"{path}: {entry.source}"))

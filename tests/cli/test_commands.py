@@ -164,7 +164,7 @@ def test_wrong_input_is_one_line(folder: Path, tmp_path: Path):
         (tmp_path / "text.mp4", {}, "text.mp4: unreadable video"),
         (tmp_path / "empty", {}, "empty: no .jpg"),
         (folder, {"text": " "}, "--text is empty"),
-        (folder, {"checkpoint": tmp_path / "none"}, "none: no such folder"),
+        (folder, {"checkpoint": tmp_path / "none"}, "none: no such file or folder"),
         (folder, {"out": folder}, "not an earlier prediction"),
         (folder, {"out": tmp_path / "text.mp4"}, "text.mp4: exists, and is no folder"),
     ]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reviosa_core.data import jsonfile
@@ -125,3 +129,22 @@ def test_members_inside(tmp_path):
     assert [(m.key, m.value) for m in jsonfile.members_inside(path, "in")] == [("a", {"b": 2}), ("c", 3)]
     path.write_text('{"x": {"in": 1}}')
     assert list(jsonfile.members_inside(path, "in")) == []
+
+
+def test_what_is_written_is_json_whatever_is_not_defined():
+    value = {"a": [1.5, math.nan, {"b": np.float64("nan")}], "c": None, "d": (1, "NaN"), "e": True, "f": -0.0}
+    text = jsonfile.to_json(value)
+    found = jsonfile.parse(text, "text")  # which takes no NaN
+    assert found == {"a": [1.5, None, {"b": None}], "c": None, "d": [1, "NaN"], "e": True, "f": 0.0}
+    assert jsonfile.to_json(found) == json.dumps(found, indent=1), "as ever, where nothing is undefined"
+
+
+def test_an_infinite_score_is_an_error_with_its_place():
+    with pytest.raises(ValueError, match=r"^rows\.1\.J is inf, which JSON has no word for$"):
+        jsonfile.to_json({"rows": [{"J": 1.0}, {"J": math.inf}]})
+
+
+def test_commands_and_notebooks_have_one_way_to_write_json(root: Path):
+    """Any other could write NaN, which only Python reads."""
+    files = [*(root / "notebooks").glob("*.ipynb"), *(root / "reviosa_core" / "cli").glob("*.py")]
+    assert not [file.name for file in files if re.search(r"json\.dump\(|json\.dumps\([^\n]*indent", file.read_text())]

@@ -9,6 +9,7 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
+from reviosa_core import bounds
 from reviosa_core.model import segmenter
 from reviosa_core.model.pixels import normalise
 from reviosa_core.model.segmenter import FrameFeatures, Segmenter
@@ -279,3 +280,19 @@ def test_stock_features_put_objects_in_columns(seg):
     stock_out = seg.sam._prepare_backbone_features(seg.sam.forward_image(normalise(video()[:2], S)))
     for ours, theirs in zip(out["current_vision_pos_embeds"], stock_out[2], strict=True):
         assert torch.equal(ours[:, ::3], theirs)
+
+
+@pytest.mark.parametrize(
+    "most",
+    [
+        {"image_size": 2048, "windows": (64, 64, 64, 64)},
+        {"embed": 256, "heads": 16},
+        {"stages": (20, 40, 64, 4), "global_blocks": tuple(range(61, 93))},
+        {"dim": 512, "memory_dim": 512, "num_maskmem": 32},
+        {"dim": 16, "memory_dim": 4, "num_maskmem": 1, "global_blocks": ()},
+    ],
+)
+def test_what_a_profile_may_ask_for_can_be_described(most):
+    """Else a model would be trained whose checkpoint nobody reads again."""
+    sizes = bounds.changed(tiny.SIZES.segmenter, **most)
+    assert segmenter.Sam2.read(segmenter.describe(sizes).model_dump(), "again")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from bad_input import H, Row, T, W, dataset, predictions, spoil
+from bad_input import H, Row, T, W, dataset, predictions
 from PIL import Image
 
 from reviosa_core import outputs
@@ -98,15 +98,7 @@ def intershapes(folder: Path, out: Path) -> Sequence[object]:
     return ["data", "intershapes", out, "--split", "train", "--clips", 1, "--profile", "smoke"]
 
 
-def submission(folder: Path) -> Sequence[object]:
-    (folder / "data").mkdir()
-    found = spoil(predictions(folder / "found.json"), lambda content: content.update(gamma={}))
-    words = ["submit", "--to", "mevis", "--data", dataset(folder / "data"), "--predictions", found]
-    return [*words, "--out", folder / "s.zip"]
-
-
 ROWS = [
-    Row("a submission with a video without expressions", submission, "1 unexpected: gamma"),
     Row("scores into a folder", evaluate("--out", a_folder), "there: is a folder; a file is written here"),
     Row("rows into a folder", evaluate("--rows", lambda f: a_folder(f).rename(f / "r.csv")), "r.csv: is a folder"),
     Row("scores below a file", evaluate("--out", below_a_file), "file: Not a directory"),

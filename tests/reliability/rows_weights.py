@@ -117,6 +117,11 @@ def zipped(folder: Path) -> None:
     file.write_bytes(gzip.compress(file.read_bytes(), 1))
 
 
+def renamed(folder: Path, token: str) -> None:
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text().replace(token, "[ELSE]"))
+
+
 def pickled(content: object) -> Callable[[Path], object]:
     def save(path: Path) -> None:
         import torch

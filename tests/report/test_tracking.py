@@ -334,6 +334,18 @@ def test_machine_shows_where_runs_go(store: Path, monkeypatch):
     assert machine.describe()["project"]["runs"] == "not logged"
 
 
+def test_machine_names_data_sets_wherever_they_lie(store: Path):
+    params = store / "params.yaml"
+    params.write_text(params.read_text().replace("datasets: []", "datasets: [/elsewhere/mine, ../mine, data/mine]"))
+    shown = machine.describe()["data"]
+    assert list(shown) == [
+        *(f"data/tiny/{split}" for split in ("train", "val", "test", "shift")),
+        "/elsewhere/mine",
+        "../mine",
+        "data/mine",
+    ]
+
+
 # -- names and texts from data -----------------------------------------------------------------------------------------
 
 

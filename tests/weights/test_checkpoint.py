@@ -352,6 +352,47 @@ def test_sam2_round_trip_with_a_given_configuration(tmp_path: Path):
         checkpoint.load_sam2(path, SAM2)
 
 
+def test_a_yaml_of_ones_own_is_read_strictly(tmp_path: Path):
+    """As JSON, which is YAML, and with what only YAML has."""
+    path, plain = tmp_path / "own.yaml", SAM2.model_dump(mode="json")
+    path.write_text(json.dumps({"model": plain, "scratch": {"resolution": 64}}))
+    assert checkpoint.read_sam2_yaml(path) == SAM2
+    for change, message in [
+        ({"num_maskmem": "${scratch.resolution}"}, r"own\.yaml: num_maskmem: .*got '\$\{scratch\.resolution\}'"),
+        ({"memory_encoder": {"_target_": "os.mkdir", "path": "x"}}, r"own\.yaml: memory_encoder\._target_: "),
+        ({"backbone_stride": 16}, r"own\.yaml: backbone_stride: Extra"),
+    ]:
+        path.write_text(json.dumps({"model": plain | change}))
+        with pytest.raises(DataError, match=message):
+            checkpoint.read_sam2_yaml(path)
+    bomb = "a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}, *a{i}, *a{i}]\n" for i in range(40))
+    for text, message in [
+        ("model: !!python/object/apply:os.mkdir [x]", ", line 1: could not determine a constructor"),
+        ("model: {", ", line 1: expected the node content"),
+        ("[" * 20000, ": maximum recursion depth"),
+        (f"{bomb}model: {{num_maskmem: *a40}}", r": \d+ values with every alias written out"),
+        ("x" * 70000, ": 70,000 bytes, more than the 65,536"),
+        ("3", ": no 'model'"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(DataError, match=rf"own\.yaml{message}"):
+            checkpoint.read_sam2_yaml(path)
+    with pytest.raises(DataError, match=r"none\.yaml: no such file"):
+        checkpoint.read_sam2_yaml(tmp_path / "none.yaml")
+
+
+def test_an_earlier_reviosa_json_is_the_same_model(tmp_path: Path):
+    """It had all of transformers' configuration, and of SAM2's what the profile said."""
+    model = ReVIOSa(tiny.reader(lora=True), tiny.seeing(), tuple(Role), frames=2)
+    folders.save(model, tmp_path)
+    about = json.loads((tmp_path / "reviosa.json").read_text())
+    for key in ("rope_k_repeat", "kv_in_dim"):
+        del about["sam2"]["memory_attention"]["layer"]["self_attention"][key]
+    del about["sam2"]["compile_image_encoder"]
+    (tmp_path / "reviosa.json").write_text(json.dumps(about | {"internvl": model.mllm.internvl.config.to_dict()}))
+    assert design_of(folders.read(tmp_path)) == design_of(model)
+
+
 class Evil:
     def __reduce__(self):
         return print, ("code from a checkpoint",)

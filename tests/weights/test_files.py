@@ -35,7 +35,7 @@ def test_values_that_are_none_are_counted_when_they_are_read(tmp_path: Path, dty
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_large_values_are_finite(tmp_path: Path, dtype):
-    """Also where their sum is not, and integers and nothing at all are left alone."""
+    """Up to the largest that the type has; and integers and nothing at all are left alone."""
     largest = torch.full((3, 5), torch.finfo(dtype).max, dtype=dtype)
     tensors = {"large": largest, "none": torch.zeros(0, 3), "whole": torch.tensor([2**62, 2**62])}
     save_file(tensors, tmp_path / "weights.safetensors")

@@ -1,0 +1,108 @@
+"""A page on which a person judges a sample of what was annotated, and the precision that the verdicts give."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reviosa_core import masks
+from reviosa_core.annotation import pictures
+from reviosa_core.annotation.dataset import ROLES
+from reviosa_core.annotation.records import digest
+from reviosa_core.data import interrvos
+from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.sampling import frame_indices
+from reviosa_core.schema import Clip, DataError, Expression
+
+VERDICTS = ("right", "wrong roles", "wrong object", "wrong text")
+FRAMES, SIDE = 6, 360
+PAGE = Path(__file__).with_name("audit.html")
+
+
+def sample(out: Path, count: int, seed: int) -> list[tuple[Clip, Expression]]:
+    """`count` expressions drawn without repetition, or all where there are fewer, in random order. DataError."""
+    everything = [(clip, expression) for clip in interrvos.read(out) for expression in clip.expressions]
+    if not everything:
+        raise DataError(f"{out}: no expressions to judge")
+    chosen = np.random.default_rng(seed).permutation(len(everything))[:count]
+    return [everything[i] for i in chosen]
+
+
+def write(out: Path, page: Path, count: int, seed: int) -> int:
+    """One self-contained file; gives how many expressions it shows."""
+    roles = read_json(Path(out) / ROLES)
+    items = [_item(clip, e, roles[clip.id][e.id]) for clip, e in sample(out, count, seed)]
+    about = {"of": str(Path(out).name), "seed": seed, "expressions": digest(Path(out, ROLES).read_bytes())}
+    inside = json.dumps({"about": about, "verdicts": VERDICTS, "items": items}, ensure_ascii=False)
+    text = PAGE.read_text(encoding="utf-8").replace("{{title}}", html.escape(f"Audit of {about['of']}"))
+    text = text.replace("{{data}}", inside.replace("</", "<\\/"))  # a text must not end the script
+    page = Path(page)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text, encoding="utf-8")
+    return len(items)
+
+
+def _item(clip: Clip, expression: Expression, about: dict[str, Any]) -> dict[str, Any]:
+    """What the page shows of one: frames with the actor outlined as 3 (blue) and the target as 7 (orange)."""
+    shown = frame_indices(len(clip), FRAMES)
+    actor, target = (masks.union(clip, keys, shown) for keys in (expression.actor, expression.target))
+    frames = []
+    for k, index in enumerate(shown):
+        drawn = {3: actor[k]} | ({7: target[k]} if expression.target else {})
+        frames.append(
+            pictures.data_url(pictures.jpeg(pictures.outlined(clip.frames[index], drawn, SIDE, numbers=False)))
+        )
+    facts = {"kind": expression.caption_type, "voice": about.get("voice"), "level": about.get("level")}
+    facts |= {"event": about.get("event"), "agents": about.get("agents"), "patients": about.get("patients")}
+    facts["negative"] = about.get("negative")
+    return {
+        "clip": clip.id,
+        "expression": expression.id,
+        "text": expression.text,
+        "facts": {key: value for key, value in facts.items() if value},
+        "evidence": about.get("evidence", []),
+        "target": expression.target is not None,
+        "frames": frames,
+    }
+
+
+def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share: inside [0, 1] also for 0 or all of few."""
+    share, z2 = right / count, z * z
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = z * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count)) / (1 + z2 / count)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def report(out: Path, verdicts: Path) -> list[dict[str, Any]]:
+    """Rows: all, by caption type and by voice. DataError for verdicts of another data set, unknown expressions or
+    verdicts, and when nothing was judged."""
+    raw, roles = read_json(verdicts), read_json(Path(out) / ROLES)
+    now = digest(Path(out, ROLES).read_bytes())
+    if raw.get("expressions") != now:
+        raise DataError(f"{verdicts}: judges expressions {raw.get('expressions')}, {out} has {now}")
+    groups: dict[str, list[str]] = {}
+    for entry in raw.get("verdicts", []):
+        video, id, verdict = (entry.get(key) for key in ("clip", "expression", "verdict"))
+        if verdict not in VERDICTS or id not in roles.get(video, {}):
+            raise DataError(f"{verdicts}: {video}/{id} is {verdict!r}; known are {', '.join(VERDICTS)}")
+        about = roles[video][id]
+        names = ("all", about.get("caption_type") or about["negative"], about.get("voice", "none"))
+        for name in names if names[2] != "none" else names[:2]:
+            groups.setdefault(name, []).append(verdict)
+    if not groups:
+        raise DataError(f"{verdicts}: nothing was judged")
+    return [_row(name, found) for name, found in groups.items()]
+
+
+def _row(name: str, found: list[str]) -> dict[str, Any]:
+    right = found.count("right")
+    low, high = wilson(right, len(found))
+    counts = {verdict: found.count(verdict) for verdict in VERDICTS}
+    shares = {"precision": f"{100 * right / len(found):.1f}", "95 %": f"[{100 * low:.1f}, {100 * high:.1f}]"}
+    return {"expressions": name, "judged": len(found), **counts, **shares}

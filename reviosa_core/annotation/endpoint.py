@@ -1,0 +1,266 @@
+"""Asking an OpenAI-compatible endpoint: every question once, every answer checked, every answer kept.
+
+The only file that speaks to the network. What ends a run is an `EndpointError`: nothing is lost, since all answers so
+far are in the cache. What does not end it is an abstention: a refusal, or three answers in a row that are not usable.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import ValidationError
+
+from reviosa_core.annotation.questions import Question, Reply
+from reviosa_core.annotation.records import Asked, explain
+
+TRIES = 3  # of a question: the first, and two with what was wrong
+CALLS = 6  # of one try, while the endpoint is busy or down
+WAIT = 120.0  # seconds: an endpoint that asks for more is not waited for
+SECONDS = 300.0  # for an answer
+REFUSED = ("content_filter", "content_policy_violation")  # codes of errors that are about the question, not about us
+
+
+class EndpointError(ValueError):
+    """The endpoint does not answer, or not to us. The message holds no key."""
+
+
+class Answer(NamedTuple):
+    """`value` is None for an abstention, and `reason` says why."""
+
+    value: Any
+    reason: str
+    asked: Asked
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """What the stages need: somebody who answers."""
+
+    def ask(self, question: Question) -> Answer: ...
+
+
+@dataclass
+class Usage:
+    """Counts of one stage. `calls` went over the network; what the cache answered is not among them."""
+
+    questions: int = 0
+    cached: int = 0
+    calls: int = 0
+    images: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    abstained: int = 0
+
+
+class Endpoint:
+    """`url` is the base, up to and including /v1; `key` goes into the Authorization header and nowhere else.
+
+    `again`: abstentions in the cache are asked for once more. `trace(name, facts, answer, about)` is called for each
+    question that went over the network. ValueError for a url that is none, or that holds a password.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        cache: Path,
+        key: str | None = None,
+        tokens: int = 2000,
+        seed: int = 0,
+        trace: Callable[[str, dict[str, Any], Any, dict[str, Any]], None] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        again: bool = False,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"endpoint {_host(url)!r} is no http(s) address")
+        if parts.username or parts.password or parts.query:
+            raise ValueError(
+                f"endpoint {_host(url)!r}: the address holds more than a place; keys go by the environment"
+            )
+        self.model, self.cache, self.tokens, self.seed = model, Path(cache), tokens, seed
+        self.usage: dict[str, Usage] = defaultdict(Usage)
+        self._again = again
+        self._key, self._url, self._trace, self._sleep = key, url.rstrip("/") + "/chat/completions", trace, sleep
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(timeout=httpx.Timeout(SECONDS, connect=10.0), headers=headers, trust_env=False)
+        self._lock, self._locks = threading.Lock(), dict[str, threading.Lock]()
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a call would drown the progress bars
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def ask(self, question: Question) -> Answer:
+        """From the cache, or from the endpoint and into the cache. EndpointError."""
+        key = question.key(self.model)
+        asked = Asked(question=key, model=self.model, prompt=question.prompt_hash, images=question.images_hash)
+        with self._lock:
+            own = self._locks.setdefault(key, threading.Lock())
+        with own:  # of two who ask the same at once, the second finds the answer
+            kept = self._kept(key, question)
+            if kept is None:
+                kept = self._ask(question, key)
+            else:
+                self._count(question.name, cached=1)
+        value = None if kept["answer"] is None else _parse(kept["answer"], question)
+        self._count(question.name, questions=1, abstained=int(value is None))
+        return Answer(value, kept["reason"], asked)
+
+    def _file(self, key: str) -> Path:
+        return self.cache / key[:2] / f"{key}.json"
+
+    def _kept(self, key: str, question: Question) -> dict[str, Any] | None:
+        try:
+            kept = json.loads(self._file(key).read_text(encoding="utf-8"))
+            if kept["answer"] is not None:
+                _parse(kept["answer"], question)
+            elif self._again:
+                return None
+            return kept
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # not there, cut off, or of an older form of the answer
+
+    def _ask(self, question: Question, key: str) -> dict[str, Any]:
+        messages: list[dict[str, Any]] = [{"role": "user", "content": question.content()}]
+        kept: dict[str, Any] = {"name": question.name, "model": self.model, "facts": dict(question.facts)}
+        kept |= {"prompt": question.prompt_hash, "images": question.images_hash, "answer": None, "tries": []}
+        for _ in range(TRIES):
+            text, refused, used = self._call(question, messages)
+            kept["tries"].append(used)
+            if refused:
+                kept["reason"] = f"refused: {text}"[:300]
+                break  # a refusal is an answer: asking again would be pressing
+            try:
+                _parse(text, question)
+                kept |= {"answer": text, "reason": ""}
+                break
+            except ValueError as error:
+                kept["reason"] = f"no usable answer in {len(kept['tries'])} tries: {error}"
+                wrong = f"This answer cannot be used: {error}\nAnswer again, in full, in the form that was asked for."
+                messages += [{"role": "assistant", "content": text[:4000]}, {"role": "user", "content": wrong}]
+        file = self._file(key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{file.name}.partial")
+        partial.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
+        os.replace(partial, file)
+        if self._trace:
+            self._trace(question.name, dict(question.facts), kept["answer"], {"key": key, "reason": kept["reason"]})
+        return kept
+
+    def _call(self, question: Question, messages: list[dict[str, Any]]) -> tuple[str, bool, dict[str, int]]:
+        """The answer's text, whether it is a refusal, tokens in and out."""
+        body = {"model": self.model, "messages": messages, "temperature": 0, "seed": self.seed}
+        body |= {"max_tokens": self.tokens, "response_format": question.format()}
+        raw = self._post(body, question)
+        usage = raw.get("usage") or {}
+        used = {"in": int(usage.get("prompt_tokens") or 0), "out": int(usage.get("completion_tokens") or 0)}
+        self._count(question.name, tokens_in=used["in"], tokens_out=used["out"])
+        choice = raw["choices"][0]
+        message = choice["message"]
+        if message.get("refusal") or choice.get("finish_reason") == "content_filter":
+            return self._clean(str(message.get("refusal") or "content filter")), True, used
+        text = self._clean(message.get("content") or "")
+        return text + ("…" if choice.get("finish_reason") == "length" else ""), False, used  # cut: never whole JSON
+
+    def _post(self, body: dict[str, Any], question: Question) -> dict[str, Any]:
+        """The endpoint's answer. Busy, down and cut off are waited for and asked again; EndpointError then, and for
+        whatever asking again will not change."""
+        pause = 1.0
+        for call in range(1, CALLS + 1):
+            self._count(question.name, calls=1, images=len(question.images))
+            wait = pause
+            try:
+                got = self._client.post(self._url, json=body)
+            except httpx.TransportError as error:
+                reason = type(error).__name__ + (f": {error}" if str(error) else "")
+            else:
+                reason = f"status {got.status_code}"
+                if got.status_code == 200 and (found := _choices(got)):
+                    return found
+                if got.status_code == 200:
+                    reason = "an answer without choices, or cut off"
+                elif got.status_code == 429 or got.status_code >= 500:
+                    wait = _retry_after(got.headers.get("Retry-After"), pause)
+                else:
+                    return self._final(got)
+            reason = self._clean(reason)
+            if wait > WAIT:
+                raise EndpointError(f"{_host(self._url)}: {reason}, and asks to wait {wait:.0f} s; over {WAIT:.0f}")
+            if call < CALLS:
+                self._sleep(wait)
+                pause *= 2
+        raise EndpointError(f"{_host(self._url)}: {reason}, {CALLS} times; answers so far are kept, run it again")
+
+    def _final(self, got: httpx.Response) -> dict[str, Any]:
+        """A status that stays: a refusal where its code says so."""
+        try:
+            error = got.json()["error"]
+            code, message = str(error.get("code")), str(error.get("message"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            code, message = "", got.text
+        if code in REFUSED:
+            return {"choices": [{"message": {"refusal": self._clean(message)}}]}
+        said = " ".join(self._clean(message).split())[:300]
+        raise EndpointError(f"{_host(self._url)}: status {got.status_code}: {said}")
+
+    def _clean(self, text: str) -> str:
+        """Without the key: some endpoints repeat it in what they say."""
+        return text.replace(self._key, "***") if self._key else text
+
+    def _count(self, name: str, **more: int) -> None:
+        with self._lock:
+            for what, number in more.items():
+                setattr(self.usage[name], what, getattr(self.usage[name], what) + number)
+
+
+def _parse(text: str, question: Question) -> Reply:
+    """ValueError in one line that can be sent back."""
+    try:
+        value = question.reply.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
+    question.check(value)
+    return value
+
+
+def _choices(got: httpx.Response) -> dict[str, Any] | None:
+    try:
+        found = got.json()
+        return found if isinstance(found["choices"][0]["message"], dict) else None
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _retry_after(value: str | None, default: float) -> float:
+    """Seconds, of a number or a date; the default where it is neither."""
+    try:
+        return max(0.0, float(value or ""))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value or "") - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return default
+
+
+def _host(url: str) -> str:
+    """An address without whatever else it holds."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}" if host else url.partition("?")[0][:80]

@@ -1,0 +1,124 @@
+"""Where clips come from: data sets with masks, VidOR's clips with boxes, videos with neither."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from reviosa_core.annotation.records import digest
+from reviosa_core.annotation.settings import Annotation
+from reviosa_core.annotation.tracks import plain
+from reviosa_core.data import formats, vidor
+from reviosa_core.data.interrvos import IMAGES
+from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.video import IMAGES as SUFFIXES
+from reviosa_core.data.video import Video, open_video
+from reviosa_core.schema import RLE, Clip, DataError
+
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg")
+Boxes = Mapping[str, Mapping[int, tuple[int, int, int, int]]]  # object -> frame -> left, top, right, bottom
+Tracker = Callable[[Clip, Boxes | None, Annotation], dict[str, Sequence[RLE | None]]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A clip, its own expressions left out. `boxes` prompt the tracker; without, a grid of points does."""
+
+    clip: Clip
+    kind: Literal["given", "box", "grid"]
+    boxes: Boxes | None = None
+    tracker: Tracker | None = None
+    tracked_by: str = ""  # the tracker's name: other weights make other masks
+
+    def fingerprint(self, settings: Annotation) -> str:
+        """Of all that tracks depend on."""
+        limits = settings.model_dump(include={"presence", "area", "stability", "objects"})
+        about = [self.kind, self.clip.frame_names, self.clip.size, limits]
+        if self.kind == "given":
+            return digest(about, plain(self.clip.masks))
+        return digest(about, self._tracked(settings))
+
+    def _tracked(self, settings: Annotation) -> Any:
+        boxes = {id: {str(t): box for t, box in own.items()} for id, own in (self.boxes or {}).items()}
+        return [boxes, settings.grid if self.kind == "grid" else None, self.tracked_by]
+
+    def masked(self, folder: Path, settings: Annotation) -> Clip:
+        """The clip with masks: its own, or tracked ones, which are kept in `folder`. DataError without a tracker."""
+        if self.kind == "given":
+            return self.clip
+        file, of = folder / f"{self.clip.id}.json", digest(self._tracked(settings), self.clip.frame_names)
+        kept = read_json(file) if file.is_file() else {}
+        if kept.get("made_from") != of:
+            if self.tracker is None:
+                raise DataError(f"clip {self.clip.id}: has no masks; name a SAM2 to track them with (--sam2)")
+            kept = {"made_from": of, "masks": self.tracker(self.clip, self.boxes, settings)}
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_name(f".{file.name}.partial")
+            partial.write_text(json.dumps(kept), encoding="utf-8")
+            os.replace(partial, file)
+        clip = self.clip
+        return Clip(clip.id, clip.frames, clip.frame_names, clip.size, (), kept["masks"])
+
+
+def read(path: Path, split: str | None = None, tracker: Tracker | None = None, tracked_by: str = "") -> list[Source]:
+    """A video file; a folder of frames; a folder of videos, files or folders; what `reviosa data vidor` wrote, with its
+    frames; or a data set of any of our formats. DataError for anything else."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    with_boxes = path / vidor.PROMPTS
+    if with_boxes.is_dir():
+        files = sorted(with_boxes.glob("*.json"))
+        return [_vidor(path, file, tracker, tracked_by) for file in files]
+    if path.is_dir() and any(reader.splits(path) for reader in formats.READERS.values()):
+        return [Source(_bare(clip), "given") for clip in formats.read(path, split)]
+    videos = [Source(_clip(p, open_video(p)), "grid", None, tracker, tracked_by) for p in _videos(path)]
+    if not videos:
+        raise DataError(f"{path}: no video, no frames and no data set in here; see docs/annotation.md")
+    return videos
+
+
+def _bare(clip: Clip) -> Clip:
+    return Clip(clip.id, clip.frames, clip.frame_names, clip.size, (), clip.masks)
+
+
+def _videos(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if any(file.suffix.lower() in SUFFIXES for file in path.iterdir() if not file.name.startswith(".")):
+        return [path]
+    inside = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    return [p for p in inside if p.suffix.lower() in VIDEOS or (p.is_dir() and any(_images(p)))]
+
+
+def _images(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES]
+
+
+def _clip(path: Path, video: Video, id: str | None = None) -> Clip:
+    return Clip(id or path.resolve().stem, video.frames, video.names, video.size)
+
+
+def _vidor(root: Path, file: Path, tracker: Tracker | None, tracked_by: str) -> Source:
+    about = read_json(file)
+    folder = root / IMAGES / file.stem
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no frames; run `reviosa data vidor` with --videos")
+    clip = _clip(folder, open_video(folder), file.stem)
+    try:
+        if (len(clip), list(clip.size)) != (about["frames"], about["size"]):
+            raise DataError(
+                f"{folder}: {len(clip)} frames of {clip.size}, {file} says {about['frames']} of {about['size']}"
+            )
+        boxes = {
+            id: {prompt["frame"]: tuple(prompt["box"]) for prompt in own["prompts"]}
+            for id, own in about["objects"].items()
+            if own["prompts"]
+        }
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file}: not what `reviosa data vidor` writes ({error!r})") from None
+    return Source(clip, "box", boxes, tracker, tracked_by)

@@ -1,0 +1,66 @@
+"""Stage 0: which objects there are, as masks through the clip, and whether they are good enough to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64
+
+from reviosa_core.annotation.records import Line, Track
+from reviosa_core.annotation.settings import Annotation
+from reviosa_core.masks import runs
+from reviosa_core.schema import RLE, Clip, DataError
+from reviosa_core.schema import Track as Masks
+
+
+def areas(track: Masks, size: tuple[int, int], where: str) -> Int64[np.ndarray, " t"]:
+    """Pixels in each frame. DataError naming the frame."""
+    found = []
+    for index, rle in enumerate(track):
+        try:
+            found.append(0 if rle is None else int(np.subtract(*runs(rle, size)[::-1]).sum()))
+        except DataError as error:
+            raise DataError(f"{where}, frame {index}: {error}") from None
+    return np.array(found, np.int64)
+
+
+def measure(
+    id: str, pixels: Int64[np.ndarray, " t"], size: tuple[int, int], source: str, settings: Annotation
+) -> Track:
+    """A track's quality, and the reason why it is poor, if it is."""
+    there = pixels > 0
+    presence = float(there.mean())
+    area = float(pixels[there].mean() / (size[0] * size[1])) if there.any() else 0.0
+    both = there[1:] & there[:-1]
+    pairs = np.stack([pixels[1:], pixels[:-1]])[:, both]
+    stability = float((pairs.min(0) / pairs.max(0)).mean()) if both.any() else 1.0
+    poor = None
+    for name, value in (("presence", presence), ("area", area), ("stability", stability)):
+        if value < (least := getattr(settings, name)):
+            poor = f"{name} {value:.4g}, at least {least:g} is wanted"
+            break
+    values = {"area": round(area, 6), "presence": round(presence, 4), "stability": round(stability, 4)}
+    return Track(id=id, source=source, poor=poor, **values)
+
+
+def run(
+    clip: Clip, settings: Annotation, made_from: str, source: Literal["given", "box", "grid"] = "given"
+) -> Line[Track]:
+    """A record a track of the clip. Of more good ones than a question can show, the largest go on."""
+    pixels = {id: areas(track, clip.size, f"clip {clip.id}, mask {id}") for id, track in clip.masks.items()}
+    for id, found in pixels.items():
+        if len(found) != len(clip):
+            raise DataError(f"clip {clip.id}, mask {id}: {len(found)} entries for {len(clip)} frames")
+    found = [measure(id, counted, clip.size, source, settings) for id, counted in pixels.items()]
+    good = sorted((track for track in found if track.poor is None), key=lambda track: -track.area)
+    beyond = {track.id for track in good[settings.objects :]}
+    reason = f"{len(good)} good tracks, of which the {settings.objects} largest go on"
+    items = [track.model_copy(update={"poor": reason}) if track.id in beyond else track for track in found]
+    return Line[Track](clip=clip.id, made_from=made_from, items=tuple(items))
+
+
+def plain(masks: Mapping[str, Masks]) -> dict[str, Sequence[RLE | None]]:
+    """Masks as lists, for a hash and for JSON."""
+    return {id: list(track) for id, track in masks.items()}

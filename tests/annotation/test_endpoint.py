@@ -1,0 +1,205 @@
+"""The client against a real loopback server: every way in which an endpoint fails, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from reviosa_core.annotation.endpoint import CALLS, Endpoint, EndpointError
+from reviosa_core.annotation.pictures import jpeg
+from reviosa_core.annotation.questions import Question, Reply, check_text, plain_schema
+from reviosa_core.annotation.server import Server
+
+KEY = "sk-very-secret-123456"
+
+
+PICTURE = jpeg(np.zeros((8, 8, 3), np.uint8))
+
+
+class Word(Reply):
+    id: Literal["1", "2"]
+    text: str
+
+
+def check(found: Word) -> None:
+    check_text(found.text, 5, "text")
+
+
+def question(number: int = 0) -> Question:
+    facts = {"number": number, "objects": [], "frames": [0]}
+    return Question("expressions", "Say something.", facts, Word, (("frame 0", PICTURE),), check)
+
+
+GOOD = 'say {"id": "1", "text": "a word"}'
+
+
+class Setup:
+    def __init__(self, cache: Path, **server) -> None:
+        self.cache, self.slept = cache, list[float]()
+        self.server = Server(**server)
+
+    def ask(self, *faults: str, number: int = 0, key: str | None = None, **options):
+        self.slept.clear()
+        with self.server as server:
+            server.faults.extend(faults)
+            with Endpoint(server.url, "m", self.cache, key, sleep=self.slept.append, **options) as endpoint:
+                try:
+                    return endpoint.ask(question(number))
+                finally:
+                    self.usage = endpoint.usage["expressions"]
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    return Setup(tmp_path / "cache")
+
+
+def test_an_answer_is_kept_and_never_asked_for_again(setup: Setup):
+    assert setup.ask(GOOD).value == Word(id="1", text="a word")
+    assert setup.ask().value == Word(id="1", text="a word") and len(setup.server.requests) == 1
+    assert (setup.usage.cached, setup.usage.calls, setup.usage.images) == (1, 0, 0)
+    (file,) = setup.cache.rglob("*.json")
+    kept = json.loads(file.read_text())
+    assert kept["model"] == "m" and len(kept["prompt"]) == len(kept["images"]) == 16
+    file.write_text(file.read_text()[:-20])
+    assert setup.ask(GOOD).value and len(setup.server.requests) == 2, "half a file is no answer"
+    assert setup.ask(GOOD, number=1).value and len(setup.server.requests) == 3, "another question"
+
+
+def test_the_request_is_what_every_server_understands(setup: Setup):
+    setup.ask(GOOD)
+    (body,) = setup.server.requests
+    assert body.keys() == {"model", "messages", "temperature", "seed", "max_tokens", "response_format"}
+    schema = body["response_format"]["json_schema"]
+    assert schema["strict"] and schema["schema"] == {
+        "type": "object",
+        "properties": {"id": {"type": "string", "enum": ["1", "2"]}, "text": {"type": "string"}},
+        "required": ["id", "text"],
+        "additionalProperties": False,
+    }
+    kinds = [part["type"] for part in body["messages"][0]["content"]]
+    assert kinds == ["text", "text", "image_url", "text"]
+    assert body["messages"][0]["content"][2]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    assert plain_schema(Word) == schema["schema"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ('{"id": "7", "text": "a word"}', "id: Input should be '1' or '2'"),
+        ('{"id": "1", "text": " "}', "the text is empty"),
+        ('{"id": "1", "text": "one two three four five six"}', "6 words; at most 5"),
+        ('{"id": "1", "text": "the dog [2]"}', "plain words"),
+        ('{"id": "1", "text": "object 2 runs"}', "by its number"),
+        ('{"id": "1"}', "text: Field required"),
+        ('{"id": "1", "text": "a", "why": "b"}', "why: Extra inputs"),
+        ('Sure! {"id": "1", "text": "a word"}', "Invalid JSON"),
+        ("", "Invalid JSON"),
+        ("[]", "object"),
+    ],
+)
+def test_what_is_not_usable_goes_back_with_the_reason_twice_at_most(setup: Setup, bad: str, said: str):
+    assert setup.ask(f"say {bad}", f"say {bad}", GOOD).value.text == "a word"
+    first, second, third = (request["messages"] for request in setup.server.requests)
+    assert [len(m) for m in (first, second, third)] == [1, 3, 5]
+    assert said in third[2]["content"] and third[1]["content"] == bad[:4000]
+    answer = setup.ask(*[f"say {bad}"] * 4, number=1)
+    assert answer.value is None and answer.reason.startswith("no usable answer in 3 tries: ") and said in answer.reason
+    assert len(setup.server.requests) == 6 and setup.usage.abstained == 1
+    assert setup.ask(GOOD, number=1).value is None and len(setup.server.requests) == 6, "an abstention is kept"
+    assert setup.ask(GOOD, number=1, again=True).value.text == "a word", "and asked for again when told"
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "503", "cut", "empty"])
+def test_busy_down_and_cut_off_are_waited_for(setup: Setup, fault: str):
+    assert setup.ask(fault, fault, GOOD).value.text == "a word"
+    assert setup.slept == [1, 2] and (setup.usage.calls, setup.usage.questions) == (3, 1)
+    with pytest.raises(EndpointError, match=f"{CALLS} times; answers so far are kept"):
+        setup.ask(*[fault] * CALLS, number=1)
+    assert setup.slept == [1, 2, 4, 8, 16]
+    assert setup.ask(GOOD, number=1).value, "an outage is no answer: it is not kept"
+
+
+def test_retry_after_is_honoured(tmp_path: Path):
+    setup = Setup(tmp_path, retry_after="7")
+    assert setup.ask("429", "503", GOOD).value and setup.slept == [7, 7]
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    setup = Setup(tmp_path, retry_after=later)
+    assert setup.ask("429", GOOD, number=1).value and 25 < setup.slept[0] <= 30
+    setup = Setup(tmp_path, retry_after="soon")
+    assert setup.ask("429", GOOD, number=2).value and setup.slept == [1]
+    setup = Setup(tmp_path, retry_after="3600")
+    with pytest.raises(EndpointError, match="asks to wait 3600 s; over 120"):
+        setup.ask("429", GOOD, number=3)
+    assert not setup.slept
+
+
+def test_refusals_are_answers(tmp_path: Path):
+    from reviosa_core.annotation.answers import Errors
+
+    setup = Setup(tmp_path, errors=Errors(refusal=1.0))
+    answer = setup.ask()
+    assert answer.value is None and answer.reason == "refused: I can't help with that."
+    assert len(setup.server.requests) == 1, "asking again would be pressing"
+    setup = Setup(tmp_path)
+    assert setup.ask("filter", number=1).reason == "refused: filtered"
+
+
+def test_an_answer_cut_at_the_limit_is_not_usable(setup: Setup):
+    setup.server.answers.message = lambda body: ({"content": '{"id": "1", "text": "a"}'}, 1)
+    answer = setup.ask("long", "long", "long")
+    assert answer.value is None and "trailing" in answer.reason
+
+
+def test_nobody_there(tmp_path: Path):
+    slept: list[float] = []
+    with Endpoint("http://127.0.0.1:9/v1", "m", tmp_path, sleep=slept.append) as endpoint:
+        with pytest.raises(EndpointError, match=r"http://127.0.0.1:9: ConnectError"):
+            endpoint.ask(question())
+    assert len(slept) == CALLS - 1
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://x/v1", f"http://user:{KEY}@host/v1", f"https://host/v1?key={KEY}"]
+)
+def test_addresses_that_are_none_or_hold_more_than_a_place(tmp_path: Path, url: str):
+    with pytest.raises(ValueError) as caught:
+        Endpoint(url, "m", tmp_path)
+    assert KEY not in str(caught.value)
+
+
+def test_the_key_is_in_no_log_no_file_no_trace_and_no_message(tmp_path: Path, caplog, capsys):
+    caplog.set_level(logging.DEBUG)
+    traces: list[tuple] = []
+    setup = Setup(tmp_path / "cache", key=KEY)
+    options = {"key": KEY, "trace": lambda *about: traces.append(about)}
+    assert setup.ask('say {"id": "1", "text": "KEY word"}', **options).value.text == "Bearer *** word"
+    assert setup.ask("say KEY", "say KEY", "say KEY", number=1, **options).value is None
+    with pytest.raises(EndpointError, match=r"status 401: Incorrect API key provided: \*\*\*"):
+        setup.ask("401", number=2, **options)
+    with pytest.raises(EndpointError, match="401") as caught:
+        setup.ask(number=3, key="sk-another")
+    assert "sk-another" not in str(caught.value) and len(traces) == 2
+    files = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    said = capsys.readouterr()
+    sent = json.dumps(setup.server.requests)
+    for where in (caplog.text, files, repr(traces), said.out, said.err, sent):
+        assert KEY not in where and "sk-another" not in where
+
+
+def test_the_same_question_at_once_is_asked_once(tmp_path: Path):
+    with Server() as server:
+        server.answers.errors = server.answers.errors.model_copy(update={"delay": 0.05})
+        server.faults.extend([GOOD] * 8)
+        with Endpoint(server.url, "m", tmp_path) as endpoint, ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: endpoint.ask(question()), range(8)))
+    assert len(server.requests) == 1 and {a.value.text for a in answers} == {"a word"}
+    assert (endpoint.usage["expressions"].cached, endpoint.usage["expressions"].questions) == (7, 8)

@@ -1,0 +1,113 @@
+"""SOC's own: the video object cluster and its axes, empty frame queries, the contrastive loss."""
+
+from __future__ import annotations
+
+import pytest
+import queries
+import torch
+
+from reviosa_core.baselines import losses, sizes
+from reviosa_core.baselines.query import Decoded
+from reviosa_core.baselines.soc import Cluster, Soc
+from reviosa_core.model.sam2 import unallocated
+
+SIZES = queries.SIZES[Soc]
+L, P, T, Q, D = 2, 4, 3, SIZES.queries, SIZES.dim
+
+
+def shaken() -> Cluster:
+    made = Cluster(SIZES)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return made
+
+
+def published(states: torch.Tensor) -> torch.Tensor:
+    """How the published code folds (layer, frame, pair, query) into (layer x pair, frame, query): without a swap."""
+    return states.reshape(L * P, T, Q, D)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_video_is_made_of_its_own_frames(right: bool):
+    """Change one frame of one pair in one layer: one video may change. The published reshape hands the change to
+    another one, as soon as there are several pairs and several frames."""
+    made, sentence = shaken(), torch.randn(P, D)
+    states = torch.randn(L, T, P, Q, D)
+    other = states.clone()
+    layer, frame, pair = 1, 1, 0
+    other[layer, frame, pair] += 1
+
+    def videos(x: torch.Tensor) -> torch.Tensor:
+        rows = x.transpose(1, 2).flatten(0, 1) if right else published(x)
+        return made(rows, sentence.repeat(L, 1)).unflatten(0, (L, P))
+
+    changed = ((videos(states) - videos(other)).abs().amax((-1, -2)) > 1e-6).nonzero().tolist()
+    assert (changed == [[layer, pair]]) is right
+
+
+def test_the_published_reshape_is_right_for_one_pair_or_one_frame_only():
+    for pairs, frames, same in ((1, 3, True), (4, 1, True), (4, 3, False)):
+        states = torch.randn(L, frames, pairs, Q, D)
+        theirs = states.reshape(L * pairs, frames, Q, D)
+        assert torch.equal(theirs, states.transpose(1, 2).flatten(0, 1)) is same
+
+
+def test_the_cluster_by_hand():
+    """Frames' queries among themselves; video queries, which start as the sentence, read them, then each other."""
+    made = shaken()
+    states, sentence = torch.randn(P, T, Q, D), torch.randn(P, D)
+    frames = states.reshape(P, T * Q, D)
+    for layer in made.frames:
+        frames = layer.forth(layer.attend(frames))
+    keys = torch.cat([made.frame_positions] * T)
+    videos = sentence[:, None].repeat(1, Q, 1)
+    for layer in made.videos:
+        part = layer.across
+        found = part.attention(videos + made.video_positions, frames + keys, frames, need_weights=False)[0]
+        videos = part.norm(videos + found)
+        x = videos + made.video_positions
+        videos = layer.attend.norm(videos + layer.attend.attention(x, x, videos, need_weights=False)[0])
+        videos = layer.forth(videos)
+    torch.testing.assert_close(made(states, sentence), made.norm(videos), atol=1e-5, rtol=1e-4)
+
+
+def test_every_frame_gets_its_own_query_back_with_the_videos_added():
+    made = queries.system(Soc)
+    words = made.text(made.text.tokenize(["the red dog"] * P))
+    decoded = [Decoded(torch.randn(P, T, Q, D), torch.rand(P, T, Q, 2), torch.rand(P, T, Q, 4)) for _ in range(2)]
+    told, videos = made.conclude(decoded, words)
+    assert [v.shape for v in videos] == [(P, Q, D)] * 2
+    for layer, states, video in zip(decoded, told, videos, strict=True):
+        for t in range(T):
+            torch.testing.assert_close(states[:, t], layer.states[:, t] + video)
+
+
+def test_frame_queries_start_empty_and_the_sentence_stays_as_it_was_said():
+    made = queries.system(Soc)
+    words = made.text(made.text.tokenize(["the red dog", "the ball"]))
+    levels = [torch.randn(2, T, D, *shape) for shape in ((4, 5), (2, 3), (1, 2), (1, 1))]
+    _, seen = made.fuse(levels, words)
+    assert not made.first(seen).any() and torch.equal(seen.sentence, words.sentence)
+    _, third = made.fuse([*levels[:2], levels[2] + 1, levels[3]], words)
+    _, first = made.fuse([levels[0] + 1, *levels[1:]], words)
+    assert torch.equal(first.features, seen.features) and not torch.allclose(third.features, seen.features)
+
+
+def test_contrast_is_with_the_mean_of_real_words():
+    made = queries.system(Soc, contrastive=3.0)
+    words = made.text(made.text.tokenize(["the red dog", "the ball"]))
+    videos, matched = torch.randn(2, Q, D), torch.tensor([[2], [0]])
+    language = torch.stack([words.features[0].mean(0), words.features[1, :2].mean(0)])
+    want = 3 * losses.contrastive(videos, language, matched)
+    torch.testing.assert_close(made.video_loss(videos, words, matched)["contrastive"], want)
+
+
+def test_counts_at_the_papers_sizes():
+    with unallocated():
+        made = Soc(sizes.SOC, queries.tokenizer())
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in made.named_children()}
+    attention, norm, forth = 4 * 65_792, 512, 526_336 + 524_544 + 512
+    cluster = 3 * (attention + norm + forth) + 3 * (2 * (attention + norm) + forth) + norm + 2 * 20 * 256
+    assert counts["cluster"] == cluster and counts["words_see"] == counts["fusion"] == attention
+    assert counts["heads"] == 3 * (257 + 2 * 65_792 + 1_028) + 2 * 65_792 + 257 * 169

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import queries
+import torch
+
+from reviosa_core.baselines.referformer import ReferFormer
+from reviosa_core.baselines.text import TextEncoder
+from reviosa_core.schema import DataError
+
+SIZES = queries.SIZES[ReferFormer]
+LONG = "the blue ball that moves to the right"
+
+
+def encoder(**changes) -> TextEncoder:
+    return TextEncoder(SIZES.text.model_copy(update=changes), queries.tokenizer(), 16, 0.0).eval()
+
+
+def test_shorter_sentences_are_filled_up_and_not_changed_by_it():
+    made = encoder()
+    tokens = made.tokenize(["the red dog", LONG])
+    assert tokens.ids.shape == (2, 8) and tokens.real.sum(1).tolist() == [3, 8]
+    both, alone = made(tokens), made(made.tokenize(["the red dog"]))
+    torch.testing.assert_close(both.features[:1, :3], alone.features)
+    torch.testing.assert_close(both.sentence[:1], alone.sentence)
+    torch.testing.assert_close(both.positions[:1, :3], alone.positions)
+
+
+def test_words_and_sentence_share_one_projection():
+    made = encoder()
+    tokens = made.tokenize([LONG])
+    found, raw = made(tokens), made.roberta(tokens.ids, attention_mask=tokens.real.long())
+    for ours, theirs in ((found.features, raw.last_hidden_state), (found.sentence, raw.pooler_output)):
+        torch.testing.assert_close(ours, made.norm(theirs @ made.project.weight.T + made.project.bias))
+
+
+def test_a_sentence_that_is_too_long_is_refused_not_cut():
+    made = encoder(positions=8)  # RoBERTa's table starts after the padding's place: 7 are left
+    made(made.tokenize(["the red dog moves to the right"]))
+    with pytest.raises(DataError, match="a sentence of 8 tokens, the text encoder reads 7: 'the blue ball"):
+        made.tokenize(["the dog", LONG])
+
+
+def test_a_tokenizer_with_more_words_than_the_encoder_is_refused():
+    with pytest.raises(DataError, match=r"the tokenizer has \d+ words, the text encoder 9"):
+        encoder(vocabulary=9)
+
+
+def test_frozen_means_roberta_only():
+    made = encoder(frozen=True)
+    assert not any(p.requires_grad for p in made.roberta.parameters()) and made.project.weight.requires_grad
+
+
+def test_weights_come_from_a_local_folder(tmp_path: Path):
+    first, second = encoder(), encoder()
+    first.roberta.save_pretrained(tmp_path)
+    tokens = first.tokenize([LONG])
+    before = second.roberta(tokens.ids).last_hidden_state
+    second.read_weights(tmp_path)
+    after = second.roberta(tokens.ids).last_hidden_state
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, first.roberta(tokens.ids).last_hidden_state)
+    with pytest.raises(OSError):
+        second.read_weights(tmp_path / "nothing")
