@@ -252,7 +252,7 @@ class Drawing(nn.Module):
 def test_training_draws_from_seed_and_micro_batch(tmp_path: Path):
     clips: list[Clip] = [splits.to_clip(scenes.make_scene(tiny.data(64, 5), (0, 0, 1)), "one")]
     rates = config.Train(
-        steps=2, accumulate=2, clips=1, expressions=2, frames="uniform", lr=1e-3, decoder_lr=0, projector_lr=0,
+        steps=2, accumulate=2, clips=1, expressions=2, frames="uniform", lr=1e-3, decoder_lr=1e-3, projector_lr=1e-3,
         gradient_checkpointing=False, cache_gb=0,
         loss=config.LossWeights(ce=1, dice=1, aml=1, text=1, points=8),
     )  # fmt: skip
