@@ -231,7 +231,9 @@ def killed(work: Callable[[], object], folder: Path, steps: frozenset[str], at: 
             os._exit(1)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
-    assert status in (0, signal.SIGKILL), f"at step {at}: status {status}"
+    # A fork of a process in which FFmpeg has threads may die of that: a death at another moment, after which all must
+    # hold as well.
+    assert status in (0, signal.SIGKILL, signal.SIGSEGV) and at < 1000, f"at step {at}: status {status}"
     return status != 0
 
 
