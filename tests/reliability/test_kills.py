@@ -1,7 +1,7 @@
 """Each writer is killed at every step, then run again: the earlier result or the new one is there, whole, all the time.
 
 A step is where a process touches a name: the audit events of renaming, removing, making and (for the small writers)
-opening, and those of `outputs`. The process is a fork, and is killed with SIGKILL: nothing of it can tidy up.
+opening, and those of `outputs`. It is killed with SIGKILL: nothing of it can tidy up.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import made
@@ -166,6 +168,10 @@ WRITERS = [
 ]
 
 
+WORKS = {writer.name: (writer.write, writer.steps) for writer in WRITERS}
+WORKS["training"] = (lambda inputs, out, version: training(inputs, out, 1), LIGHT)
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
@@ -210,31 +216,58 @@ def part(found: dict[str, bytes], name: str) -> dict[str, bytes]:
     return {key: value for key, value in own.items() if not key.startswith(("f/", "p/")) or not key.endswith(late)}
 
 
-def killed(work: Callable[[], object], folder: Path, steps: frozenset[str], at: int) -> bool:
-    """Run `work` in a fork that is killed at event number `at` below `folder`; False when it was done before."""
-    child = os.fork()
-    if child == 0:
-        seen = 0
-
-        def hook(event: str, words: tuple[object, ...]) -> None:
-            nonlocal seen
-            if event in steps and any(str(folder) in str(word) for word in words[:2]):
-                seen += 1
-                if seen == at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        try:
-            sys.addaudithook(hook)
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    # A fork of a process in which FFmpeg has threads may die of that: a death at another moment, after which all must
-    # hold as well.
-    assert status in (0, signal.SIGKILL, signal.SIGSEGV) and at < 1000, f"at step {at}: status {status}"
+def killed(work: str, inputs: Path, folder: Path, at: int) -> bool:
+    """Run `work`, a key of WORKS, in a process that is killed at event number `at` below `folder`; False when it was
+    done before."""
+    zygote = _zygote()
+    assert zygote.stdin and zygote.stdout
+    zygote.stdin.write(json.dumps([work, str(inputs), str(folder), at]) + "\n")
+    zygote.stdin.flush()
+    status = json.loads(zygote.stdout.readline())
+    assert status in (0, signal.SIGKILL), f"at step {at}: status {status}"
     return status != 0
+
+
+@cache
+def _zygote() -> subprocess.Popen[str]:
+    """A process that imports this file, does nothing itself, and forks: a fork of this one would inherit a test
+    runner's threads, and may die of them."""
+    path = [str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+    command = [sys.executable, "-c", "import test_kills; test_kills.serve()"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+
+
+def serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the work prints is no answer
+    for line in sys.stdin:
+        work, inputs, folder, at = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _die_at(work, inputs, folder, at)
+        answers.write(f"{os.waitpid(child, 0)[1]}\n")
+        answers.flush()
+
+
+def _die_at(work: str, inputs: str, folder: str, at: int) -> None:
+    write, steps = WORKS[work]
+    seen = 0
+
+    def hook(event: str, words: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event in steps and any(folder in str(word) for word in words[:2]):
+            seen += 1
+            if seen == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        sys.addaudithook(hook)
+        write(Path(inputs), Path(folder), 2)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name.replace(" ", "-"))
@@ -252,7 +285,7 @@ def test_killed_at_every_step_and_run_again(writer: Writer, inputs: Path, tmp_pa
     while True:
         shutil.copytree(earlier, out)
         (out / "mine.txt").write_text("years of work")
-        if not killed(lambda: writer.write(inputs, out, 2), out, writer.steps, at):
+        if not killed(writer.name, inputs, out, at):
             break
         found = contents(out)
         assert found.pop("mine.txt") == b"years of work"
@@ -274,7 +307,7 @@ def test_training_killed_at_every_step_and_run_again(tmp_path: Path):
     training(tmp_path, tmp_path / "whole", 1)
     want = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)["module"]
     out, at, once = tmp_path / "out", 1, False
-    while killed(lambda: training(tmp_path, out, 1), out, LIGHT, at):
+    while killed("training", tmp_path, out, at):
         assert (out / "checkpoint.pt").is_file() or not once
         once = (out / "checkpoint.pt").is_file()
         training(tmp_path, out, 1)
