@@ -172,6 +172,15 @@ WORKS = {writer.name: (writer.write, writer.steps) for writer in WRITERS}
 WORKS["training"] = (lambda inputs, out, version: training(inputs, out, 1), LIGHT)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _zygote_ends():
+    yield
+    if _zygote.cache_info().currsize:
+        with _zygote() as zygote:
+            zygote.kill()
+        _zygote.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
