@@ -25,6 +25,7 @@ from reviosa_core.bounds import (
     Strict,
     Weight,
     Words,
+    changed,
     complaints,
     need,
 )
@@ -47,6 +48,7 @@ TAKEN = ("pretrain", "predictions", "rows", "notebooks", "resume", "seeds")  # i
 class Splits(Strict):
     train: Count
     val: Count
+    dev: Count  # what choices are made on, by studies; `test` is for final numbers only
     test: Count
     shift: Count
 
@@ -137,13 +139,19 @@ def _start(value: Any) -> str:
 
 
 class LossWeights(Strict):
-    """Weights of Eq. 7-8; `points` is how many points the mask losses look at (uncertainty-sampled)."""
+    """Weights of Eq. 7-8; `points` is how many points the mask losses look at (uncertainty-sampled).
+
+    AML of several heads is their `sum` as in Eq. 6, or their `mean` as in the release; it is averaged over all
+    `expressions`, as the mask losses are, or over each role's own `rows`, as in the release.
+    """
 
     ce: Weight
     dice: Weight
     aml: Weight
     text: Weight
     points: Count
+    aml_heads: Literal["sum", "mean"] = "sum"
+    aml_over: Literal["expressions", "rows"] = "expressions"
 
     @model_validator(mode="after")
     def _masks(self) -> LossWeights:
@@ -175,8 +183,20 @@ class Train(Loop):
 
 
 class Selection(Strict):
+    """On how many clips attention is measured, for how many heads, and by which rule (`scoring/selection.py`)."""
+
     clips: Count
     heads: Few
+    rule: Literal["to_vision", "has_read", "own_object"] = "to_vision"
+
+
+class Best(Strict):
+    """What row `best` does otherwise than the profile's `train` says; None: the same."""
+
+    steps: Count | None = None
+    lr: Rate | None = None
+    decoder_lr: Rate | None = None
+    projector_lr: Rate | None = None
 
 
 class Evaluate(Strict):
@@ -191,8 +211,13 @@ class Profile(Strict):
         Annotated[Pretrain, Tag("(phases)")] | Annotated[Released, Tag("(released)")], Discriminator(_start)
     ]
     train: Train
+    best: Best
     selection: Selection
     evaluate: Evaluate
+
+    def rules(self, experiment: Experiment) -> Train:
+        """How a row is trained."""
+        return changed(self.train, **self.best.model_dump(exclude_none=True)) if experiment.best else self.train
 
     @model_validator(mode="after")
     def _rules(self) -> Profile:
@@ -211,10 +236,11 @@ class Profile(Strict):
 
 
 class Experiment(Strict):
-    """One row of Table 4."""
+    """One row of Table 4, or the row that is as good as it gets (`best`)."""
 
     roles: tuple[Role, ...]
     aml: bool
+    best: bool = False
 
     @model_validator(mode="after")
     def _roles(self) -> Experiment:

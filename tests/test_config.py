@@ -56,12 +56,23 @@ def test_numbers_written_with_exponents_are_floats(params):
 
 def test_table_four(params):
     experiments = config.load(params()).experiments
-    assert {name: (row.roles, row.aml) for name, row in experiments.items()} == {
+    assert {name: (row.roles, row.aml) for name, row in experiments.items() if not row.best} == {
         "baseline": ((Role.ACTOR,), False),
         "aml": ((Role.ACTOR,), True),
         "tokens": ((Role.ACTOR, Role.TARGET), False),
         "full": ((Role.ACTOR, Role.TARGET), True),
     }
+
+
+def test_the_best_row_has_its_own_rules(params):
+    """Table 4 has one rate for everything; `best` changes what it names and nothing else."""
+    found = config.load(params())
+    tiny, best = found.profiles["tiny"], found.experiments["best"]
+    assert tiny.rules(found.experiments["full"]) == tiny.train
+    assert tiny.train.lr == tiny.train.decoder_lr == tiny.train.projector_lr
+    changed = {key: value for key, value in tiny.best.model_dump().items() if value is not None}
+    assert changed and tiny.rules(best).model_dump() == tiny.train.model_dump() | changed
+    assert found.profiles["paper-1b"].rules(best) == found.profiles["paper-1b"].train
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def data(size: int, frames: int, **difficulty) -> config.Data:
         size=size,
         frames=frames,
         difficulty=config.Difficulty(**(standard | difficulty)),
-        splits=config.Splits(train=3, val=2, test=2, shift=2),
+        splits=config.Splits(train=3, val=2, dev=2, test=2, shift=2),
     )
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float32, UInt8
 from reviosa_core.schema import CaptionType
 
 # A clip is a function of (seed, split number, index) alone, so splits never share a clip. "pretrain" is never written.
-SPLITS = {"train": 0, "val": 1, "test": 2, "shift": 3, "pretrain": 4}
+SPLITS = {"train": 0, "val": 1, "test": 2, "shift": 3, "pretrain": 4, "dev": 5}
 
 
 COLORS = {

@@ -53,9 +53,9 @@ def mask_losses(
     return ce, dice
 
 
-def attention_mask_loss(maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, "t p q"]) -> Float[Tensor, ""]:
-    """AML of one role token (Eq. 6): BCE between its attention to the visual tokens and its object's mask, mean over
-    the T' x P x P tokens, summed over the chosen heads.
+def attention_mask_loss(maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, "t p q"]) -> Float[Tensor, "heads"]:
+    """AML of one role token, by head (Eq. 6 sums them): BCE between its attention to the visual tokens and its object's
+    mask, mean over the T' x P x P tokens.
 
     `maps` are softmax values over all keys, in [0, 1]; `mask` is the share of each token's cell that the object
     covers: the binary mask at patch resolution, without losing objects smaller than a cell.
@@ -64,4 +64,4 @@ def attention_mask_loss(maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, 
         raise ValueError(f"attention maps {tuple(maps.shape[1:])} and mask {tuple(mask.shape)} differ in (t, p, q)")
     target = mask.to(maps.dtype).expand_as(maps)
     with torch.autocast(maps.device.type, enabled=False):  # which refuses this function on a GPU, whatever the type
-        return F.binary_cross_entropy(maps.clamp(1e-7, 1 - 1e-7), target, reduction="none").mean((1, 2, 3)).sum()
+        return F.binary_cross_entropy(maps.clamp(1e-7, 1 - 1e-7), target, reduction="none").mean((1, 2, 3))

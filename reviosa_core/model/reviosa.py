@@ -162,8 +162,10 @@ class ReVIOSa(nn.Module):
         if tap is not None and self.aml is not None:
             maps = self.mllm.attention_maps(packed, tap, self.aml[0], [len(f) for f in batch.frames])
             truths = [batch.patch_masks[role][b][e].to(device) for b, e, role in owners]
-            aml = [losses.attention_mask_loss(m, t) for m, t in zip(maps, truths, strict=True)]
-            terms["aml"] = w.aml * torch.stack(aml).sum() / expressions
+            by_head = torch.stack([losses.attention_mask_loss(m, t) for m, t in zip(maps, truths, strict=True)])
+            by_row = by_head.sum(1) if w.aml_heads == "sum" else by_head.mean(1)
+            own = [len(rows[role][1]) if w.aml_over == "rows" else expressions for *_, role in owners]
+            terms["aml"] = w.aml * (by_row / torch.tensor(own, device=device)).sum()
         return terms
 
     def prompt(self, states: Float[Tensor, "r w"]) -> Float[Tensor, "r d"]:

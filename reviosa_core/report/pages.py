@@ -104,21 +104,23 @@ def report(
         "J&F in percent, with 95 % bootstrap intervals over videos. A dash: the system has no target role.",
         comparison(project.profile, scores, published),
         "## Role tokens and attention mask loss (paper: Table 4)",
-        "One fine-tuning run a row: `make seeds` trains more of them and writes `tables/seeds.md`. Where the cross-entropy "
-        "of a row stayed flat (training curves, below), its token has not learned to point, and the size of a difference "
-        "to it means nothing.",
+        "Rows (i) to (iv) under the paper's conditions: a backbone whose attention nobody has supervised, one learning rate "
+        f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` has rates of its own, chosen on the "
+        "split `dev`, and more steps. One fine-tuning run a row: `make seeds` trains more of them and writes "
+        "`tables/seeds.md`. Where the cross-entropy of a row stayed flat (training curves, below), its token has not learned "
+        "to point, and the size of a difference to it says how far the other got, not how much better it is.",
         project.report("tables", "ablation.md").read_text().strip(),
         "![Ablation](figures/ablation.png)",
         "## Who does what to whom",
-        "The full model. `role confusion` is the share of interactions whose two masks fit the roles better the wrong way "
+        "The best row. `role confusion` is the share of interactions whose two masks fit the roles better the wrong way "
         "round; where they fit both ways alike, as silence does or one mask for both, it counts half. Under `motion`, actor "
         "and target are called the same and only motion tells them apart: chance is 50. `detection` is that of drawing a "
         "target for interactions and for nothing else, `by token` that of writing its token. `docs/metrics.md` says what "
         "each number is.",
-        roles(scores["full"]),
+        roles(scores["best"]),
         figures["samples"],
         "## Does it read, does it watch?",
-        "The full model on changed inputs, scored against the unchanged truth. With names of other objects, and with the "
+        "The best row on changed inputs, scored against the unchanged truth. With names of other objects, and with the "
         "opposite verb, a system that reads must lose; with frames in disorder, one that follows what happens loses the "
         "roles, though much of who acts is in the places alone ([the data card](intershapes.md) says how much). "
         f"In clips with two pairs it segments the right one for {with_interval(pair, 'value')} % of the sentences "
@@ -129,14 +131,16 @@ def report(
         "![Subsets](figures/subsets.png)",
         subsets(scores),
         "## Attention (paper: Fig. 6, A4, A1)",
-        "Where the role token looks, by layer and head, on the model without AML; the chosen ones in colour:",
+        "Where the role token looks, by layer and head, on the model without AML; the chosen ones in colour "
+        f"(rule `{settings.selection.rule}`, layers and heads count from 0):",
         "![Layer-head selection](figures/layer_head_selection.png)",
+        project.report("tables", "selection.md").read_text().strip(),
         "Attention of the two heads that AML supervises, as a share of all attention, and how much of it falls on objects. A "
         "token that knows which object is meant gives the own one more of its attention on objects than that one has of "
         "their area; where the two shares are alike, it tells objects from background, and not from each other:",
         attention.to_markdown(),
         figures["attention"],
-        "Attention on the own object, by layer, for expressions segmented badly to well (on the model with AML; the mass is "
+        "Attention on the own object, by layer, for expressions segmented badly to well (on the model without AML; the mass is "
         "not divided by the object's area, so large objects have more of it):",
         "![Attention and quality](figures/attention_vs_quality.png)",
         "## Zero-shot transfer",
@@ -145,7 +149,7 @@ def report(
         "The two backbones (phase a):",
         "![InternVL](figures/pretraining_internvl.png)",
         "![SAM2](figures/pretraining_sam2.png)",
-        "The four rows (phase b):",
+        "The rows (phase b):",
         "![Training curves](figures/training_curves.png)",
         "## What ran, and how long",
         markdown([{"notebook": name, "minutes": number(value)} for name, value in minutes.items()]),

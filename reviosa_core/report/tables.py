@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from reviosa_core import config
 from reviosa_core.data.statistics import Statistics
@@ -13,7 +15,13 @@ from reviosa_core.schema import Role
 from reviosa_core.scoring.metrics import SETTINGS
 
 Scores = Mapping[str, Any]  # what metrics.summarise gives, with more keys perhaps
-ROW = {"baseline": "(i) one token", "aml": "(ii) + AML", "tokens": "(iii) + role tokens", "full": "(iv) ReVIOSa"}
+ROW = {
+    "baseline": "(i) one token",
+    "aml": "(ii) + AML",
+    "tokens": "(iii) + role tokens",
+    "full": "(iv) ReVIOSa",
+    "best": "best: ReVIOSa, its own rates",
+}
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -40,7 +48,13 @@ def with_interval(score: Scores | None, key: str = "J&F") -> str:
     if not score or score[key] is None:
         return "–"
     interval = score.get("interval")
-    return number(score[key]) + (f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else "")
+    return number(score[key]) + (f" {bounds(score, 'interval')}" if interval else "")
+
+
+def bounds(score: Scores | None, key: str) -> str:
+    """`[49.8, 54.9]`; a dash where there is none."""
+    interval = score.get(key) if score else None
+    return f"[{interval[0]:.1f}, {interval[1]:.1f}]" if interval else "–"
 
 
 def ablation(
@@ -66,6 +80,28 @@ def ablation(
     )
 
 
+def selection(
+    scores: Mapping[str, Float[np.ndarray, "l h"]], chosen: Mapping[str, Any], rows: pd.DataFrame
+) -> str:
+    """What each selection rule says of each layer (mean over heads), and what it chooses; then what [SEG_ACT]'s attention
+    does there, from `scoring.selection.measure_attention`. Layers and heads count from 0."""
+    actor = rows[rows["role"] == Role.ACTOR].groupby("layer")[["vision", "differs", "own", "any"]].mean()
+    share = 100 * actor["own"] / actor["any"]
+    known = {
+        "attention to vision, %": 100 * actor["vision"],
+        "differs between sentences, %": 100 * actor["differs"],
+        "own object's share of that on any, %": share,
+    }
+    area = 100 * rows["own_area"].mean() / rows["any_area"].mean()
+    table = [{"": name} | {f"layer {layer}": number(float(x)) for layer, x in by.items()} for name, by in known.items()]
+    choices = [
+        {"rule": name, "layer": str(c.layer), "heads": ", ".join(map(str, c.heads))}
+        | {"its score there": f"{scores[name][c.layer].mean():.3f}"}
+        for name, c in chosen.items()
+    ]
+    return f"{markdown(choices)}\n\n[SEG_ACT], mean over heads (the own object has {area:.1f} % of the objects' area):\n\n{markdown(table)}"
+
+
 def gains(differences: Mapping[str, Scores | None]) -> str:
     """Paired differences to the baseline on the same expressions, with 95 % intervals over videos."""
     return "Paired difference to (i), RVOS J&F, in points:\n\n" + markdown(
@@ -79,9 +115,11 @@ def gains(differences: Mapping[str, Scores | None]) -> str:
 def seeds(
     levels: Mapping[str, Sequence[Mapping[str, Scores | None]]],
     confusion: Mapping[str, Sequence[Scores | None]],
+    left: Mapping[str, Sequence[int | None]],
     gains: Mapping[str, Mapping[str, Mapping[str, Scores | None]]],
 ) -> str:
-    """Every row's mean over seeds, with the lowest and the highest; then `gains[row][other]`, by setting."""
+    """Every row's mean over seeds, with the lowest and the highest, and the steps at which its runs left the plateau
+    (`scoring/plateau.py`); then `gains[row][other]`, by setting."""
 
     def over(scores: Sequence[Scores | None], key: str) -> str:
         values = [score[key] for score in scores if score and score[key] is not None]
@@ -92,17 +130,21 @@ def seeds(
         {"": ROW.get(name, name)}
         | {f"J&F ({s})": over([run[s] for run in found], "J&F") for s in SETTINGS}
         | {"roles confused where only motion tells, %": over(confusion[name], "value")}
+        | {"left the plateau at step": ", ".join("never" if at is None else str(at) for at in left[name])}
         for name, found in levels.items()
     ]
     second = [
         {"": ROW.get(name, name), "against": ROW.get(other, other)}
         | {s: with_interval(found[s], "value") for s in SETTINGS}
+        | {"RVOS, t over seeds": bounds(found["RVOS"], "t interval")}
         for name, others in gains.items()
         for other, found in others.items()
     ]
     return (
         f"Mean of {runs} seeds (lowest–highest):\n\n{markdown(first)}\n\n"
-        f"Paired differences of the means, J&F in points, with 95 % intervals over videos:\n\n{markdown(second)}"
+        "Paired differences of the means, J&F in points, with 95 % intervals over seeds and videos (hierarchical "
+        "bootstrap), and Student's t over the seeds' own differences beside it, which few seeds leave wide. All pairs of "
+        f"rows, so exploratory: {len(second)} comparisons, none corrected.\n\n{markdown(second)}"
     )
 
 
@@ -147,7 +189,7 @@ def comparison(profile: str, scores: Mapping[str, Scores], published: Mapping[st
     """Table 2: actor, target and RVOS J&F, ours and the paper's."""
     ours = [
         {"": f"ours, {profile}: {ROW[name]}"} | {s: with_interval(scores[name][s]) for s in SETTINGS}
-        for name in ("baseline", "full")
+        for name in ("baseline", "full", "best")
     ]
     theirs = []
     for system, row in published["table 2"]["methods"].items():

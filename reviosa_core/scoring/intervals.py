@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy import stats
 
 from reviosa_core.schema import DataError
 
@@ -50,3 +51,38 @@ def ratio(
         if not np.isnan(values).all():
             interval = [100 * float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
     return {"value": 100 * float(above.sum() / below.sum()), "n": n, "interval": interval}
+
+
+def over_runs(
+    videos: np.ndarray,
+    over: Float[np.ndarray, "run n"],
+    under: Float[np.ndarray, "run n"],
+    bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The mean over training runs of sum(over) / sum(under), with an interval that holds over runs *and* videos.
+
+    Hierarchical bootstrap: runs are drawn with replacement, and whole videos, the same ones for all runs, since every
+    run is asked about the same videos. With few runs a bootstrap knows too little of how they spread, so
+    "t interval" stands beside it: Student's t over the runs' own values, None for fewer than two. {"value", "n" (of
+    one run), "runs", "interval", "t interval"}, in percent.
+    """
+    n, runs = int(np.count_nonzero(under[0])), len(over)
+    if n == 0:
+        return {"value": None, "n": 0, "runs": runs, "interval": None, "t interval": None}
+    codes, names = pd.factorize(videos, sort=True)
+    above, below = (np.stack([np.bincount(codes, weights=run) for run in table]) for table in (over, under))  # [r v]
+    values = 100 * above.sum(1) / below.sum(1)
+    interval = spread = None
+    if bootstrap and len(names) > 1 and runs > 1:
+        rng = np.random.default_rng(seed)
+        weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), bootstrap)  # [draw v]
+        picked = rng.multinomial(runs, np.full(runs, 1 / runs), bootstrap) / runs  # [draw r]
+        with np.errstate(invalid="ignore"):
+            drawn = (picked * ((weights @ above.T) / (weights @ below.T))).sum(1)
+        if not np.isnan(drawn).all():
+            interval = [100 * float(q) for q in np.nanpercentile(drawn, [2.5, 97.5])]
+    if runs > 1:
+        half = float(stats.t.ppf(0.975, runs - 1) * values.std(ddof=1) / np.sqrt(runs))
+        spread = [float(values.mean()) - half, float(values.mean()) + half]
+    return {"value": float(values.mean()), "n": n, "runs": runs, "interval": interval, "t interval": spread}

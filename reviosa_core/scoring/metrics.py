@@ -181,17 +181,6 @@ def summarise(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, dict[s
     return {setting: _score(rows, setting, bootstrap, seed) for setting in SETTINGS}
 
 
-def mean_of_runs(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One system's rows with J and F averaged over its runs (seeds). DataError when they hold different expressions."""
-    keys = ["video", "expression", "role"]
-    first, *others = (rows.set_index(keys) for rows in tables)
-    for rows in others:
-        if len(apart := first.index.symmetric_difference(rows.index)):
-            raise DataError(f"runs differ in {len(apart)} of {len(first)} rows, first {apart[0]}")
-    scores = pd.concat([first, *others])[["J", "F"]].groupby(keys, sort=False).mean()
-    return first.assign(J=scores["J"], F=scores["F"]).reset_index()
-
-
 def paired_difference(
     rows_a: pd.DataFrame, rows_b: pd.DataFrame, setting: str, bootstrap: int, seed: int
 ) -> dict[str, Any] | None:
@@ -199,28 +188,50 @@ def paired_difference(
 
     None if either system lacks the role. Raises DataError when the two tables do not hold the same expressions.
     """
-    scores = []
-    for rows in (rows_a, rows_b):
-        _check(rows)
-        chosen = _select(rows, setting)
-        if chosen is None:
-            return None
-        scores.append(j_and_f(chosen.set_index(["video", "expression"])))
-    a, b = scores
-    only_a, only_b = a.index.difference(b.index), b.index.difference(a.index)
-    if len(only_a) or len(only_b):
-        raise DataError(f"{setting}: {len(only_a)} expressions only in a, {len(only_b)} only in b")
-    return intervals.mean((a - b).reset_index(name="difference"), "difference", bootstrap, seed)
+    apart = _paired(rows_a, rows_b, setting)
+    return (
+        None
+        if apart is None
+        else intervals.mean(apart.reset_index(name="difference"), "difference", bootstrap, seed)
+    )
+
+
+def paired_over_runs(
+    runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame], setting: str, bootstrap: int, seed: int
+) -> dict[str, Any] | None:
+    """J&F of a minus J&F of b, in points, in the mean of runs that are paired by seed: `intervals.over_runs`.
+
+    None if either system lacks the role. Raises DataError when two tables do not hold the same expressions.
+    """
+    apart = [_paired(a, b, setting) for a, b in zip(runs_a, runs_b, strict=True)]
+    if any(run is None for run in apart):
+        return None
+    table = pd.concat(apart, axis=1, keys=range(len(apart)))
+    if table.isna().to_numpy().any():
+        raise DataError(f"{setting}: runs differ in {table.isna().any(axis=1).sum()} of {len(table)} expressions")
+    over = table.to_numpy().T
+    return intervals.over_runs(table.index.get_level_values("video").to_numpy(), over, np.ones_like(over), bootstrap, seed)
 
 
 def difference_by_subset(
-    rows_a: pd.DataFrame, rows_b: pd.DataFrame, columns: Sequence[str], setting: str, bootstrap: int, seed: int
+    runs_a: Sequence[pd.DataFrame],
+    runs_b: Sequence[pd.DataFrame],
+    columns: Sequence[str],
+    setting: str,
+    bootstrap: int,
+    seed: int,
 ) -> dict[str, dict[str, dict[str, Any] | None]]:
-    """`paired_difference` on every value of some columns, which both tables have: {column: {value: difference}}."""
+    """`paired_over_runs` on every value of some columns, which all tables have: {column: {value: difference}}."""
+
+    def part(runs: Sequence[pd.DataFrame], column: str, value: Any) -> list[pd.DataFrame]:
+        return [rows[rows[column] == value] for rows in runs]
+
     return {
         column: {
-            str(value): paired_difference(part, rows_b[rows_b[column] == value], setting, bootstrap, seed)
-            for value, part in rows_a.groupby(column)
+            str(value): paired_over_runs(
+                part(runs_a, column, value), part(runs_b, column, value), setting, bootstrap, seed
+            )
+            for value in sorted(runs_a[0][column].dropna().unique())
         }
         for column in columns
     }
@@ -288,6 +299,22 @@ def _detection(part: pd.DataFrame, column: str, bootstrap: int, seed: int) -> di
 def _ratio(table: pd.DataFrame, over: pd.Series, under: pd.Series, bootstrap: int, seed: int) -> dict[str, Any]:
     numbers = (part.to_numpy(dtype=float) for part in (over, under))
     return intervals.ratio(table["video"].to_numpy(), *numbers, bootstrap, seed)
+
+
+def _paired(rows_a: pd.DataFrame, rows_b: pd.DataFrame, setting: str) -> pd.Series | None:
+    """J&F of a minus J&F of b by (video, expression); None if either system lacks the role."""
+    scores = []
+    for rows in (rows_a, rows_b):
+        _check(rows)
+        chosen = _select(rows, setting)
+        if chosen is None:
+            return None
+        scores.append(j_and_f(chosen.set_index(["video", "expression"])))
+    a, b = scores
+    only_a, only_b = a.index.difference(b.index), b.index.difference(a.index)
+    if len(only_a) or len(only_b):
+        raise DataError(f"{setting}: {len(only_a)} expressions only in a, {len(only_b)} only in b")
+    return a - b
 
 
 def by_subset(

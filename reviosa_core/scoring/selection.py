@@ -35,25 +35,15 @@ class Selection:
     heads: tuple[int, ...]
 
 
-def choose(to_vision: Float[np.ndarray, "l h"], count: int) -> Selection:
-    """The paper's rule: the layer with the highest head-averaged attention to the visual tokens, then its top heads.
-
-    Raises ValueError when the layer has fewer than `count` heads.
-    """
-    if count > to_vision.shape[1]:
-        raise ValueError(f"{count} heads asked of layers with {to_vision.shape[1]}")
-    layer = int(to_vision.mean(1).argmax())
-    heads = np.argsort(-to_vision[layer], kind="stable")[:count]
-    return Selection(layer, tuple(int(h) for h in heads))
-
-
 def measure_attention(system: Attentive, clips: Iterable[Clip]) -> pd.DataFrame:
     """How much each role token looks at the video, at its own object, and at any object, in every layer and head.
 
     One row per (video, expression, role, layer, head), all shares in [0, 1]: `vision`, attention that falls on visual
     tokens; `own`, the part of it that falls on the role's ground truth (cells weighted by the share the mask covers);
     `any`, the part on any object that the clip has masks of; `own_area` and `any_area`, the shares of the visual grid
-    that these cover, which is what uniform attention would give as own / vision and any / vision.
+    that these cover, which is what uniform attention would give as own / vision and any / vision; `differs`, how far
+    where it looks is from where the same head looks for the clip's other sentences: half the sum of absolute
+    differences between its map and the mean map, both made to sum to 1 (0: the same for every sentence).
 
     A token that knows which object is meant has own / any above own_area / any_area; one that only tells objects from
     background has the two alike.
@@ -63,7 +53,9 @@ def measure_attention(system: Attentive, clips: Iterable[Clip]) -> pd.DataFrame:
         indices = sampling.frame_indices(len(clip), system.frames)
         by_id = {e.id: e for e in clip.expressions}
         objects = masks.union(clip, clip.masks, indices)
-        for (expression_id, role), layers in system.attention(clip).items():
+        found = system.attention(clip)
+        usual = _mean_maps(found)
+        for (expression_id, role), layers in found.items():
             own = masks.by_role(clip, by_id[expression_id], indices)[role]
             grid = next(iter(layers.values())).shape[-2:]
             truth = {"own": masks.area_resize(own, grid), "any": masks.area_resize(objects, grid)}
@@ -72,8 +64,66 @@ def measure_attention(system: Attentive, clips: Iterable[Clip]) -> pd.DataFrame:
             for layer, maps in layers.items():
                 for head, attention in enumerate(maps):
                     on = {what: float((attention * cells).sum()) for what, cells in truth.items()}
-                    rows.append(named | {"layer": layer, "head": head, "vision": float(attention.sum())} | on | areas)
+                    differs = 0.5 * float(np.abs(_whole(attention) - usual[role, layer][head]).sum())
+                    place = {"layer": layer, "head": head, "vision": float(attention.sum()), "differs": differs}
+                    rows.append(named | place | on | areas)
     return pd.DataFrame(rows)
+
+
+def _whole(attention: Float[np.ndarray, "*h t p q"]) -> Float[np.ndarray, "*h t p q"]:
+    """Where it looks, whatever share of all attention that is: made to sum to 1."""
+    return attention / attention.sum((-3, -2, -1), keepdims=True).clip(min=1e-12)
+
+
+def _mean_maps(
+    found: Mapping[tuple[str, Role], Mapping[int, Float[np.ndarray, "h t p q"]]],
+) -> dict[tuple[Role, int], Float[np.ndarray, "h t p q"]]:
+    """Over the expressions of a clip, by role and layer."""
+    maps: dict[tuple[Role, int], list[np.ndarray]] = {}
+    for (_, role), layers in found.items():
+        for layer, heads in layers.items():
+            maps.setdefault((role, layer), []).append(_whole(heads))
+    return {key: np.mean(own, axis=0) for key, own in maps.items()}
+
+
+# -- Rules ---------------------------------------------------------------------------------------------------------
+# From the rows of `measure_attention` to a score for each layer and head [l h]; `choose` takes the layer whose heads
+# have the highest mean, then its highest heads. All of them look at [SEG_ACT], as the paper does.
+
+
+def to_vision(rows: pd.DataFrame) -> Float[np.ndarray, "l h"]:
+    """The paper's: attention to the visual tokens. Uniform attention gives them most of all too (they are most of the
+    keys), so a layer that looks everywhere can win."""
+    return by_layer_and_head(rows, "vision")
+
+
+def has_read(rows: pd.DataFrame) -> Float[np.ndarray, "l h"]:
+    """The paper's, among layers that have read the sentence: where maps differ between the sentences about a clip at
+    least half as much as in the layer where they differ most. In layer 0 the query is the token's embedding, the same
+    for every sentence: what AML teaches there can be about objects, not about which one."""
+    differs = by_layer_and_head(rows, "differs").mean(1, keepdims=True)
+    return np.where(differs >= differs.max() / 2, to_vision(rows), -1.0)
+
+
+def own_object(rows: pd.DataFrame) -> Float[np.ndarray, "l h"]:
+    """Where attention already tells the own object from the others: its share of the attention on any object. Where it
+    knows which object is meant, AML has something to sharpen."""
+    return by_layer_and_head(rows, "own") / by_layer_and_head(rows, "any").clip(min=1e-12)
+
+
+RULES = {"to_vision": to_vision, "has_read": has_read, "own_object": own_object}
+
+
+def choose(scores: Float[np.ndarray, "l h"], count: int) -> Selection:
+    """The layer with the highest mean over heads, then its `count` highest heads.
+
+    Raises ValueError when the layer has fewer than `count` heads.
+    """
+    if count > scores.shape[1]:
+        raise ValueError(f"{count} heads asked of layers with {scores.shape[1]}")
+    layer = int(scores.mean(1).argmax())
+    heads = np.argsort(-scores[layer], kind="stable")[:count]
+    return Selection(layer, tuple(int(h) for h in heads))
 
 
 def on_objects(rows: pd.DataFrame) -> dict[str, float]:

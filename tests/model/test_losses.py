@@ -106,7 +106,7 @@ def test_mask_losses_pull_the_logits_the_right_way():
 
 
 def test_attention_mask_loss_golden():
-    """Mean over the six tokens (t p q), sum over the two heads."""
+    """Mean over the six tokens (t p q), by head."""
     maps = torch.tensor(
         [
             [[[0.1, 0.2, 0.3]], [[0.05, 0.15, 0.2]]],  # head 0: t, p, q = 2, 1, 3
@@ -116,14 +116,14 @@ def test_attention_mask_loss_golden():
     mask = torch.tensor([[[1.0, 0.0, 0.25]], [[0.0, 1.0, 0.0]]])
     first = nll(0.1, 1) + nll(0.2, 0) + nll(0.3, 0.25) + nll(0.05, 0) + nll(0.15, 1) + nll(0.2, 0)
     second = nll(0.5, 1) + nll(0.1, 0) + nll(0.1, 0.25) + nll(0.1, 0) + nll(0.1, 1) + nll(0.1, 0)
-    assert losses.attention_mask_loss(maps, mask).item() == pytest.approx((first + second) / 6, rel=1e-5)
+    assert losses.attention_mask_loss(maps, mask).tolist() == pytest.approx([first / 6, second / 6], rel=1e-5)
 
 
 def test_attention_on_the_object_costs_less_than_beside_it():
     mask = torch.zeros(2, 3, 5)
     mask[1, 2, 4] = mask[0, 0, 1] = 1
     on = mask.expand(4, -1, -1, -1) / 2
-    assert losses.attention_mask_loss(on, mask) < losses.attention_mask_loss(on.flip(1), mask)
+    assert (losses.attention_mask_loss(on, mask) < losses.attention_mask_loss(on.flip(1), mask)).all()
 
 
 @pytest.mark.parametrize("axes", [(1, 0, 2), (0, 2, 1), (2, 1, 0)])
@@ -156,8 +156,8 @@ def test_attention_mask_loss_survives_zero_and_one_and_reaches_the_scores():
     mask = torch.zeros(2, 3, 5)
     mask[0, 1, 2] = 1
     loss = losses.attention_mask_loss(maps, mask)
-    assert torch.isfinite(loss) and loss > 0
+    assert torch.isfinite(loss).all() and (loss > 0).all()
     soft = torch.zeros(4, 2, 3, 5, requires_grad=True)
-    losses.attention_mask_loss(soft.flatten(1).softmax(-1).view_as(soft), mask).backward()
+    losses.attention_mask_loss(soft.flatten(1).softmax(-1).view_as(soft), mask).sum().backward()
     grad = soft.grad
     assert (grad[:, 0, 1, 2] < 0).all() and (grad[:, 1] > 0).all()

@@ -120,7 +120,8 @@ def everywhere(logits: Tensor, count: int, generator: object = None) -> Tensor:
 
 def by_hand(own: ReVIOSa, batch: list[Sample]) -> dict[str, float]:
     """Eq. 7-8 for one expression at a time, nothing packed, attention from whole matrices."""
-    ce = dice = aml = text = tokens = 0.0
+    ce = dice = text = tokens = 0.0
+    aml: dict[Role, list[float]] = {role: [] for role in own.roles}
     language, roles, chat = own.mllm.language, own.roles, own.mllm.template
     for clip in batch:
         frames = torch.from_numpy(clip.frames)
@@ -153,15 +154,17 @@ def by_hand(own: ReVIOSa, batch: list[Sample]) -> dict[str, float]:
                     )
                     ce, dice = ce + float(one[0]) / len(shown), dice + float(one[1]) / len(shown)
                 cover = torch.from_numpy(masks.area_resize(truth, (P, P)))
+                by_head = []
                 for head in AML[1]:
                     seen = out.attentions[AML[0]][0, head, place, ids[0] == own.mllm.context_id]
                     seen = seen.view(len(frames), P, P)
-                    aml += float(-(cover * seen.log() + (1 - cover) * (1 - seen).log()).mean())
+                    by_head.append(float(-(cover * seen.log() + (1 - cover) * (1 - seen).log()).mean()))
+                aml[role].append(sum(by_head) if own.weights.aml_heads == "sum" else np.mean(by_head))
     count = sum(len(clip.expressions) for clip in batch)
     return {
         "ce": WEIGHTS.ce * ce / count,
         "dice": WEIGHTS.dice * dice / count,
-        "aml": WEIGHTS.aml * aml / count,
+        "aml": WEIGHTS.aml * sum(sum(a) / (len(a) if own.weights.aml_over == "rows" else count) for a in aml.values()),
         "text": WEIGHTS.text * text / tokens,
     }
 
@@ -173,6 +176,20 @@ def test_losses_equal_those_of_one_expression_at_a_time(monkeypatch, roles, prom
     own, batch = model(roles, prompted=prompted), samples()
     found = {name: float(term) for name, term in own.training_losses(own.collate(batch)).items()}
     assert found == pytest.approx(by_hand(own, batch), rel=1e-4)
+
+
+@torch.no_grad()
+def test_aml_as_in_eq_6_and_as_released(monkeypatch):
+    """Sum or mean over heads; over all expressions, or over each role's own rows."""
+    monkeypatch.setattr(losses, "uncertain_points", everywhere)
+    own, batch, found = model(), samples(), {}
+    for heads in ("sum", "mean"):
+        for over in ("expressions", "rows"):
+            own.weights = WEIGHTS.model_copy(update={"aml_heads": heads, "aml_over": over})
+            found[heads, over] = float(own.training_losses(own.collate(batch))["aml"])
+            assert found[heads, over] == pytest.approx(by_hand(own, batch)["aml"], rel=1e-4)
+    assert found["sum", "rows"] == pytest.approx(len(AML[1]) * found["mean", "rows"], rel=1e-5)
+    assert found["sum", "rows"] > 1.1 * found["sum", "expressions"], "not every expression has a target"
 
 
 @torch.no_grad()

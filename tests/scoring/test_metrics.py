@@ -491,18 +491,6 @@ def test_bootstrap_is_seeded_and_covers_the_mean():
     assert metrics.summarise(rows[rows["video"] == "v0"], 500, seed=1)["RVOS"]["interval"] is None
 
 
-def test_mean_of_runs():
-    """J and F are averaged by row, whatever the order of rows; everything else stays."""
-    rows = noisy(0)
-    other = rows.assign(J=rows["J"] + 0.25, F=rows["F"] - 0.5)
-    found = metrics.mean_of_runs([rows, other.sample(frac=1, random_state=1)])
-    pd.testing.assert_series_equal(found["J"], rows["J"] + 0.125)
-    pd.testing.assert_series_equal(found["F"], rows["F"] - 0.25)
-    pd.testing.assert_series_equal(found["caption_type"], rows["caption_type"])
-    with pytest.raises(DataError, match=rf"runs differ in {(rows['video'] == 'v0').sum()} of {len(rows)} rows"):
-        metrics.mean_of_runs([rows, rows[rows["video"] != "v0"]])
-
-
 def test_paired_difference():
     rows = noisy(0)
     better = rows.assign(J=rows["J"] + 0.04, F=rows["F"] + 0.02)
@@ -515,14 +503,29 @@ def test_paired_difference():
         metrics.paired_difference(rows, rows, "rvos", 10, 0)
 
 
+def test_paired_over_runs():
+    """Runs are paired with their own partner; the interval holds over runs, too."""
+    rows, shuffled = noisy(0), lambda table: table.sample(frac=1, random_state=1)
+    runs = [rows.assign(J=rows["J"] + gain) for gain in (0.02, 0.04, 0.12)]
+    found = metrics.paired_over_runs([shuffled(run) for run in runs], [rows] * 3, "RVOS", 2000, 0)
+    assert found["value"] == pytest.approx(3) and (found["n"], found["runs"]) == (60, 3)
+    assert found["interval"] == pytest.approx([1, 6]), "one run three times is 1 of 27: the ends"
+    half = 4.303 * np.std([1, 2, 6], ddof=1) / np.sqrt(3)  # t of 2 degrees of freedom
+    assert found["t interval"] == pytest.approx([3 - half, 3 + half], abs=0.01)
+    assert metrics.paired_over_runs(runs, [rows[rows["role"] == "actor"]] * 3, "InterRVOS-Target", 10, 0) is None
+    fewer = rows[rows["video"] != "v0"]
+    with pytest.raises(DataError, match="RVOS: runs differ in 3 of 60 expressions"):
+        metrics.paired_over_runs([rows, fewer], [rows, fewer], "RVOS", 10, 0)
+
+
 def test_difference_by_subset():
     """What one system gains where motion tells, it loses where looks do; over all, nothing is left."""
     rows = noisy(0)
     rows = rows.assign(cue=np.where(rows["video"].isin(sorted(set(rows["video"]))[:5]), "motion", "looks"))
     other = rows.assign(J=rows["J"] + np.where(rows["cue"] == "motion", 0.04, -0.02))
-    found = metrics.difference_by_subset(other, rows, ("cue", "caption_type"), "InterRVOS-Actor", 50, 0)
-    alone = other[other["cue"] == "motion"], rows[rows["cue"] == "motion"]
-    assert found["cue"]["motion"] == metrics.paired_difference(*alone, "InterRVOS-Actor", 50, 0)
+    found = metrics.difference_by_subset([other], [rows], ("cue", "caption_type"), "InterRVOS-Actor", 50, 0)
+    alone = [other[other["cue"] == "motion"]], [rows[rows["cue"] == "motion"]]
+    assert found["cue"]["motion"] == metrics.paired_over_runs(*alone, "InterRVOS-Actor", 50, 0)
     assert found["cue"]["motion"]["value"] == pytest.approx(2) and found["cue"]["looks"]["value"] == pytest.approx(-1)
     assert list(found) == ["cue", "caption_type"] and set(found["cue"]) == {"motion", "looks"}
 

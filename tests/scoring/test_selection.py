@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from reviosa_core import masks
+from reviosa_core import config, masks
 from reviosa_core.schema import Clip, Expression, Role
 from reviosa_core.scoring import selection
 
@@ -65,3 +68,32 @@ def test_the_papers_rule():
     table = selection.by_layer_and_head(rows)
     assert table.shape == (LAYERS, HEADS) and table[1] == pytest.approx([0.8, 0.5, 0.8])
     assert selection.choose(table, 1).layer == 0
+
+
+class Reads(Looks):
+    """Four layers of two heads. 0 looks at everything and most of all, the same for every sentence; 1 has read, and looks
+    at the other object; 2 has read, and looks at the own one, a little less; 3 hardly looks at the video."""
+
+    def attention(self, clip: Clip) -> dict[tuple[str, Role], dict[int, np.ndarray]]:
+        def on(key: str, share: float) -> np.ndarray:
+            drawn = masks.union(clip, {key: clip.masks[key]}, [0, 4]).astype(np.float32)
+            return np.stack([0.5 * share * drawn / drawn.sum(), share * drawn / drawn.sum()])
+
+        everywhere = np.full((2, T, P, P), 0.9 / (T * P * P), np.float32)
+        return {
+            (e.id, Role.ACTOR): {0: everywhere, 1: on(other, 0.8), 2: on(own, 0.7), 3: on(own, 0.1) + 1e-3 * everywhere}
+            for e, own, other in zip(clip.expressions, "ab", "ba", strict=True)
+        }
+
+
+def test_rules_that_mend_the_papers():
+    first = clip()
+    said = (*first.expressions, Expression("1", "b pushed by a", "unidirectional", ("b",), ("a",)))
+    rows = selection.measure_attention(Reads(), [dataclasses.replace(first, expressions=said)])
+    differs = rows.groupby("layer").differs.mean()
+    assert differs[0] == pytest.approx(0, abs=1e-6) and differs[1] == pytest.approx(0.5), "half of the mean map is the other's"
+    chosen = {name: selection.choose(rule(rows), 1) for name, rule in selection.RULES.items()}
+    assert chosen["to_vision"] == selection.Selection(0, (0,)), "the most diffuse layer wins"
+    assert chosen["has_read"] == selection.Selection(1, (1,)), "of the head that looks most"
+    assert chosen["own_object"].layer == 2
+    assert chosen.keys() == set(get_args(config.Selection.model_fields["rule"].annotation))

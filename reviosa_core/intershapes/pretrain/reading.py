@@ -15,7 +15,6 @@ from reviosa_core.intershapes import verbs, world
 from reviosa_core.intershapes.pretrain.grounding import Grounded
 from reviosa_core.intershapes.pretrain.watching import WatchingPretraining
 from reviosa_core.model import packing
-from reviosa_core.model.attention import RowTap
 from reviosa_core.model.prompts import TEMPLATES, place
 
 ACTOR, TARGET, NAME = range(3)  # whose places a state is asked for
@@ -31,25 +30,24 @@ class Ask:
     position: int
     what: int
     objects: tuple[int, ...]
-    looks: bool = True  # whether it is now that attention should go there
+    early: bool = False  # asked before its own turn, whether anybody will be there
     meant: tuple[str, ...] = ()  # the words for what it has to look for, where it has just begun to look
 
 
 class ReadingPretraining(nn.Module):
-    """The language model on frozen visual tokens: grounded answers, what is meant, and looking; and watching goes on.
+    """The language model on frozen visual tokens: grounded answers and what is meant; and watching goes on.
 
     "Meant": before a role's first place, in the layer in which visual tokens are words, the state is the words for what
-    to look for. "Looking" supervises attention: without it, states learn in minutes what to look for and not, in half
-    an hour, to fetch where it is. (LOG.md has both.) "Nowhere": a name knows that nobody has it, in a layer that what
-    follows can still read, and before the answer begins it is known whether a target will be due. Real backbones bring
-    this from their own pretraining. Role tokens do not exist yet.
+    to look for. "Nowhere": a name knows that nobody has it, in a layer that what follows can still read, and before the
+    answer begins it is known whether a target will be due. Real backbones bring this from their own pretraining. States
+    are asked, attention never: as in InternVL, nobody told it where to go before fine-tuning. Role tokens do not exist
+    yet.
     """
 
     weights = {
-        "answer": 1.0, "places": 0.5, "places of names": 0.25, "nowhere": 0.125, "looking": 0.5, "meant": 0.5,
-        "tracks": 0.5, "words": 0.5,
+        "answer": 1.0, "places": 0.5, "places of names": 0.25, "nowhere": 0.125, "meant": 0.5, "tracks": 0.5,
+        "words": 0.5,
     }  # fmt: skip
-    heads = (0, 1)
 
     def __init__(self, watching: WatchingPretraining, phase: config.Phase, questions: int = 8) -> None:
         super().__init__()
@@ -59,8 +57,6 @@ class ReadingPretraining(nn.Module):
         # From a state straight to places, of the actor, the target, or a phrase's objects, or to "nowhere": the state
         # has to *hold* where they are. (Matching states with visual tokens asks only for what they look like; LOG.md.)
         self.where = nn.Linear(self.model.width, 3 * (self.features[0].shape[:-1].numel() + 1))
-        count = self.model.internvl.config.text_config.num_hidden_layers
-        self.layers = (count // 2 - 1, count - 1)  # where names look, where answers look
         self.colors, self.kinds = set(world.COLORS), world.KINDS
 
     def forward(self, micro: int) -> dict[str, Tensor]:
@@ -83,19 +79,14 @@ class ReadingPretraining(nn.Module):
         batch = packing.pack([prefix] * len(clips), turns, model.pad_id).to(model.device)
         features = self.features[torch.as_tensor(indices)].to(model.device).float()
         queries = torch.tensor([(ask.row, ask.position) for ask in asks])
-        tap = RowTap(queries, dict.fromkeys(self.layers, self.heads))
-        depths = model.depths(batch, list(features), row_tap=tap)
-        hidden, image = depths[-1], batch.ids == model.context_id
+        depths = model.depths(batch, list(features))
+        hidden = depths[-1]
 
         row, position = queries.to(hidden.device).T
         what = torch.tensor([ask.what for ask in asks], device=hidden.device)
         names, there = what == NAME, torch.tensor([bool(ask.objects) for ask in asks], device=hidden.device)
-        looks = there & torch.tensor([ask.looks for ask in asks], device=hidden.device)
         truth = torch.stack([torch.from_numpy(clips[a.row].coverage[list(a.objects)].sum(0)).flatten() for a in asks])
-        # Answers look at the later frames, in which it is known who does what; the tracks say where that was before.
-        late = truth.unflatten(1, (features.shape[1], -1)).clone()
-        late[:, : features.shape[1] // 2] = 0
-        truth, late = ((x / x.sum(1, keepdim=True).clamp(min=1e-6)).to(hidden.device) for x in (truth, late.flatten(1)))
+        truth = (truth / truth.sum(1, keepdim=True).clamp(min=1e-6)).to(hidden.device)
         # Names know it in the middle, where the words after them can still read it, answers at the end.
         middle = depths[self.watching.middle + 1]
         states = torch.where(names[:, None], middle[row, position], hidden[row, position])
@@ -103,16 +94,11 @@ class ReadingPretraining(nn.Module):
         due = torch.cat([truth, (~there)[:, None].to(truth)], dim=1)
         missed = -(due * places.log_softmax(-1)).sum(-1)
         absent = names & ~there
-        # Names look in the middle, answers at the end: where a layer's heads should already know what to look for.
-        at = [r[:, :, image[0]] for r in (tap.rows[layer] for layer in self.layers)]  # the prefix is common: r h tpp
-        seen, sight = torch.where(names[:, None, None], *at), torch.where(names[:, None], truth, late)
-        look = -(sight[:, None] * seen.clamp(min=1e-7).log()).sum(-1).mean(-1)
         terms = {
             "answer": model.text_loss(batch, hidden),
             "places": missed[~names].mean(),
             "places of names": missed[names & there].mean(),
             "nowhere": missed[absent].sum() / absent.sum().clamp(min=1),
-            "looking": look[looks].mean(),
             "meant": self._meant(middle, asks),
             **self.watching.terms(depths, batch, clips),
         }
@@ -129,7 +115,7 @@ class ReadingPretraining(nn.Module):
             if named or not phrase.objects:
                 asks.append(Ask(row, turn, start + 1 + phrase.stop, NAME, named))  # after "Where is"
         position = start + question + 1  # "is", which the actor's first place follows
-        asks.append(Ask(row, turn, position, TARGET, utterance.target or (), looks=False))
+        asks.append(Ask(row, turn, position, TARGET, utterance.target or (), early=True))
         for what, objects in ((ACTOR, utterance.actor), (TARGET, utterance.target)):
             if objects is not None:
                 meant = self._words_for(utterance, what)
@@ -190,7 +176,7 @@ class ReadingPretraining(nn.Module):
         best = scores.argmax(1, keepdim=True)
         hit = truth.gather(1, best)[:, 0] > 0
         nowhere = truth.shape[1] - 1
-        planned = [i for i, ask in enumerate(asks) if ask.what == TARGET and not ask.looks]
+        planned = [i for i, ask in enumerate(asks) if ask.what == TARGET and ask.early]
         first = {(ask.row, ask.turn, ask.what): i for i, ask in enumerate(asks) if ask.meant}
         pairs = [
             (i, first[r, n, TARGET]) for (r, n, what), i in first.items() if what == ACTOR and (r, n, TARGET) in first

@@ -1,0 +1,27 @@
+"""Leaving the plateau: golden curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from reviosa_core.scoring import plateau
+
+
+def curve(*values: float) -> pd.DataFrame:
+    return pd.DataFrame({"step": np.arange(len(values)) + 1, "dice": values})
+
+
+def test_the_step_at_which_the_mean_is_down():
+    """Means over 2: the second window has .8, three quarters of it are .6, the mean is down to .5 at step 7."""
+    assert plateau.left_at(curve(3, 1, 0.8, 0.8, 0.9, 0.7, 0.3, 0.2, 0.9), window=2) == 7
+
+
+def test_never():
+    assert plateau.left_at(curve(*[0.8] * 30), window=2) is None
+    assert plateau.left_at(curve(0.1, 0.1, *[0.8] * 30), window=2) is None, "what warms up does not count"
+
+
+def test_a_short_run_has_shorter_windows():
+    assert plateau.left_at(curve(1.0, 1.0, 0.5)) == 3
+    assert plateau.left_at(curve(1.0)) is None
