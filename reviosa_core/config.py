@@ -16,19 +16,24 @@ from ruamel.yaml.nodes import CollectionNode
 from reviosa_core.bounds import (
     Count,
     Few,
-    Fraction,
     Kernels,
     Name,
-    Rate,
     Seed,
     Share,
     Strict,
-    Weight,
     Words,
     changed,
     complaints,
     need,
 )
+from reviosa_core.rules import Loop as Loop
+from reviosa_core.rules import LossWeights as LossWeights
+from reviosa_core.rules import Phase as Phase
+from reviosa_core.rules import Pretrain as Pretrain
+from reviosa_core.rules import Released as Released
+from reviosa_core.rules import Rules as Rules
+from reviosa_core.rules import Train as Train
+from reviosa_core.rules import start
 from reviosa_core.schema import DataError, Role
 from reviosa_core.sizes import Language as Language  # the shapes are parameters too: `config.Language`
 from reviosa_core.sizes import Lora as Lora
@@ -42,7 +47,15 @@ Wording = Literal["labelled", "unlabelled", "sa2va", "reviosa"]  # of frames, qu
 YAML_BYTES = 200_000  # params.yaml has 13,000
 CLIP_PIXELS = 2**25  # of all frames together: a clip is made in memory
 SHIFT = "InterShapes shift"  # what the report calls the first data set of the transfer
-TAKEN = ("pretrain", "predictions", "rows", "notebooks", "resume", "seeds")  # in runs/<profile>, beside experiments
+TAKEN = (
+    "pretrain",
+    "predictions",
+    "rows",
+    "notebooks",
+    "resume",
+    "seeds",
+    "studies",
+)  # in runs/<profile>, beside experiments
 
 
 class Splits(Strict):
@@ -89,114 +102,12 @@ class Data(Strict):
         return self
 
 
-class Loop(Strict):
-    """What every training loop needs to know; rates are set a parameter group. `accumulate` micro-batches make a step,
-    and its gradient is their mean."""
-
-    steps: Count
-    accumulate: Count = 1
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    weight_decay: Weight = 0.05
-    warmup: Share = 0.05  # share of the steps
-    clip_norm: Rate = 1.0
-    checkpoint_every: Count = 200
-
-
-class Phase(Loop):
-    """One pretraining phase. `batch` is clips a step (images, for the vision phase). `muon_lr` is the rate of the
-    layers' matrices, `lr` that of the rest, by AdamW."""
-
-    batch: Count
-    lr: Rate
-    muon_lr: Rate
-
-
-class Pretrain(Strict):
-    clips: Count  # kept as pixels, for SAM2 and the vision tower
-    reading_clips: Annotated[int, Field(ge=4, le=10_000_000)]  # kept as visual tokens, for the language model
-    segmenter_images: Phase
-    segmenter_pairs: Phase
-    segmenter: Phase
-    vision: Phase
-    watching: Phase
-    mllm: Phase
-
-
-class Released(Strict):
-    """Backbones to start from instead of pretraining some, by path from the project's root: a folder with InternVL, and
-    Meta's SAM2 file (with its yaml, where it is none of the packaged ones)."""
-
-    internvl: Words
-    sam2: Words
-    sam2_yaml: Words | None = None
-    template: Literal["qwen_chat", "phi3_chat"]
-    license: Words  # of what is made of them, for its card
-
-
-def _start(value: Any) -> str:
-    released = isinstance(value, Released) or (isinstance(value, dict) and "internvl" in value)
-    return "(released)" if released else "(phases)"  # in brackets: part of a message's place, but no key
-
-
-class LossWeights(Strict):
-    """Weights of Eq. 7-8; `points` is how many points the mask losses look at (uncertainty-sampled).
-
-    AML of several heads is their `sum` as in Eq. 6, or their `mean` as in the release; it is averaged over all
-    `expressions`, as the mask losses are, or over each role's own `rows`, as in the release.
-    """
-
-    ce: Weight
-    dice: Weight
-    aml: Weight
-    text: Weight
-    points: Count
-    aml_heads: Literal["sum", "mean"] = "sum"
-    aml_over: Literal["expressions", "rows"] = "expressions"
-
-    @model_validator(mode="after")
-    def _masks(self) -> LossWeights:
-        need(self.ce + self.dice > 0, "ce", self.ce, "ce or dice must be above 0: nothing else teaches the masks")
-        return self
-
-
-class Train(Loop):
-    """Fine-tuning (phase b). `clips` a micro-batch, `expressions` a clip; `processes` share the micro-batches of a
-    step, on a GPU each where there are GPUs."""
-
-    processes: Few = 1
-    clips: Count
-    expressions: Count
-    frames: Literal["uniform", "contiguous", "random"]  # which K of a clip's frames; evaluation takes uniform ones
-    lr: Rate
-    decoder_lr: Rate
-    projector_lr: Rate
-    wording: Literal["labelled", "unlabelled", "released"] = "labelled"  # released: of a ReVIOSa with these roles
-    gradient_checkpointing: bool
-    cache_gb: Weight  # features of the frozen encoders kept in memory
-    loss: LossWeights
-
-    @model_validator(mode="after")
-    def _shared(self) -> Train:
-        rule = f"must divide accumulate {self.accumulate}: each takes as many micro-batches of a step"
-        need(self.accumulate % self.processes == 0, "processes", self.processes, rule)
-        return self
-
-
 class Selection(Strict):
     """On how many clips attention is measured, for how many heads, and by which rule (`scoring/selection.py`)."""
 
     clips: Count
     heads: Few
     rule: Literal["to_vision", "has_read", "own_object"] = "to_vision"
-
-
-class Best(Strict):
-    """What row `best` does otherwise than the profile's `train` says; None: the same."""
-
-    steps: Count | None = None
-    lr: Rate | None = None
-    decoder_lr: Rate | None = None
-    projector_lr: Rate | None = None
 
 
 class Evaluate(Strict):
@@ -208,16 +119,20 @@ class Profile(Strict):
     data: Data
     model: Model
     pretrain: Annotated[
-        Annotated[Pretrain, Tag("(phases)")] | Annotated[Released, Tag("(released)")], Discriminator(_start)
+        Annotated[Pretrain, Tag("(phases)")] | Annotated[Released, Tag("(released)")], Discriminator(start)
     ]
     train: Train
-    best: Best
+    best: Rules
     selection: Selection
     evaluate: Evaluate
 
     def rules(self, experiment: Experiment) -> Train:
         """How a row is trained."""
-        return changed(self.train, **self.best.model_dump(exclude_none=True)) if experiment.best else self.train
+        return self.ruled(self.best) if experiment.best else self.train
+
+    def ruled(self, rules: Rules) -> Train:
+        """`train` but for what the rules say."""
+        return changed(self.train, **rules.model_dump(exclude_none=True))
 
     @model_validator(mode="after")
     def _rules(self) -> Profile:
@@ -249,6 +164,31 @@ class Experiment(Strict):
         return self
 
 
+class Study(Strict):
+    """Runs that differ in one or two things: every row under every rule, with every seed; AML on every named layer, and
+    without any it is where the main pipeline has it. `clips`: how many of the train split; none: all."""
+
+    rows: Annotated[tuple[Name, ...], Field(min_length=1)]
+    rules: Annotated[tuple[Name, ...], Field(min_length=1)]
+    layers: tuple[Annotated[int, Field(ge=0, le=1000)], ...] = ()
+    clips: tuple[Count, ...] = ()
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+
+
+class Studies(Strict):
+    """Scored on the split `dev`. `rules` are named here, and studies name them."""
+
+    rules: dict[Name, Rules]
+    runs: dict[Name, Study]
+
+    @model_validator(mode="after")
+    def _rules(self) -> Studies:
+        for name, study in self.runs.items():
+            unknown = [rule for rule in study.rules if rule not in self.rules]
+            need(not unknown, f"runs.{name}.rules", unknown, f"must be among rules, {sorted(self.rules)}")
+        return self
+
+
 class Transfer(Strict):
     datasets: tuple[Words, ...]
 
@@ -270,6 +210,7 @@ class Params(Strict):
     seeds: tuple[Seed, ...]
     difficulties: dict[str, Difficulty]
     transfer: Transfer
+    studies: Studies
     profiles: dict[Name, Profile]
 
     @model_validator(mode="after")
@@ -280,6 +221,9 @@ class Params(Strict):
         need(inside, "reports", self.reports, "must be a folder inside the project, relative to its root")
         for name in self.experiments:
             need(name not in TAKEN, f"experiments.{name}", name, f"another name is needed, not one of {list(TAKEN)}")
+        for name, study in self.studies.runs.items():
+            unknown = [row for row in study.rows if row not in self.experiments]
+            need(not unknown, f"studies.runs.{name}.rows", unknown, f"must be among experiments, {[*self.experiments]}")
         free = "predict" not in self.profiles
         need(free, "profiles.predict", "predict", "another name is needed: runs/predict is taken")
         need(

@@ -80,26 +80,27 @@ def ablation(
     )
 
 
-def selection(
-    scores: Mapping[str, Float[np.ndarray, "l h"]], chosen: Mapping[str, Any], rows: pd.DataFrame
-) -> str:
-    """What each selection rule says of each layer (mean over heads), and what it chooses; then what [SEG_ACT]'s attention
+def selection(scores: Mapping[str, Float[np.ndarray, "l h"]], chosen: Mapping[str, Any], rows: pd.DataFrame) -> str:
+    """What each selection rule says of each layer (mean over heads), and what it chooses; then what attention of [SEG_ACT]
     does there, from `scoring.selection.measure_attention`. Layers and heads count from 0."""
-    actor = rows[rows["role"] == Role.ACTOR].groupby("layer")[["vision", "differs", "own", "any"]].mean()
-    share = 100 * actor["own"] / actor["any"]
+    actor = rows[rows["role"] == Role.ACTOR].groupby("layer")
+    mean = {name: actor[name].mean().to_numpy(dtype=float) for name in ("vision", "differs", "own", "any")}
     known = {
-        "attention to vision, %": 100 * actor["vision"],
-        "differs between sentences, %": 100 * actor["differs"],
-        "own object's share of that on any, %": share,
+        "attention to vision, %": 100 * mean["vision"],
+        "differs between sentences, %": 100 * mean["differs"],
+        "own object's share of that on any, %": 100 * mean["own"] / mean["any"],
     }
     area = 100 * rows["own_area"].mean() / rows["any_area"].mean()
-    table = [{"": name} | {f"layer {layer}": number(float(x)) for layer, x in by.items()} for name, by in known.items()]
+    table = [
+        {"": name} | {f"layer {layer}": number(float(x)) for layer, x in enumerate(by)} for name, by in known.items()
+    ]
     choices = [
         {"rule": name, "layer": str(c.layer), "heads": ", ".join(map(str, c.heads))}
         | {"its score there": f"{scores[name][c.layer].mean():.3f}"}
         for name, c in chosen.items()
     ]
-    return f"{markdown(choices)}\n\n[SEG_ACT], mean over heads (the own object has {area:.1f} % of the objects' area):\n\n{markdown(table)}"
+    title = f"[SEG_ACT], mean over heads (the own object has {area:.1f} % of the objects' area):"
+    return f"{markdown(choices)}\n\n{title}\n\n{markdown(table)}"
 
 
 def gains(differences: Mapping[str, Scores | None]) -> str:
@@ -143,8 +144,8 @@ def seeds(
     return (
         f"Mean of {runs} seeds (lowest–highest):\n\n{markdown(first)}\n\n"
         "Paired differences of the means, J&F in points, with 95 % intervals over seeds and videos (hierarchical "
-        "bootstrap), and Student's t over the seeds' own differences beside it, which few seeds leave wide. All pairs of "
-        f"rows, so exploratory: {len(second)} comparisons, none corrected.\n\n{markdown(second)}"
+        "bootstrap), and Student's t over the seeds' own differences beside it, which few seeds leave wide. All pairs "
+        f"of rows, so exploratory: {len(second)} comparisons, none corrected.\n\n{markdown(second)}"
     )
 
 

@@ -190,9 +190,7 @@ def paired_difference(
     """
     apart = _paired(rows_a, rows_b, setting)
     return (
-        None
-        if apart is None
-        else intervals.mean(apart.reset_index(name="difference"), "difference", bootstrap, seed)
+        None if apart is None else intervals.mean(apart.reset_index(name="difference"), "difference", bootstrap, seed)
     )
 
 
@@ -210,7 +208,9 @@ def paired_over_runs(
     if table.isna().to_numpy().any():
         raise DataError(f"{setting}: runs differ in {table.isna().any(axis=1).sum()} of {len(table)} expressions")
     over = table.to_numpy().T
-    return intervals.over_runs(table.index.get_level_values("video").to_numpy(), over, np.ones_like(over), bootstrap, seed)
+    return intervals.over_runs(
+        table.index.get_level_values("video").to_numpy(), over, np.ones_like(over), bootstrap, seed
+    )
 
 
 def difference_by_subset(
@@ -224,7 +224,7 @@ def difference_by_subset(
     """`paired_over_runs` on every value of some columns, which all tables have: {column: {value: difference}}."""
 
     def part(runs: Sequence[pd.DataFrame], column: str, value: Any) -> list[pd.DataFrame]:
-        return [rows[rows[column] == value] for rows in runs]
+        return [rows.loc[rows[column] == value] for rows in runs]
 
     return {
         column: {

@@ -24,7 +24,9 @@ SETTINGS = Annotation(frames=3, side=128, at_once=4)
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    made = tiny.data(128, 6, no_interaction=0.0).model_copy(update={"splits": Splits(train=1, val=5, dev=1, test=1, shift=1)})
+    made = tiny.data(128, 6, no_interaction=0.0).model_copy(
+        update={"splits": Splits(train=1, val=5, dev=1, test=1, shift=1)}
+    )
     write_split(made, "val", folder, seed=0, progress=False)
     return folder / "val"
 

@@ -71,8 +71,8 @@ def test_the_papers_rule():
 
 
 class Reads(Looks):
-    """Four layers of two heads. 0 looks at everything and most of all, the same for every sentence; 1 has read, and looks
-    at the other object; 2 has read, and looks at the own one, a little less; 3 hardly looks at the video."""
+    """Four layers of two heads. 0 looks at everything and most of all, the same for every sentence; 1 has read, and
+    looks at the other object; 2 has read, and looks at the own one, a little less; 3 hardly looks at the video."""
 
     def attention(self, clip: Clip) -> dict[tuple[str, Role], dict[int, np.ndarray]]:
         def on(key: str, share: float) -> np.ndarray:
@@ -91,7 +91,9 @@ def test_rules_that_mend_the_papers():
     said = (*first.expressions, Expression("1", "b pushed by a", "unidirectional", ("b",), ("a",)))
     rows = selection.measure_attention(Reads(), [dataclasses.replace(first, expressions=said)])
     differs = rows.groupby("layer").differs.mean()
-    assert differs[0] == pytest.approx(0, abs=1e-6) and differs[1] == pytest.approx(0.5), "half of the mean map is the other's"
+    assert differs[0] == pytest.approx(0, abs=1e-6) and differs[1] == pytest.approx(0.5), (
+        "half of the mean map is the other's"
+    )
     chosen = {name: selection.choose(rule(rows), 1) for name, rule in selection.RULES.items()}
     assert chosen["to_vision"] == selection.Selection(0, (0,)), "the most diffuse layer wins"
     assert chosen["has_read"] == selection.Selection(1, (1,)), "of the head that looks most"
