@@ -17,7 +17,7 @@ $(error the project is in $(CURDIR), its environment in $(VENV): a path with a c
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help ours setup install repro seeds test lint lab ui
+.PHONY: help ours setup install repro seeds studies test lint lab ui
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ repro: setup ## run every stage that is out of date, down to the report (ARGS=..
 
 seeds: setup ## Table 4 in the mean of three seeds (two more runs a row: about half an hour on two cores)
 	dvc repro seeds/dvc.yaml $(ARGS)
+
+studies: setup ## the same training under other rules, scored on dev: what the defaults rest on (hours; goes on where it stopped)
+	dvc repro studies/dvc.yaml $(ARGS)
 
 # Two processes of one thread each: at these sizes a second thread gives nothing (LOG.md).
 test: setup ## run all tests; ARGS="-m 'not slow'" for the quick ones, ARGS="-n 0" for one process

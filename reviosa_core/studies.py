@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -30,13 +30,19 @@ class Variant:
         return f"{self.row}-{self.rule}{layer}{clips}-seed{self.seed}"
 
 
-def variants(study: config.Study, experiments: dict[str, config.Experiment]) -> list[Variant]:
-    """All runs of a study, once each: a row without AML has no layer to vary."""
-    found = []
+def variants(study: config.Study, experiments: dict[str, config.Experiment], layers: int) -> list[Variant]:
+    """All runs of a study, once each: a row without AML has no layer to vary. `layers`: how many the model has."""
+    found, named = [], tuple(range(layers)) if study.layers == "every" else study.layers
     for row, rule, clips, seed in product(study.rows, study.rules, study.clips or (None,), study.seeds):
-        layers = (study.layers or (None,)) if experiments[row].aml else (None,)
-        found += [Variant(row, rule, layer, clips, seed) for layer in layers]
+        places = (named or (None,)) if experiments[row].aml else (None,)
+        found += [Variant(row, rule, layer, clips, seed) for layer in places]
     return found
+
+
+def every(project: config.Project) -> dict[str, list[Variant]]:
+    """The runs of each study; several studies may ask for the same one."""
+    count = project.settings.model.mllm.language.layers
+    return {name: variants(s, project.params.experiments, count) for name, s in project.params.studies.runs.items()}
 
 
 def place(variant: Variant, chosen: selection.Selection, rows: pd.DataFrame, heads: int) -> selection.Selection:
@@ -58,6 +64,6 @@ def table(found: dict[Variant, dict[str, float | None]]) -> pd.DataFrame:
     return pd.DataFrame([{**vars(variant), **numbers} for variant, numbers in found.items()])
 
 
-def share(runs: Sequence[Variant], part: int, parts: int) -> list[Variant]:
-    """The runs that one of several processes does; the long way round, so that neighbours end at the same time."""
-    return list(runs[part::parts])
+def share(runs: Iterable[Variant], part: int, parts: int) -> list[Variant]:
+    """What the `part`-th of several processes does, counted from 1: every `parts`-th run, each once."""
+    return list(dict.fromkeys(runs))[part - 1 :: parts]

@@ -18,11 +18,12 @@ ROWS = {
 
 def test_a_row_without_aml_has_no_layer_to_vary():
     study = config.Study(rows=("tokens", "full"), rules=("one", "slow"), layers=(0, 2, 5), seeds=(3, 4))
-    found = studies.variants(study, ROWS)
+    found = studies.variants(study, ROWS, layers=6)
     assert len(found) == 2 * 2 * (1 + 3) and len({v.name for v in found}) == len(found)
     assert {v.layer for v in found if v.row == "tokens"} == {None}
     assert studies.Variant("full", "slow", 5, None, 4) in found
-    halves = [studies.share(found, part, 2) for part in range(2)]
+    assert studies.variants(study.model_copy(update={"layers": "every"}), ROWS, layers=3)[-1].layer == 2
+    halves = [studies.share(found * 2, part, 2) for part in (1, 2)]
     assert sorted(v.name for half in halves for v in half) == sorted(v.name for v in found)
 
 

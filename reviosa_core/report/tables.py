@@ -81,10 +81,10 @@ def ablation(
 
 
 def selection(scores: Mapping[str, Float[np.ndarray, "l h"]], chosen: Mapping[str, Any], rows: pd.DataFrame) -> str:
-    """What each selection rule says of each layer (mean over heads), and what it chooses; then what attention of [SEG_ACT]
-    does there, from `scoring.selection.measure_attention`. Layers and heads count from 0."""
+    """What each selection rule says of each layer (mean over heads), and what it chooses; then what [SEG_ACT] does there,
+    from `scoring.selection.measure_attention`. Layers and heads count from 0."""
     actor = rows[rows["role"] == Role.ACTOR].groupby("layer")
-    mean = {name: actor[name].mean().to_numpy(dtype=float) for name in ("vision", "differs", "own", "any")}
+    mean = {name: np.asarray(actor[name].mean(), float) for name in ("vision", "differs", "own", "any")}
     known = {
         "attention to vision, %": 100 * mean["vision"],
         "differs between sentences, %": 100 * mean["differs"],
@@ -146,6 +146,25 @@ def seeds(
         "Paired differences of the means, J&F in points, with 95 % intervals over seeds and videos (hierarchical "
         "bootstrap), and Student's t over the seeds' own differences beside it, which few seeds leave wide. All pairs "
         f"of rows, so exploratory: {len(second)} comparisons, none corrected.\n\n{markdown(second)}"
+    )
+
+
+def study(runs: Mapping[Any, Mapping[str, Any]]) -> str:
+    """A row a run (`studies.Variant`), with what 13_findings measured of it."""
+    return markdown(
+        [
+            {
+                "row": ROW.get(variant.row, variant.row),
+                "rates": variant.rule,
+                "AML's layer": "–" if variant.layer is None else str(variant.layer),
+                "clips": "all" if variant.clips is None else str(variant.clips),
+                "seed": str(variant.seed),
+            }
+            | {setting: with_interval(found[setting]) for setting in SETTINGS}
+            | {"confused by motion, %": with_interval(found["confused by motion"], "value")}
+            | {"left the plateau at step": str(found["left the plateau at"] or "never")}
+            for variant, found in runs.items()
+        ]
     )
 
 
