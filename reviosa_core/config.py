@@ -35,7 +35,6 @@ from reviosa_core.rules import Rules as Rules
 from reviosa_core.rules import Train as Train
 from reviosa_core.rules import start
 from reviosa_core.schema import DataError, Role
-from reviosa_core.sizes import Annotation as Annotation
 from reviosa_core.sizes import Language as Language  # the shapes are parameters too: `config.Language`
 from reviosa_core.sizes import Lora as Lora
 from reviosa_core.sizes import Mllm as Mllm
@@ -167,7 +166,8 @@ class Experiment(Strict):
 
 class Study(Strict):
     """Runs that differ in one or two things: every row under every rule, with every seed; AML on every named layer (or
-    on `every` one), and without any it is where the main pipeline has it. `clips`: how many of the train split; none: all."""
+    on `every` one), and without any it is where the main pipeline has it. `clips`: how many of the train split, or all.
+    """
 
     rows: Annotated[tuple[Name, ...], Field(min_length=1)]
     rules: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -211,7 +211,6 @@ class Params(Strict):
     seeds: tuple[Seed, ...]
     difficulties: dict[str, Difficulty]
     transfer: Transfer
-    annotation: Annotation = Annotation()
     studies: Studies
     profiles: dict[Name, Profile]
 

@@ -13,15 +13,15 @@ from ruamel.yaml import YAML
 from reviosa_core.training import finetune
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-NAMES = {"profile", "experiment", "part"}  # what papermill may inject; numbers come from params.yaml
+NAMES = {"profile", "experiment", "part", "parts"}  # what papermill may inject; numbers come from params.yaml
 
 
 def code(path: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def test_all_ten_are_here():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(1, 11)]
+def test_all_are_here():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in (*range(1, 11), 12, 13)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -42,7 +42,7 @@ def test_thin_and_stripped(path: Path):
 
 
 def test_every_stage_passes_the_parameters_its_notebook_has(root: Path):
-    files = (root / "dvc.yaml", root / "seeds" / "dvc.yaml")
+    files = (root / "dvc.yaml", root / "seeds" / "dvc.yaml", root / "studies" / "dvc.yaml")
     stages = {name: stage for file in files for name, stage in YAML(typ="safe").load(file)["stages"].items()}
     for name, stage in stages.items():
         command = " ".join(stage["cmd"]) if isinstance(stage["cmd"], list) else stage["cmd"]
@@ -60,16 +60,20 @@ def test_every_row_is_trained_once_and_those_with_aml_after_the_selection(root: 
     for name, aml in (("train", False), ("train_aml", True)):
         command, clean = stages[name]["cmd"]
         rows = re.search(r"printf '%s\\n' ([\w ]+) \| xargs", command)[1].split()
-        assert rows == [name for name, rules in experiments.items() if rules["aml"] is aml]
-        assert [p for p in stages[name]["params"] if p.startswith("experiments.")] == [f"experiments.{r}" for r in rows]
+        longest_first = sorted(experiments, key=lambda name: not experiments[name].get("best", False))
+        assert rows == [name for name in longest_first if experiments[name]["aml"] is aml]
+        assert {p for p in stages[name]["params"] if p.startswith("experiments.")} == {f"experiments.{r}" for r in rows}
+        assert ("profiles.${profile}.best" in stages[name]["params"]) is aml
         of_package = {d.removeprefix("reviosa_core/") for d in stages[name]["deps"] if d.startswith("reviosa_core/")}
         assert of_package == set(finetune.CODE), "a change of what runs is a new run, for DVC and for a checkpoint"
         assert stages[name]["outs"] == [f"runs/${{profile}}/{row}" for row in rows]
         assert clean.split() == ["rm", "-r", *(f"runs/${{profile}}/resume/{row}" for row in rows)]
     others = load(root / "seeds" / "dvc.yaml")["stages"]["seeds"]
-    assert {f"reviosa_core/{name}" for name in finetune.CODE} < set(others["deps"])
-    for stage in (stages["evaluate"], others):
-        assert f"printf '%s\\n' {' '.join(experiments)} | xargs" in stage["cmd"]
+    studied = load(root / "studies" / "dvc.yaml")["stages"]["studies"]
+    for stage in (others, studied):
+        assert {f"reviosa_core/{name}" for name in finetune.CODE} < set(stage["deps"])
+    assert f"printf '%s\\n' {' '.join(experiments)} | xargs" in stages["evaluate"]["cmd"]
+    assert f"printf '%s\\n' {' '.join(longest_first)} | xargs" in others["cmd"]
     scores = [name for entry in stages["evaluate"]["metrics"] for name in entry]
     assert scores == [f"${{reports}}/metrics/{row}.json" for row in experiments]
     assert {f"runs/${{profile}}/{row}" for row in experiments} < set(stages["evaluate"]["deps"])

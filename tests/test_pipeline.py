@@ -18,6 +18,7 @@ import torch
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
+from reviosa_core.data import interrvos
 from reviosa_core.model import segmenter
 from reviosa_core.weights import checkpoint
 from reviosa_core.weights.design import design_of
@@ -70,7 +71,7 @@ def copy(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_result_is_there(copy: Path):
     found = results(copy)
-    for experiment in ("baseline", "aml", "tokens", "full"):
+    for experiment in ("baseline", "aml", "tokens", "full", "best"):
         for setting in ("InterRVOS-Actor", "RVOS"):
             assert {"J", "F", "J&F", "n"} <= found[f"{experiment}.json"][setting].keys()
     assert found["full.json"]["InterRVOS-Target"]["n"] > 0
@@ -84,8 +85,8 @@ def test_every_result_is_there(copy: Path):
     assert all((copy / "reports" / name).stat().st_size < 200_000 for name in linked)
     assert "62.0" in report, "the paper's number stands beside ours"
     transferred = found["transfer.json"]["InterShapes shift"]
-    assert transferred["full"]["direction"]["detection recall"]["n"] > 0
-    assert transferred["full"]["direction"]["detection recall by token"]["n"] > 0, "a system says what it wrote"
+    assert transferred["best"]["direction"]["detection recall"]["n"] > 0
+    assert transferred["best"]["direction"]["detection recall by token"]["n"] > 0, "a system says what it wrote"
     assert transferred["baseline"]["direction"]["detection recall"] is None
     assert "targets drawn" in report and "targets written" in report
     assert (copy / "mlflow.db").exists()
@@ -122,18 +123,31 @@ def test_other_seeds(copy: Path):
     dvc(copy, "repro", "seeds/dvc.yaml")
     found = json.loads((copy / "reports" / "metrics" / "seeds.json").read_text())
     assert found["seeds"] == [0, 1, 2] and {e: len(runs) for e, runs in found["levels"].items()} == dict.fromkeys(
-        ("baseline", "aml", "tokens", "full"), 3
+        ("baseline", "aml", "tokens", "full", "best"), 3
     )
     assert found["levels"]["full"][0]["RVOS"]["J&F"] == pytest.approx(results(copy)["full.json"]["RVOS"]["J&F"])
     assert "Mean of 3 seeds" in (copy / "reports" / "tables" / "seeds.md").read_text()
     assert "Running stage" not in dvc(copy, "repro", "seeds/dvc.yaml")
 
 
+def test_studies(copy: Path):
+    """Every layer of the smoke model gets AML once; nothing is scored on the test split."""
+    dvc(copy, "repro", "studies/dvc.yaml")
+    found = json.loads((copy / "reports" / "metrics" / "studies.json").read_text())
+    assert [name for name in found["layers"] if "layer" in name] == [f"full-one-layer{n}-seed0" for n in range(3)]
+    runs = {name: run for study in found.values() for name, run in study.items()}
+    dev = interrvos.read(copy / "data" / "smoke" / "dev")
+    assert {run["RVOS"]["n"] for run in runs.values()} == {sum(len(clip.expressions) for clip in dev)}
+    page = (copy / "reports" / "tables" / "studies.md").read_text()
+    assert all((copy / "reports" / "tables" / figure).is_file() for figure in re.findall(r"\]\((.*?)\)", page))
+    assert "Running stage" not in dvc(copy, "repro", "studies/dvc.yaml")
+
+
 def test_the_same_seed_gives_the_same_numbers(copy: Path):
     before, so_far = results(copy), trained(copy)
     dvc(copy, "repro", "--force")
     assert results(copy) == before
-    stages = {"02_pretrain": ("internvl", "sam2"), "03_train": ("baseline", "aml", "tokens", "full")}
+    stages = {"02_pretrain": ("internvl", "sam2"), "03_train": ("baseline", "aml", "tokens", "full", "best")}
     assert trained(copy) - so_far == {f"{stage} {name}": 1 for stage, names in stages.items() for name in names}
 
 

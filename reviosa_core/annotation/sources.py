@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from reviosa_core import outputs
 from reviosa_core.annotation.records import digest
-from reviosa_core.config import Annotation
+from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.tracks import plain
 from reviosa_core.data import formats, vidor
 from reviosa_core.data.interrvos import IMAGES
@@ -56,7 +56,10 @@ class Source:
             if self.tracker is None:
                 raise DataError(f"clip {self.clip.id}: has no masks; name a SAM2 to track them with (--sam2)")
             kept = {"made_from": of, "masks": self.tracker(self.clip, self.boxes, settings)}
-            outputs.text(file, json.dumps(kept))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_name(f".{file.name}.partial")
+            partial.write_text(json.dumps(kept), encoding="utf-8")
+            os.replace(partial, file)
         clip = self.clip
         return Clip(clip.id, clip.frames, clip.frame_names, clip.size, (), kept["masks"])
 

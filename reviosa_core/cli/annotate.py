@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from reviosa_core.cli.shared import Split, fail
 
 if TYPE_CHECKING:
-    from reviosa_core.config import Annotation
+    from reviosa_core.annotation.settings import Annotation
     from reviosa_core.annotation.sources import Source
 
 EMBEDDED = "embedded"
@@ -99,7 +99,7 @@ def run(
 
 def _settings(at_once: int | None) -> Annotation:
     from reviosa_core import bounds
-    from reviosa_core.config import Annotation
+    from reviosa_core.annotation.settings import Annotation
 
     return Annotation() if at_once is None else bounds.changed(Annotation(), at_once=at_once)
 

@@ -44,7 +44,7 @@ def predict_(
     where the words leave something of the sentence out. An earlier prediction there is replaced if it is of the same
     video, sentence and checkpoint; otherwise nothing is written, and the error names both.
 
-    Example: [bold]reviosa predict --video clip.mp4 --text "a dog pulling a man" --checkpoint runs/tiny/full[/]
+    Example: [bold]reviosa predict --video clip.mp4 --text "a dog pulling a man" --checkpoint runs/tiny/best[/]
 
     A model of the tiny profile has seen moving shapes only: it runs on real scenes, but knows nothing about them.
     """

@@ -49,7 +49,7 @@ def evaluate(
     are an empty answer, and a video or expression that is not there is missing. docs/metrics.md says what each number
     is.
 
-    Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/full.json[/]
+    Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/best.json[/]
     """
     from reviosa_core import outputs
     from reviosa_core.data import formats, jsonfile
@@ -111,7 +111,7 @@ def compare(
     Videos differ more than systems do: two intervals that overlap may still hide a sure difference, and this one shows
     it.
 
-    Example: [bold]reviosa compare full.json baseline.json[/]
+    Example: [bold]reviosa compare best.json baseline.json[/]
     """
     from reviosa_core.report import tables
     from reviosa_core.scoring import metrics, rows
@@ -146,7 +146,7 @@ def submit(
     ref-youtube-vos: a zip of Annotations/<video>/<expression>/<frame>.png. mevis: a zip with the video folders at its
     top. Both hold the actor's masks, 0 and 255. interrvos: JSON with both roles, as the authors' scripts read it.
 
-    Example: [bold]reviosa submit --to mevis --data mevis --split valid --predictions full.json --out submission.zip[/]
+    Example: [bold]reviosa submit --to mevis --data mevis --split valid --predictions best.json --out submission.zip[/]
     """
     from reviosa_core import outputs
     from reviosa_core.data import formats

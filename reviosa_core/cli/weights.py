@@ -19,7 +19,7 @@ def inspect(
     Knows InternVL-2.5 as released and in transformers' layout, Meta's SAM2 and SAM2.1, ReferFormer and SOC as
     released, and this project's own.
 
-    Example: [bold]reviosa weights inspect runs/tiny/full[/]
+    Example: [bold]reviosa weights inspect runs/tiny/best[/]
     """
     from reviosa_core.baselines import layouts
     from reviosa_core.report import tables

@@ -81,8 +81,8 @@ def ablation(
 
 
 def selection(scores: Mapping[str, Float[np.ndarray, "l h"]], chosen: Mapping[str, Any], rows: pd.DataFrame) -> str:
-    """What each selection rule says of each layer (mean over heads), and what it chooses; then what [SEG_ACT] does there,
-    from `scoring.selection.measure_attention`. Layers and heads count from 0."""
+    """What each selection rule says of each layer (mean over heads), and what it chooses; then what [SEG_ACT] does
+    there, from `scoring.selection.measure_attention`. Layers and heads count from 0."""
     actor = rows[rows["role"] == Role.ACTOR].groupby("layer")
     mean = {name: np.asarray(actor[name].mean(), float) for name in ("vision", "differs", "own", "any")}
     known = {

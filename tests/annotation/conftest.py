@@ -14,7 +14,8 @@ from reviosa_core.annotation.answers import Errors
 from reviosa_core.annotation.endpoint import Endpoint
 from reviosa_core.annotation.records import Line, read_lines
 from reviosa_core.annotation.server import Server
-from reviosa_core.config import Annotation, Splits
+from reviosa_core.annotation.settings import Annotation
+from reviosa_core.config import Splits
 from reviosa_core.intershapes.splits import write_split
 
 SETTINGS = Annotation(frames=3, side=128, at_once=4)
