@@ -40,9 +40,9 @@ def project(tmp_path: Path) -> Path:
     """What the README's lines name: a trained model, a test split, predictions, a video."""
     write_split(tiny.data(64, 4), "test", tmp_path / "data" / "tiny", seed=0, progress=False)
     model = ReVIOSa(tiny.reader(), tiny.seeing(), tuple(rv.Role), frames=2, prompted="first")
-    folders.save(model, tmp_path / "runs" / "tiny" / "full")
+    folders.save(model, tmp_path / "runs" / "tiny" / "best")
     (tmp_path / "runs" / "tiny" / "predictions").mkdir()
-    with predictions.writer(tmp_path / "runs" / "tiny" / "predictions" / "full.json") as write:
+    with predictions.writer(tmp_path / "runs" / "tiny" / "predictions" / "best.json") as write:
         for clip in rv.read(tmp_path / "data" / "tiny" / "test"):
             nothing = np.zeros((len(clip), *clip.size), bool)
             write([rv.Prediction(clip.id, e.id, {role: nothing for role in rv.Role}) for e in clip.expressions])
@@ -63,7 +63,7 @@ def test_the_readmes_lines_run(project: Path, root: Path, monkeypatch: pytest.Mo
 
 def test_score_takes_files_predictions_and_systems(project: Path):
     clips = rv.read(project / "data" / "tiny" / "test")
-    file = project / "runs" / "tiny" / "predictions" / "full.json"
+    file = project / "runs" / "tiny" / "predictions" / "best.json"
     by_file = rv.score(file, clips, bootstrap=20, workers=1, progress=False)
     in_memory = [p for _, found in predictions.read(file) for p in found]
     by_list = rv.score(in_memory, clips, bootstrap=20, progress=False)
