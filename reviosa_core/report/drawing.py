@@ -146,21 +146,25 @@ def attention_maps(
     frames: UInt8[np.ndarray, "t h w 3"],
     maps: Mapping[str, Mapping[Role, Float[np.ndarray, "t p q"]]],
     truth: Mapping[Role, Bool[np.ndarray, "t h w"]],
+    objects: Bool[np.ndarray, "t h w"],
     title: str = "",
     columns: int = 5,
 ) -> Figure:
     """The paper's Fig. A4: attention of each role's token over the frames, e.g. for "without AML" and "with AML".
 
-    Bright is high on a scale of the row's own; the contour is the role's ground truth. The label gives the share of
-    the row's attention (over all frames, not only the shown ones) that falls on that object.
+    Bright is high on a scale of the row's own; the contour is the role's ground truth. The label says, of the row's
+    attention to the video (over all frames, not only the shown ones), how much falls on any of the `objects`, what part
+    of that on the role's own one, and what part of their area that one has.
     """
     with plt.rc_context(STYLE):
         shown = spread(len(frames), columns)
         strips = [(role, name, by_role[role]) for role in Role for name, by_role in maps.items() if role in by_role]
         labels = []
         for role, name, attention in strips:
-            cells = masks.area_resize(truth[role], attention.shape[1:])
-            labels.append(f"{role}\n{name}\n{(attention * cells).sum() / attention.sum():.0%} on it")
+            own, every = (masks.area_resize(drawn, attention.shape[1:]) for drawn in (truth[role], objects))
+            found = (attention * every).sum()
+            share = f"own {(attention * own).sum() / found:.0%} (area {own.sum() / every.sum():.0%})"
+            labels.append(f"{role}\n{name}\nobjects {found / attention.sum():.0%}\n{share}")
         figure, axes = _strips(frames, labels, shown, title)
         extent = (-0.5, frames.shape[2] - 0.5, frames.shape[1] - 0.5, -0.5)
         for line, (role, _, attention) in zip(axes, strips, strict=True):

@@ -84,7 +84,9 @@ def report(
     project: config.Project, scores: Mapping[str, Scores], published: Mapping[str, Any], minutes: Mapping[str, float]
 ) -> str:
     """The report page. Tables and figures that other stages wrote are taken from their files."""
-    attention = pd.read_json(project.report("metrics", "attention.json"), orient="index").round(3)
+    shares = json.loads(project.report("metrics", "attention.json").read_text())
+    correlation = shares.pop("rank correlation with J&F")
+    attention = pd.DataFrame(shares).T.round(3)
     pictures = {kind: sorted(project.report("figures", kind).glob("*.png")) for kind in ("samples", "attention")}
     figures = {
         kind: "\n\n".join(f"![{kind}](figures/{kind}/{path.name})" for path in paths)
@@ -140,8 +142,14 @@ def report(
         "their area; where the two shares are alike, it tells objects from background, and not from each other:",
         attention.to_markdown(),
         figures["attention"],
-        "Attention on the own object, by layer, for expressions segmented badly to well (on the model without AML; the mass is "
-        "not divided by the object's area, so large objects have more of it):",
+        "Attention on the own object over its share of the area (1: what uniform attention gives), by layer, for expressions "
+        "segmented badly to well, on the model *without* AML; and how it goes with J&F (Spearman, 95 % over videos): "
+        + ", ".join(
+            f"layer {layer} {found['value']:+.2f} [{found['interval'][0]:+.2f}, {found['interval'][1]:+.2f}]"
+            for layer, found in correlation.items()
+            if found["interval"]
+        )
+        + ".",
         "![Attention and quality](figures/attention_vs_quality.png)",
         "## Zero-shot transfer",
         project.report("tables", "transfer.md").read_text().strip(),

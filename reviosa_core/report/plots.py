@@ -181,13 +181,14 @@ def _shares(axis: Axes, counts: Mapping[str, int], total: int | None) -> None:
 
 
 def attention_vs_quality(
-    mass: Float[np.ndarray, "n l"],
+    lift: Float[np.ndarray, "n l"],
     quality: Float[np.ndarray, " n"],
     edges: Sequence[float] = (0.0, 0.3, 0.5, 0.7, 1.0),
 ) -> Figure:
-    """The paper's Fig. A1: mean attention inside the ground-truth mask by layer, for samples grouped by their J&F.
+    """The paper's Fig. A1: attention inside the ground-truth mask by layer, for samples grouped by their J&F.
 
-    `mass` is the attention that falls in the mask, head-averaged, per sample and layer; `quality` is J&F in [0, 1].
+    `lift` is how much of its attention to the video a token gives its object, over the object's share of the area (1:
+    what uniform attention gives), head-averaged, per sample and layer; `quality` is J&F in [0, 1].
     """
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(WIDTH * 0.6, 2.4))
@@ -196,9 +197,9 @@ def attention_vs_quality(
             inside = (quality >= low) & ((quality < high) | (high == edges[-1]))
             if inside.any():
                 label = f"J&F {low:g}–{high:g} (n = {inside.sum()})"
-                axis.plot(mass[inside].mean(0), color=color, marker="o", markersize=3, label=label)
+                axis.plot(lift[inside].mean(0), color=color, marker="o", markersize=3, label=label)
         axis.set_xlabel("layer")
-        axis.set_ylabel("attention in the mask")
+        axis.set_ylabel("attention in the mask,\ntimes its area")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(fontsize=7)
     return done(figure)

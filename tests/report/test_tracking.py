@@ -339,7 +339,7 @@ def test_machine_names_data_sets_wherever_they_lie(store: Path):
     params.write_text(params.read_text().replace("datasets: []", "datasets: [/elsewhere/mine, ../mine, data/mine]"))
     shown = machine.describe()["data"]
     assert list(shown) == [
-        *(f"data/tiny/{split}" for split in ("train", "val", "test", "shift")),
+        *(f"data/tiny/{split}" for split in ("train", "val", "dev", "test", "shift")),
         "/elsewhere/mine",
         "../mine",
         "data/mine",

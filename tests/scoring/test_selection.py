@@ -6,6 +6,7 @@ import dataclasses
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from reviosa_core import config, masks
@@ -99,3 +100,18 @@ def test_rules_that_mend_the_papers():
     assert chosen["has_read"] == selection.Selection(1, (1,)), "of the head that looks most"
     assert chosen["own_object"].layer == 2
     assert chosen.keys() == set(get_args(config.Selection.model_fields["rule"].annotation))
+
+
+def test_rank_correlation_by_layer():
+    """Layer 0 goes with quality, layer 1 against it, layer 2 has nothing to do with it."""
+    rng = np.random.default_rng(2)
+    index = pd.MultiIndex.from_product([range(30), range(4)], names=["video", "expression"])
+    quality = pd.Series(rng.random(120), index)
+    attention = pd.DataFrame({0: quality**3, 1: 2 - quality, 2: rng.random(120)}, index)
+    found = selection.rank_correlation(attention.sample(frac=1, random_state=0), quality, 100, 0)
+    assert found[0]["value"] == pytest.approx(1) and found[0]["interval"] == pytest.approx([1, 1])
+    assert found[1]["value"] == pytest.approx(-1) and found[1]["n"] == 120
+    low, high = found[2]["interval"]
+    assert low < 0 < high and high - low == pytest.approx(2 * 1.96 / np.sqrt(119), rel=0.3)
+    alone = selection.rank_correlation(attention.loc[[0]], quality, 100, 0)
+    assert alone[0]["interval"] is None, "one video says nothing of videos"
