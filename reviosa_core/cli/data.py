@@ -19,7 +19,9 @@ commands = typer.Typer(no_args_is_help=True)
 @commands.command()
 def intershapes(
     out: Annotated[Path, typer.Argument(help="The split becomes a folder in here.")],
-    split: Annotated[Literal["train", "val", "dev", "test", "shift"], typer.Option(help="shift: unseen looks, for transfer.")],
+    split: Annotated[
+        Literal["train", "val", "dev", "test", "shift"], typer.Option(help="shift: unseen looks, for transfer.")
+    ],
     clips: Annotated[int | None, typer.Option(min=1, help="How many; by default the profile's number.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="By default the profile's.")] = None,
     size: Annotated[int | None, typer.Option(min=64, max=256, help="Pixels, square; by default the profile's.")] = None,
