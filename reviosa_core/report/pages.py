@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reviosa_core import config
+from reviosa_core.report import findings as claims
 from reviosa_core.report.tables import (
     Scores,
     blind,
@@ -113,6 +114,7 @@ def report(
         "to point, and the size of a difference to it says how far the other got, not how much better it is.",
         project.report("tables", "ablation.md").read_text().strip(),
         "![Ablation](figures/ablation.png)",
+        "Claim by claim: [findings](findings.md).",
         "## Who does what to whom",
         "The best row. `role confusion` is the share of interactions whose two masks fit the roles better the wrong way "
         "round; where they fit both ways alike, as silence does or one mask for both, it counts half. Under `motion`, actor "
@@ -165,3 +167,18 @@ def report(
         "interrupted counts from where it went on.",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def findings(
+    project: config.Project, scores: Mapping[str, Scores], published: Mapping[str, Any], measured: Mapping[str, Any]
+) -> str:
+    """The paper's claims beside what the stages measured: `measured` is what they left in reports/metrics, by name."""
+    shares = dict(measured["attention"])
+    correlation = shares.pop("rank correlation with J&F")
+    found = [
+        *claims.steps(measured["ablation"], published["table 4"]["experiments"]),
+        *claims.layers(measured["selection"]["attention to vision"]),
+        *claims.attention(shares, correlation),
+        *claims.level(scores),
+    ]
+    return claims.page(found, project.profile)

@@ -1,0 +1,60 @@
+"""Claims and verdicts: a verdict is what the interval says."""
+
+from __future__ import annotations
+
+import pytest
+
+from reviosa_core.report import findings
+
+
+def entry(value: float, low: float, high: float) -> dict:
+    return {"value": value, "n": 9, "interval": [low, high]}
+
+
+@pytest.mark.parametrize(
+    ("difference", "due"),
+    [
+        (entry(2, 1, 3), "holds"),
+        (entry(-2, -3, -1), "doesn't"),
+        (entry(1, -1, 3), "can't tell"),
+        ({"value": 5, "n": 9, "interval": None}, "can't tell"),
+        (None, "can't tell"),
+    ],
+)
+def test_verdict(difference, due):
+    assert findings.verdict(difference) == due
+
+
+def test_steps_are_the_papers_differences():
+    gains = {
+        row: {other: {"RVOS": entry(3, 2, 4)} for other in ("baseline", "aml", "tokens")}
+        for row in ("aml", "tokens", "full")
+    }
+    paper = {"baseline": [0, 0, 57.0], "aml": [0, 0, 58.5], "tokens": [0, 0, 59.6], "full": [0, 0, 62.0]}
+    found = findings.steps(gains, paper)
+    assert [one.paper for one in found] == ["+1.5", "+2.6", "+5.0", "+2.4", "+3.5"]
+    assert {one.verdict for one in found} == {"holds"} and found[0].ours == "3.0 [2.0, 4.0]"
+
+
+def shares(on_any: float, own: float) -> dict[str, float]:
+    return {"on any object": on_any, "own object's share of that on any": own, "own object's share of their area": 0.25}
+
+
+@pytest.mark.parametrize(("own", "due"), [(0.6, "holds"), (0.4, "partly"), (0.26, "onto objects only")])
+def test_attention_holds_when_the_own_object_gets_twice_its_share(own, due):
+    correlation = {"0": entry(-0.1, -0.2, 0), "3": entry(0.3, 0.1, 0.4)}
+    moved, quality = findings.attention({"without AML": shares(0.1, 0.25), "with AML": shares(0.4, own)}, correlation)
+    assert moved.verdict == due and quality.verdict == "holds"
+    assert "layer 3 +0.30" in quality.ours
+
+
+def test_the_tokens_layers():
+    (same,) = findings.layers({"actor": [0.1, 0.7], "target": [0.2, 0.3]})
+    (other,) = findings.layers({"actor": [0.1, 0.7], "target": [0.4, 0.3]})
+    assert same.verdict == "holds" and other.verdict == "doesn't" and "target: layer 0 of 2 (40 %)" in other.ours
+
+
+def test_page_counts_verdicts():
+    one = findings.Finding("a", "1", "2", "holds", "", "x")
+    text = findings.page([one, one, findings.Finding("b", "1", "2", "doesn't", "why", "x")], "tiny")
+    assert "2 holds, 1 doesn't." in text and "| b" in text
