@@ -67,7 +67,7 @@ def attention(shares: Mapping[str, Mapping[str, float]], correlation: Mapping[st
             "AML moves the role token's attention onto its object (Fig. A4)",
             "pictures",
             f"on any object {before['on any object']:.1%} of all attention, with AML {after['on any object']:.1%}; of "
-            f"that on the own one {before[own]:.0%}, with AML {after[own]:.0%}, which has {after[area]:.0%} of the area",
+            f"that on the own one {before[own]:.0%}, with AML {after[own]:.0%}; its part of the area {after[area]:.0%}",
             "holds" if lifted >= 2 and after[own] > before[own] else "onto objects only" if lifted < 1.25 else "partly",
             "AML can sharpen on its layer what that layer knows; see the selection rules",
             "`make repro`, figures/attention",
@@ -143,8 +143,8 @@ def page(found: Sequence[Finding], profile: str) -> str:
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     lines = [
         "# Findings",
-        f"Profile `{profile}`: the paper's architecture at a few million parameters, on procedural clips, under the paper's "
-        "conditions (a backbone whose attention nobody supervised, one rate for everything). A claim about large models "
+        f"Profile `{profile}`: the paper's architecture at a few million parameters, on procedural clips, under the "
+        "paper's conditions (a backbone whose attention nobody supervised, one rate for everything). A claim about large models "
         "on real videos can fail here and hold there, and the other way round. A gain `holds` where its 95 % interval is "
         "above 0, `doesn't` where it is below, and `can't tell` where it is neither. Intervals hold over videos, for the "
         "one training run that `make repro` makes; `make seeds` has more (tables/seeds.md). They are not corrected for "
