@@ -144,11 +144,11 @@ def page(found: Sequence[Finding], profile: str) -> str:
     lines = [
         "# Findings",
         f"Profile `{profile}`: the paper's architecture at a few million parameters, on procedural clips, under the "
-        "paper's conditions (a backbone whose attention nobody supervised, one rate for everything). A claim about large "
-        "models on real videos can fail here and hold there, and the other way round. A gain `holds` where its 95 % "
-        "interval is above 0, `doesn't` where it is below, and `can't tell` where it is neither. Intervals hold over "
-        "videos, for the one training run that `make repro` makes; `make seeds` has more (tables/seeds.md). They are not "
-        "corrected for how many there are.",
+        "paper's conditions (a backbone whose attention nobody supervised, one rate for everything). A claim about "
+        "large models on real videos can fail here and hold there, and the other way round. A gain `holds` where its "
+        "95 % interval is above 0, `doesn't` where it is below, and `can't tell` where it is neither. Intervals hold "
+        "over videos, for the one training run that `make repro` makes; `make seeds` has more (tables/seeds.md). They "
+        "are not corrected for how many there are.",
         f"{counts}.",
         markdown(rows),
     ]
