@@ -70,6 +70,7 @@ class Sizes(Strict):
     queries: Few
     mask_channels: Width
     kernel_channels: Width = 8
+    mask_stride: Literal[1, 2, 4] = 4
     dropout: Share
     short: Pixels
     long: Pixels
