@@ -16,18 +16,23 @@ from ruamel.yaml.nodes import CollectionNode
 from reviosa_core.bounds import (
     Count,
     Few,
-    Fraction,
     Kernels,
     Name,
-    Rate,
     Seed,
     Share,
     Strict,
-    Weight,
     Words,
     complaints,
     need,
 )
+from reviosa_core.schedules import Baselines as Baselines
+from reviosa_core.schedules import Clips as Clips
+from reviosa_core.schedules import Encoders as Encoders
+from reviosa_core.schedules import Loop as Loop
+from reviosa_core.schedules import LossWeights as LossWeights
+from reviosa_core.schedules import Phase as Phase
+from reviosa_core.schedules import Pretrain as Pretrain
+from reviosa_core.schedules import Train as Train
 from reviosa_core.schema import DataError, Role
 from reviosa_core.sizes import Language as Language  # the shapes are parameters too: `config.Language`
 from reviosa_core.sizes import Lora as Lora
@@ -87,39 +92,6 @@ class Data(Strict):
         return self
 
 
-class Loop(Strict):
-    """What every training loop needs to know; rates are set a parameter group. `accumulate` micro-batches make a step,
-    and its gradient is their mean."""
-
-    steps: Count
-    accumulate: Count = 1
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    weight_decay: Weight = 0.05
-    warmup: Share = 0.05  # share of the steps
-    clip_norm: Rate = 1.0
-    checkpoint_every: Count = 200
-
-
-class Phase(Loop):
-    """One pretraining phase. `batch` is clips a step (images, for the vision phase). `muon_lr` is the rate of the
-    layers' matrices, `lr` that of the rest, by AdamW."""
-
-    batch: Count
-    lr: Rate
-    muon_lr: Rate
-
-
-class Pretrain(Strict):
-    clips: Count  # kept as pixels, for SAM2 and the vision tower
-    reading_clips: Annotated[int, Field(ge=4, le=10_000_000)]  # kept as visual tokens, for the language model
-    segmenter_images: Phase
-    segmenter_pairs: Phase
-    segmenter: Phase
-    vision: Phase
-    watching: Phase
-    mllm: Phase
-
-
 class Released(Strict):
     """Backbones to start from instead of pretraining some, by path from the project's root: a folder with InternVL, and
     Meta's SAM2 file (with its yaml, where it is none of the packaged ones)."""
@@ -134,44 +106,6 @@ class Released(Strict):
 def _start(value: Any) -> str:
     released = isinstance(value, Released) or (isinstance(value, dict) and "internvl" in value)
     return "(released)" if released else "(phases)"  # in brackets: part of a message's place, but no key
-
-
-class LossWeights(Strict):
-    """Weights of Eq. 7-8; `points` is how many points the mask losses look at (uncertainty-sampled)."""
-
-    ce: Weight
-    dice: Weight
-    aml: Weight
-    text: Weight
-    points: Count
-
-    @model_validator(mode="after")
-    def _masks(self) -> LossWeights:
-        need(self.ce + self.dice > 0, "ce", self.ce, "ce or dice must be above 0: nothing else teaches the masks")
-        return self
-
-
-class Train(Loop):
-    """Fine-tuning (phase b). `clips` a micro-batch, `expressions` a clip; `processes` share the micro-batches of a
-    step, on a GPU each where there are GPUs."""
-
-    processes: Few = 1
-    clips: Count
-    expressions: Count
-    frames: Literal["uniform", "contiguous", "random"]  # which K of a clip's frames; evaluation takes uniform ones
-    lr: Rate
-    decoder_lr: Rate
-    projector_lr: Rate
-    wording: Literal["labelled", "unlabelled", "released"] = "labelled"  # released: of a ReVIOSa with these roles
-    gradient_checkpointing: bool
-    cache_gb: Weight  # features of the frozen encoders kept in memory
-    loss: LossWeights
-
-    @model_validator(mode="after")
-    def _shared(self) -> Train:
-        rule = f"must divide accumulate {self.accumulate}: each takes as many micro-batches of a step"
-        need(self.accumulate % self.processes == 0, "processes", self.processes, rule)
-        return self
 
 
 class Selection(Strict):
@@ -193,6 +127,7 @@ class Profile(Strict):
     train: Train
     selection: Selection
     evaluate: Evaluate
+    baselines: Baselines | None = None  # `make baselines` needs them, nothing else does
 
     @model_validator(mode="after")
     def _rules(self) -> Profile:

@@ -86,7 +86,9 @@ def start(system: QuerySystem, encoders: dict[str, Tensor]) -> None:
     own = system.state_dict()
     due = {name for name in own if name.split(".")[0] in SHARED}
     if due != encoders.keys():
-        raise ValueError(f"{len(encoders)} tensors of pretrained encoders, {len(due)} are due: {sorted(due ^ encoders.keys())[:3]}")
+        raise ValueError(
+            f"{len(encoders)} tensors of pretrained encoders, {len(due)} are due: {sorted(due ^ encoders.keys())[:3]}"
+        )
     with torch.no_grad():
         for name, tensor in encoders.items():
             own[name].copy_(tensor)

@@ -5,6 +5,7 @@ A system says by a few methods what is its own: `fuse`, `first`, `between`, `con
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -32,7 +33,8 @@ PAIRS = 8  # of a clip and a sentence, segmented side by side
 @dataclass(frozen=True)
 class Seen:
     """What the image backbone says of n clips: its map at stride 4, and strides 8, 16, 32, 64 brought to d channels.
-    `size` is (h, w) of the frames in pixels; `finer` is what `Finer` sees of them, where masks are finer than stride 4."""
+    `size` is (h, w) of the frames in pixels; `finer` is what `Finer` sees of them, where masks are finer than stride 4.
+    """
 
     stride4: Float[Tensor, "n t c _ _"]
     levels: list[Float[Tensor, "n t d _ _"]]
@@ -53,7 +55,7 @@ class Decoded:
     after: Float[Tensor, "p t q 4"]
 
 
-class QuerySystem(nn.Module):
+class QuerySystem(nn.Module, ABC):
     """Frames and sentences to q sequences of masks each, of which the one with the best mean score is the answer.
 
     The frames of a clip that are segmented together are at most `sizes.window` neighbours (36, as in the published
@@ -85,9 +87,9 @@ class QuerySystem(nn.Module):
 
     # -- What is a system's own -----------------------------------------------------------------------------------
 
+    @abstractmethod
     def fuse(self, levels: list[Float[Tensor, "p t d _ _"]], words: Words) -> tuple[list[Tensor], Words]:
         """The four levels with the words in them, and the words, perhaps with the levels in them."""
-        raise NotImplementedError
 
     def first(self, words: Words) -> Float[Tensor, "p d"]:
         """What every query is before the first decoder layer."""
@@ -197,7 +199,7 @@ class QuerySystem(nn.Module):
     @torch.no_grad()
     def segment(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
         """One prediction per expression (by default all of the clip's), in order: bool masks [t h w] of the actor, over
-        all frames, at the clip's own size. Each frame is encoded once, for all expressions."""
+        all frames, at the clip's own size, and the chosen query's score. Each frame is encoded once, for all."""
         expressions = clip.expressions if expressions is None else expressions
         if not expressions:
             return []
@@ -212,9 +214,10 @@ class QuerySystem(nn.Module):
                 for i, (score, mask) in enumerate(zip(found.scores.sigmoid(), found.masks, strict=True), start):
                     scores[i].append(score.cpu())
                     masks[i].append(mask.cpu())
+        found = [chosen(*own, clip.size) for own in zip(scores, masks, strict=True)]
         return [
-            Prediction(clip.id, e.id, {Role.ACTOR: chosen(scores[i], masks[i], clip.size)})
-            for i, e in enumerate(expressions)
+            Prediction(clip.id, e.id, {Role.ACTOR: mask}, score=score)
+            for e, (mask, score) in zip(expressions, found, strict=True)
         ]
 
     def _read(self, seen: Seen, texts: Sequence[str]) -> Sequences:
@@ -233,12 +236,14 @@ def windows(length: int, limit: int) -> list[range]:
 
 def chosen(
     scores: Sequence[Float[Tensor, "_ q"]], masks: Sequence[Float[Tensor, "_ q _ _"]], size: tuple[int, int]
-) -> np.ndarray:
-    """Masks [t h w] of the query with the best mean score over all frames: probability above a half, at `size`."""
-    best = int(torch.cat(list(scores)).mean(0).argmax())
+) -> tuple[np.ndarray, float]:
+    """Masks [t h w] of the query with the best mean score over all frames, probability above a half, at `size`; and
+    that score."""
+    mean = torch.cat(list(scores)).mean(0)
+    best = int(mean.argmax())
     logits = torch.cat([window[:, best] for window in masks])
     parts = [F.interpolate(part[:, None], size, mode="bilinear")[:, 0] > 0 for part in logits.split(32)]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).numpy(), float(mean[best])
 
 
 def projections(channels: Sequence[int], dim: int) -> nn.ModuleList:

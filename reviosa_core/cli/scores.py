@@ -83,7 +83,9 @@ def evaluate(
         whole = {**summary, "direction": direction, "detection by caption type": types, "benchmark": own, **about}
         outputs.text(out, jsonfile.to_json({**whole, "rows": table.to_dict("split", index=False)}) + "\n")
     if own:
-        typer.echo(f"{found.format}\n\n{tables.benchmark(own)}\n\nas InterRVOS\n")
+        cells = {name: (tables.with_interval(line, "value"), line["n"] if line else 0) for name, line in own.items()}
+        lines = [{"": name, "%": value, "n": str(n)} for name, (value, n) in cells.items()]
+        typer.echo(f"{found.format}\n\n{tables.markdown(lines)}\n\nas InterRVOS\n")
     typer.echo(tables.scores(summary, direction))
     if absent:
         typer.echo(f"{len(absent)} of {sum(len(c.expressions) for c in clips)} expressions had no prediction: scored 0")

@@ -206,13 +206,6 @@ def scores(summary: Scores, direction: Scores) -> str:
     return markdown(settings) + ("\n\n" + markdown(rows) if rows else "")
 
 
-def benchmark(lines: Mapping[str, Scores | None]) -> str:
-    """A data set's own numbers, each with the expressions (for merged objects: objects) it is over."""
-    return markdown(
-        [{"": name, "%": with_interval(line, "value"), "n": str(line["n"] if line else 0)} for name, line in lines.items()]
-    )
-
-
 def controls(results: Mapping[str, Scores]) -> str:
     """What changed inputs do to one system."""
     if not results:

@@ -57,9 +57,9 @@ def _rle(mask: np.ndarray | RLE) -> RLE:
 def read(path: str | Path, progress: Callable[[int], Any] | None = None) -> Iterator[tuple[str, list[Prediction]]]:
     """(video, its predictions) in the order of a file in the released layout; masks stay run lengths.
 
-    Holds one video at a time. Keys other than the masks and the score are left alone. `progress` is told how many characters were
-    read. Raises DataError, naming file and id, on unreadable JSON, doubled keys, entries that are not lists of RLEs,
-    and RLEs that do not fill the frame they state.
+    Holds one video at a time. Keys other than the masks and the score are left alone. `progress` is told how many
+    characters were read. Raises DataError, naming file and id, on unreadable JSON, doubled keys, entries that are not
+    lists of RLEs, and RLEs that do not fill the frame they state.
     """
     path = Path(path)
     for video, entry in jsonfile.items(path, progress):

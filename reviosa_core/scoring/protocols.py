@@ -293,9 +293,7 @@ def revos(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
 def _of_groups(groups: dict[str, pd.DataFrame], bootstrap: int, seed: int) -> dict[str, Any]:
     """Each group's scores, and as "overall" the mean of the groups, not of the expressions."""
     scores = {name: metrics.summarise(part, bootstrap, seed)["RVOS"] for name, part in groups.items()}
-    overall: dict[str, Any] = {
-        key: float(np.mean([s[key] for s in scores.values() if s])) for key in ("J", "F", "J&F")
-    }
+    overall: dict[str, Any] = {key: float(np.mean([s[key] for s in scores.values() if s])) for key in ("J", "F", "J&F")}
     return scores | {"overall": overall | {"n": sum(len(part) for part in groups.values()), "interval": None}}
 
 

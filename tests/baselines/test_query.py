@@ -12,7 +12,6 @@ import tiny
 import torch
 
 from reviosa_core.baselines import query, sizes
-from reviosa_core.baselines.heads import STRIDE
 from reviosa_core.baselines.ifirvos import Ifirvos
 from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
@@ -65,7 +64,7 @@ def test_every_layers_heads_have_their_shapes(kind: type[QuerySystem]):
     assert len(found) == made.sizes.decoder_layers and len(videos) in (0, len(found))
     for layer in found:
         assert layer.scores.shape == (p, t, q) and layer.boxes.shape == (p, t, q, 4)
-        assert layer.masks.shape == (p, t, q, 64 // STRIDE, 96 // STRIDE)
+        assert layer.masks.shape == (p, t, q, 64 // 4, 96 // 4)
 
 
 @ALL
@@ -140,7 +139,8 @@ def test_the_answer_is_the_query_with_the_best_mean_over_the_whole_clip():
     scores = [torch.tensor([[0.9, 0.6]]), torch.tensor([[0.1, 0.8], [0.2, 0.7]])]
     masks = [torch.full((n, 2, 1, 2), -1.0) for n in (1, 2)]
     masks[1][1, 1, 0, 1] = 5.0
-    found = query.chosen(scores, masks, (2, 4))
+    found, score = query.chosen(scores, masks, (2, 4))
+    assert score == pytest.approx((0.6 + 0.8 + 0.7) / 3)
     assert found.shape == (3, 2, 4) and not found[:2].any()
     assert found[2].tolist() == [[False, True, True, True]] * 2  # logits -1, 1/2, 7/2, 5
 

@@ -27,7 +27,11 @@ def truth(clip: Clip, expression: Expression) -> np.ndarray:
 
 
 def evaluated(
-    root: Path, split: str | None, draw: Draw, *options: str, score: Callable[[Clip, Expression], float | None] | None = None
+    root: Path,
+    split: str | None,
+    draw: Draw,
+    *options: str,
+    score: Callable[[Clip, Expression], float | None] | None = None,
 ) -> tuple[dict[str, tuple[float, int]], str]:
     """{name: (percent, expressions)} of the benchmark, and what was printed. `draw` gives None for a missing one."""
     file, out = root / "answers.json", root / "scores.json"

@@ -1,0 +1,111 @@
+"""What a training loop is told: steps, rates, what a batch is. And the query systems' sizes at a profile's scale."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from reviosa_core.bounds import Count, Few, Fraction, Rate, Share, Strict, Weight, need
+from reviosa_core.sizes import Width
+
+
+class Loop(Strict):
+    """What every training loop needs to know; rates are set a parameter group. `accumulate` micro-batches make a step,
+    and its gradient is their mean."""
+
+    steps: Count
+    accumulate: Count = 1
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: Weight = 0.05
+    warmup: Share = 0.05  # share of the steps
+    clip_norm: Rate = 1.0
+    checkpoint_every: Count = 200
+
+
+class Phase(Loop):
+    """One pretraining phase. `batch` is clips a step (images, for the vision phase). `muon_lr` is the rate of the
+    layers' matrices, `lr` that of the rest, by AdamW."""
+
+    batch: Count
+    lr: Rate
+    muon_lr: Rate
+
+
+class Pretrain(Strict):
+    clips: Count  # kept as pixels, for SAM2 and the vision tower
+    reading_clips: Annotated[int, Field(ge=4, le=10_000_000)]  # kept as visual tokens, for the language model
+    segmenter_images: Phase
+    segmenter_pairs: Phase
+    segmenter: Phase
+    vision: Phase
+    watching: Phase
+    mllm: Phase
+
+
+class LossWeights(Strict):
+    """Weights of Eq. 7-8; `points` is how many points the mask losses look at (uncertainty-sampled)."""
+
+    ce: Weight
+    dice: Weight
+    aml: Weight
+    text: Weight
+    points: Count
+
+    @model_validator(mode="after")
+    def _masks(self) -> LossWeights:
+        need(self.ce + self.dice > 0, "ce", self.ce, "ce or dice must be above 0: nothing else teaches the masks")
+        return self
+
+
+class Clips(Loop):
+    """Training any system on clips: `clips` a micro-batch, `expressions` a clip."""
+
+    clips: Count
+    expressions: Count
+    frames: Literal["uniform", "contiguous", "random"]  # which K of a clip's frames; evaluation takes uniform ones
+    lr: Rate
+
+
+class Train(Clips):
+    """Fine-tuning ReVIOSa (phase b); `processes` share the micro-batches of a step, on a GPU each where there
+    are GPUs."""
+
+    processes: Few = 1
+    decoder_lr: Rate
+    projector_lr: Rate
+    wording: Literal["labelled", "unlabelled", "released"] = "labelled"  # released: of a ReVIOSa with these roles
+    gradient_checkpointing: bool
+    cache_gb: Weight  # features of the frozen encoders kept in memory
+    loss: LossWeights
+
+    @model_validator(mode="after")
+    def _shared(self) -> Train:
+        rule = f"must divide accumulate {self.accumulate}: each takes as many micro-batches of a step"
+        need(self.accumulate % self.processes == 0, "processes", self.processes, rule)
+        return self
+
+
+class Encoders(Clips):
+    """Pretraining of the query systems' encoders, on `pool` InterShapes clips that no split contains."""
+
+    pool: Count
+
+
+class Baselines(Strict):
+    """The query systems, of one size for all three; what is not here is as in their papers. `shown` is T, the frames of
+    a clip in training. `encoder_rate`: the encoders' rate, as a share of everybody else's."""
+
+    channels: tuple[Width, Width, Width, Width]  # of the backbone's maps
+    text: Width
+    text_layers: Few
+    dim: Width
+    ffn: Width
+    layers: Few  # of the deformable encoder, and of the decoder
+    queries: Few
+    mask_channels: Width
+    mask_stride: Literal[1, 2, 4]
+    shown: Few
+    encoder_rate: Weight
+    encoders: Encoders
+    train: Clips
