@@ -280,6 +280,18 @@ class Project:
         return self.root / "backbones" / self.profile
 
     @property
+    def encoders(self) -> Path:
+        """The query systems' pretrained encoders."""
+        return self.root / "backbones" / f"{self.profile}-query"
+
+    @property
+    def baselines(self) -> Baselines:
+        """The query systems' settings. ValueError for a profile without."""
+        if (given := self.settings.baselines) is None:
+            raise ValueError(f"{self.root / PARAMS}: profiles.{self.profile} has no baselines")
+        return given
+
+    @property
     def start(self) -> Path | Released:
         """What fine-tuning starts from: the folder that stage `pretrain` leaves, or released files."""
         released = self.settings.pretrain

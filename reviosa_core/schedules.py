@@ -100,6 +100,7 @@ class Baselines(Strict):
     text: Width
     text_layers: Few
     dim: Width
+    heads: Few
     ffn: Width
     layers: Few  # of the deformable encoder, and of the decoder
     queries: Few

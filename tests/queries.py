@@ -38,19 +38,7 @@ SIZES = {
     Ifirvos: sizes.IFIRVOS.model_copy(update=SMALL),
     Soc: sizes.SOC.model_copy(update=SMALL | {"cluster_layers": 1, "video_layers": 2}),
 }
-RATES = config.Train(
-    steps=4,
-    clips=2,
-    expressions=2,
-    frames="uniform",
-    lr=1e-3,
-    decoder_lr=1e-3,  # two rates that a query system has no use for
-    projector_lr=1e-3,
-    gradient_checkpointing=False,
-    cache_gb=0,
-    loss=config.LossWeights(ce=1, dice=1, aml=0, text=0, points=8),
-    checkpoint_every=2,
-)
+RATES = config.Clips(steps=4, clips=2, expressions=2, frames="uniform", lr=1e-3, checkpoint_every=2)
 WORDS = "the a red blue dog ball left right of chases is that moves to one other".split()
 
 

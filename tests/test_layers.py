@@ -22,7 +22,7 @@ HOUSE = {
     "scoring": "schema outputs masks data",
     "training": "schema outputs config data",
     "weights": "schema outputs config data model",
-    "baselines": "schema outputs bounds sizes config data model weights",
+    "baselines": "schema outputs bounds sizes schedules config data model scoring training weights",
     "intershapes": "schema outputs masks config data model scoring training",
     "report": "schema outputs masks config data scoring",
     "predict": "schema outputs masks data report",

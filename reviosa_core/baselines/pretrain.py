@@ -7,6 +7,7 @@ encoder, and the projections of both to d channels. A head so light that nearly 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from reviosa_core import config
+from reviosa_core import config, outputs
 from reviosa_core.baselines import backbones, batch, losses
 from reviosa_core.baselines.batch import Group
 from reviosa_core.baselines.query import QuerySystem, projections
 from reviosa_core.baselines.sizes import Sizes
 from reviosa_core.baselines.text import TextEncoder
-from reviosa_core.schema import Sample
+from reviosa_core.data.sampling import take
+from reviosa_core.schema import Clip, Sample
+from reviosa_core.scoring.metrics import region_similarity
+from reviosa_core.weights import files
 
+WHAT = "query encoders"
 SHARED = ("backbone", "text", "project")  # modules of `QuerySystem`, by the same names here
 
 
@@ -41,7 +46,7 @@ class Grounding(nn.Module):
         self.film = nn.Linear(sizes.dim, 2 * sizes.dim)
         self.out = nn.Sequential(nn.Linear(sizes.dim, sizes.dim), nn.ReLU(), nn.Linear(sizes.dim, 1))
 
-    def parameter_groups(self, rates: config.Train) -> list[dict[str, Any]]:
+    def parameter_groups(self, rates: config.Clips) -> list[dict[str, Any]]:
         return [{"params": list(self.parameters()), "lr": rates.lr}]
 
     def collate(self, samples: Sequence[Sample], rng: np.random.Generator | None = None) -> list[Group]:
@@ -76,19 +81,34 @@ class Grounding(nn.Module):
         return self.out(F.relu(x[group.owner] * (1 + scale) + shift))[..., 0]
 
 
-def shared(grounding: Grounding) -> dict[str, Tensor]:
-    """What the systems start from."""
-    return {n: t for n, t in grounding.state_dict().items() if n.split(".")[0] in SHARED}
+def save(grounding: Grounding, folder: str | Path) -> None:
+    """What the systems start from, and the tokenizer. The folder appears when it is whole."""
+    held = {n: t.detach().cpu() for n, t in grounding.state_dict().items() if n.split(".")[0] in SHARED}
+    with outputs.folder(folder, WHAT) as new:
+        files.of(held, new).write(new)
+        grounding.text.tokenizer.save_pretrained(new)
 
 
-def start(system: QuerySystem, encoders: dict[str, Tensor]) -> None:
-    """Put pretrained encoders into a system that was made anew. RuntimeError for tensors of another size or name."""
-    own = system.state_dict()
-    due = {name for name in own if name.split(".")[0] in SHARED}
-    if due != encoders.keys():
-        raise ValueError(
-            f"{len(encoders)} tensors of pretrained encoders, {len(due)} are due: {sorted(due ^ encoders.keys())[:3]}"
-        )
+def start(system: QuerySystem, folder: str | Path) -> None:
+    """Put pretrained encoders into a system that was made anew. DataError for a tensor that is missing, unknown or
+    misshapen."""
+    encoders, own = files.Weights.at(folder), system.state_dict()
+    due = {name: tensor for name, tensor in own.items() if name.split(".")[0] in SHARED}
+    encoders.check({name: tuple(tensor.shape) for name, tensor in due.items()})
     with torch.no_grad():
-        for name, tensor in encoders.items():
-            own[name].copy_(tensor)
+        for name, tensor in due.items():
+            tensor.copy_(encoders[name])
+
+
+@torch.no_grad()
+def found(grounding: Grounding, clips: Sequence[Clip]) -> float:
+    """Mean J of the head's masks over all sentences of some clips, in percent: how far pretraining has come."""
+    values = []
+    for clip in clips:
+        sample = take(clip, range(len(clip)), range(len(clip.expressions)))
+        (group,) = grounding.collate([sample])
+        size = batch.fit(clip.size, grounding.sizes.short, grounding.sizes.long)
+        drawn = (F.interpolate(grounding.masks(group, size), clip.size, mode="bilinear") > 0).numpy()
+        truth = group.masks[:, 0].numpy()
+        values += [region_similarity(d, t).mean() for d, t in zip(drawn, truth, strict=True)]
+    return 100 * float(np.mean(values))

@@ -157,7 +157,7 @@ class QuerySystem(nn.Module, ABC):
 
     # -- Training -------------------------------------------------------------------------------------------------
 
-    def parameter_groups(self, rates: config.Train) -> list[dict[str, Any]]:
+    def parameter_groups(self, rates: config.Clips) -> list[dict[str, Any]]:
         """AdamW groups with their learning rates: the encoders of frames and of text, and everything else."""
         encoders = [*self.backbone.parameters(), *self.text.roberta.parameters()]
         known = {id(parameter) for parameter in encoders}
