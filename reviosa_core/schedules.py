@@ -110,3 +110,4 @@ class Baselines(Strict):
     encoder_rate: Weight
     encoders: Encoders
     train: Clips
+    studies: Clips  # of each variant in the papers' ablations

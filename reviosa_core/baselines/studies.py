@@ -54,21 +54,20 @@ class Dynamic(Ifirvos):
 
 
 class Variant(NamedTuple):
-    """A row: the system, the sizes it changes, and where its number stands in the paper (table, row), if it does."""
+    """A row: the system, and the sizes it changes."""
 
     system: type[QuerySystem]
     published: Sizes
     changes: Mapping[str, Any] = {}
-    row: tuple[str, str] | None = None
 
 
 STUDIES: dict[str, dict[str, Variant]] = {
     "IFIRVOS": {
-        "baseline": Variant(ReferFormer, IFIRVOS, {}, ("table 4", "baseline")),
-        "+ VLI": Variant(VisionLanguage, IFIRVOS, {}, ("table 4", "+ VLI")),
-        "+ IFI": Variant(InterFrame, IFIRVOS, {}, ("table 4", "+ IFI")),
-        "+ IFI + VLI, fixed text": Variant(Ifirvos, IFIRVOS, {}, ("table 4", "+ IFI + VLI")),
-        "dynamic text": Variant(Dynamic, IFIRVOS, {}, ("table 5", "dynamic text feature")),
+        "baseline": Variant(ReferFormer, IFIRVOS),
+        "+ VLI": Variant(VisionLanguage, IFIRVOS),
+        "+ IFI": Variant(InterFrame, IFIRVOS),
+        "+ IFI + VLI, fixed text": Variant(Ifirvos, IFIRVOS),
+        "dynamic text": Variant(Dynamic, IFIRVOS),
         "one frame": Variant(Ifirvos, IFIRVOS, {"frames": 1}),
         "four frames": Variant(Ifirvos, IFIRVOS, {"frames": 4}),
     },

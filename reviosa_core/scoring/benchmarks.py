@@ -44,7 +44,7 @@ class Scored:
 
     @property
     def actors(self) -> pd.DataFrame:
-        return self.rows[self.rows["role"] == Role.ACTOR]
+        return self.rows.loc[self.rows["role"] == Role.ACTOR]
 
     def each(self) -> Iterator[tuple[Clip, Expression, Prediction | None, Masks | None, Masks]]:
         """Every expression with its prediction, and the packed masks of both actors; None where that is missing."""
