@@ -28,8 +28,8 @@ def page(
     parts = [
         "# The query-based systems",
         f"Profile `{profile}`; written by `make baselines`. ReferFormer, IFIRVOS and SOC as their papers describe "
-        "them, beside the one-token system (Sa2VA-style) and ReVIOSa, on the same clips and splits. The papers' numbers "
-        "are of other data at other sizes: the levels are not comparable.",
+        "them, beside the one-token system (Sa2VA-style) and ReVIOSa, on the same clips and splits. The papers' "
+        "numbers are of other data at other sizes: the levels are not comparable.",
         "## Actor, target and RVOS (paper: Table 2)",
         "J&F in percent, with 95 % bootstrap intervals over videos, of the mean of the seeds; in brackets the lowest "
         f"and the highest (RVOS). A dash: the system has no target role. Expressions: {over}.",

@@ -11,7 +11,7 @@ import queries
 import tiny
 import torch
 
-from reviosa_core.baselines import query, sizes
+from reviosa_core.baselines import query, sizes, training
 from reviosa_core.baselines.ifirvos import Ifirvos
 from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
@@ -19,7 +19,7 @@ from reviosa_core.baselines.soc import Soc
 from reviosa_core.data import sampling
 from reviosa_core.intershapes import language, scenes, splits
 from reviosa_core.schema import Role, System
-from reviosa_core.training import finetune, loop
+from reviosa_core.training import loop
 
 ALL = pytest.mark.parametrize("kind", [ReferFormer, Ifirvos, Soc])
 SIZE = (48, 72)
@@ -68,6 +68,25 @@ def test_every_layers_heads_have_their_shapes(kind: type[QuerySystem]):
 
 
 @ALL
+@pytest.mark.parametrize("stride", [2, 1])
+def test_masks_may_be_finer_than_stride_4(kind: type[QuerySystem], stride: int):
+    """Pairs still do not touch each other, the loss is at that stride, and every new weight learns."""
+    made = queries.system(kind, mask_stride=stride)
+    both = samples()[:2]
+    (group,) = made.collate(both)
+    seen = made.see(query.batch.pixels(group.frames, (64, 96))).of(group.owner)
+    found, _, words = made.sequences(seen, made.text(group.tokens))
+    assert found[-1].masks.shape == (4, 3, 3, 64 // stride, 96 // stride)
+    single, _, _ = made.sequences(
+        seen.of(torch.tensor([2])), made.text(made.text.tokenize([both[1].expressions[0].text]))
+    )
+    torch.testing.assert_close(single[-1].masks, found[-1].masks[2:3], atol=1e-4, rtol=1e-4)
+    sum(made(made.collate(both)).values()).backward()
+    assert all(p.grad is not None and p.grad.any() for p in made.finer.parameters())
+    assert made.segment(queries.clip("a", 3, SIZE))[0].masks[Role.ACTOR].shape == (3, *SIZE)
+
+
+@ALL
 def test_every_weight_that_is_trained_has_a_gradient_and_a_rate(kind: type[QuerySystem]):
     made = queries.system(kind)
     sum(made(made.collate(samples()[:2])).values()).backward()
@@ -95,8 +114,8 @@ def test_fine_tuning_resumes_as_if_it_had_not_stopped(kind: type[QuerySystem], t
     def tuned(name: str, stop: int | None = None) -> dict[str, torch.Tensor]:
         made = queries.system(kind, dropout=0.1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(finetune, "fit", partial(loop.fit, stop_after=stop))
-            finetune.fine_tune(made, clips, rates, frames=3, folder=tmp_path / name, seed=3)
+            patch.setattr(training, "fit", partial(loop.fit, stop_after=stop))
+            training.train(made, clips, rates, 3, folder=tmp_path / name, seed=3)
         return made.state_dict()
 
     whole, half = tuned("whole"), tuned("twice", stop=2)
