@@ -134,6 +134,9 @@ class Profile(Strict):
         mllm, language, frames = self.model.mllm, self.model.mllm.language, self.data.frames
         fits = self.selection.heads <= language.heads
         need(fits, "selection.heads", self.selection.heads, f"must not exceed language.heads {language.heads}")
+        if self.baselines:
+            shown = self.baselines.shown
+            need(shown <= frames, "baselines.shown", shown, f"must not exceed data.frames {frames}")
         if isinstance(self.pretrain, Pretrain):  # on InterShapes; released backbones may get longer clips of your own
             need(frames >= 4, "data.frames", frames, "must be at least 4: SAM2 is pretrained on as many")
             need(mllm.frames <= frames, "model.mllm.frames", mllm.frames, f"must not exceed data.frames {frames}")

@@ -86,6 +86,9 @@ class Train(Clips):
         return self
 
 
+TEXT_HEADS = 4  # of the query systems' text encoder
+
+
 class Encoders(Clips):
     """Pretraining of the query systems' encoders, on `pool` InterShapes clips that no split contains."""
 
@@ -111,3 +114,12 @@ class Baselines(Strict):
     encoders: Encoders
     train: Clips
     studies: Clips  # of each variant in the papers' ablations
+
+    @model_validator(mode="after")
+    def _fit(self) -> Baselines:
+        """What the networks take for granted of each other."""
+        need(self.dim % self.heads == 0, "heads", self.heads, f"must divide dim {self.dim}")
+        need(self.dim % 16 == 0, "dim", self.dim, "must be a multiple of 16: SOC's pyramid halves it four times")
+        need(all(n % 8 == 0 for n in self.channels), "channels", self.channels, "must be multiples of 8: norms' groups")
+        need(self.text % TEXT_HEADS == 0, "text", self.text, f"must be a multiple of {TEXT_HEADS}, the encoder's heads")
+        return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from reviosa_core.bounds import Count, Few, Share, Strict, Weight, changed
-from reviosa_core.schedules import Baselines
+from reviosa_core.schedules import TEXT_HEADS, Baselines
 from reviosa_core.sizes import Pixels, Width
 
 
@@ -156,7 +156,7 @@ def at(papers: Sizes, given: Baselines, side: int, vocabulary: int) -> Sizes:
         "text": Text(
             hidden=given.text,
             layers=given.text_layers,
-            heads=4,
+            heads=TEXT_HEADS,
             ffn=2 * given.text,
             vocabulary=vocabulary,
             positions=64,
