@@ -57,7 +57,7 @@ def test_every_stage_passes_the_parameters_its_notebook_has(root: Path):
 def test_every_query_system_and_study_has_its_run(root: Path):
     stages = YAML(typ="safe").load(root / "baselines" / "dvc.yaml")["stages"]
     for name, rows in (("systems", folders.KINDS), ("studies", studies.STUDIES)):
-        assert stages[name]["cmd"].startswith(f"printf '%s\\n' {' '.join(rows)} | xargs"), name
+        assert stages[name]["cmd"][0].startswith(f"printf '%s\\n' {' '.join(rows)} | xargs"), name
         assert {f"reviosa_core/{part}" for part in training.CODE} < set(stages[name]["deps"]), "what decides a result"
         assert "backbones/${profile}-query" in stages[name]["deps"]
     outs = [name for entry in stages["systems"]["outs"] for name in entry]
