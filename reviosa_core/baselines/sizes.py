@@ -6,7 +6,7 @@ from typing import Literal
 
 from reviosa_core.bounds import Count, Few, Share, Strict, Weight, changed
 from reviosa_core.schedules import TEXT_HEADS, Baselines
-from reviosa_core.sizes import Pixels, Width
+from reviosa_core.sizes import Pixels, Vision, Width
 
 
 class ResNet(Strict):
@@ -33,13 +33,9 @@ class Convolutions(Strict):
     temporal: bool
 
 
-class Text(Strict):
+class Text(Vision):
     """RoBERTa at any size; `vocabulary` and `positions` are its two tables of embeddings. `frozen`: not trained."""
 
-    hidden: Width
-    layers: Few
-    heads: Few
-    ffn: Width
     vocabulary: Count
     positions: Width
     frozen: bool = False

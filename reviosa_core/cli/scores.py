@@ -48,8 +48,8 @@ def evaluate(
     J and F are the DAVIS toolkit's, exactly. InterRVOS-Actor and -Target score the expressions that have a target, RVOS
     the actors of all. Three states are kept apart: a role without masks in the file is not supported, masks of zeros
     are an empty answer, and a video or expression that is not there is missing. Data of another benchmark get its own
-    numbers first, each with the expressions that it is over: A2D- and JHMDB-Sentences, Ref-DAVIS17 by both protocols,
-    MeViS, ReVOS, Ref-SAV. docs/metrics.md says what each number is.
+    numbers first, each with the expressions (of merged Ref-DAVIS masks: objects) that it is over: A2D- and
+    JHMDB-Sentences, Ref-DAVIS17 by both protocols, MeViS, ReVOS, Ref-SAV. docs/metrics.md says what each number is.
 
     Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/full.json[/]
     """
