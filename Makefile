@@ -17,10 +17,10 @@ $(error the project is in $(CURDIR), its environment in $(VENV): a path with a c
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help ours setup install repro seeds studies test lint lab ui
+.PHONY: help ours setup install repro seeds studies baselines test lint lab ui
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # An environment has one checkout installed: a second one must not take its place unasked.
 ours:
@@ -62,6 +62,9 @@ studies: setup ## the same training under other rules, scored on dev: what the d
 	dvc repro studies/dvc.yaml $(ARGS)
 
 # Two processes of one thread each: at these sizes a second thread gives nothing (LOG.md).
+baselines: setup ## ReferFormer, IFIRVOS and SOC, trained and compared (about an hour on two cores)
+	dvc repro baselines/dvc.yaml $(ARGS)
+
 test: setup ## run all tests; ARGS="-m 'not slow'" for the quick ones, ARGS="-n 0" for one process
 	OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 

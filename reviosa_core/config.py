@@ -26,14 +26,15 @@ from reviosa_core.bounds import (
     complaints,
     need,
 )
-from reviosa_core.rules import Loop as Loop
-from reviosa_core.rules import LossWeights as LossWeights
-from reviosa_core.rules import Phase as Phase
-from reviosa_core.rules import Pretrain as Pretrain
-from reviosa_core.rules import Released as Released
-from reviosa_core.rules import Rules as Rules
-from reviosa_core.rules import Train as Train
-from reviosa_core.rules import start
+from reviosa_core.schedules import Baselines as Baselines
+from reviosa_core.schedules import Clips as Clips
+from reviosa_core.schedules import Encoders as Encoders
+from reviosa_core.schedules import Loop as Loop
+from reviosa_core.schedules import LossWeights as LossWeights
+from reviosa_core.schedules import Phase as Phase
+from reviosa_core.schedules import Pretrain as Pretrain
+from reviosa_core.schedules import Rules as Rules
+from reviosa_core.schedules import Train as Train
 from reviosa_core.schema import DataError, Role
 from reviosa_core.sizes import Language as Language  # the shapes are parameters too: `config.Language`
 from reviosa_core.sizes import Lora as Lora
@@ -102,6 +103,22 @@ class Data(Strict):
         return self
 
 
+class Released(Strict):
+    """Backbones to start from instead of pretraining some, by path from the project's root: a folder with InternVL, and
+    Meta's SAM2 file (with its yaml, where it is none of the packaged ones)."""
+
+    internvl: Words
+    sam2: Words
+    sam2_yaml: Words | None = None
+    template: Literal["qwen_chat", "phi3_chat"]
+    license: Words  # of what is made of them, for its card
+
+
+def _start(value: Any) -> str:
+    released = isinstance(value, Released) or (isinstance(value, dict) and "internvl" in value)
+    return "(released)" if released else "(phases)"  # in brackets: part of a message's place, but no key
+
+
 class Selection(Strict):
     """On how many clips attention is measured, for how many heads, and by which rule (`scoring/selection.py`)."""
 
@@ -119,12 +136,13 @@ class Profile(Strict):
     data: Data
     model: Model
     pretrain: Annotated[
-        Annotated[Pretrain, Tag("(phases)")] | Annotated[Released, Tag("(released)")], Discriminator(start)
+        Annotated[Pretrain, Tag("(phases)")] | Annotated[Released, Tag("(released)")], Discriminator(_start)
     ]
     train: Train
     best: Rules
     selection: Selection
     evaluate: Evaluate
+    baselines: Baselines | None = None  # `make baselines` needs them, nothing else does
 
     def rules(self, experiment: Experiment) -> Train:
         """How a row is trained."""
@@ -139,6 +157,9 @@ class Profile(Strict):
         mllm, language, frames = self.model.mllm, self.model.mllm.language, self.data.frames
         fits = self.selection.heads <= language.heads
         need(fits, "selection.heads", self.selection.heads, f"must not exceed language.heads {language.heads}")
+        if self.baselines:
+            shown = self.baselines.shown
+            need(shown <= frames, "baselines.shown", shown, f"must not exceed data.frames {frames}")
         if isinstance(self.pretrain, Pretrain):  # on InterShapes; released backbones may get longer clips of your own
             need(frames >= 4, "data.frames", frames, "must be at least 4: SAM2 is pretrained on as many")
             need(mllm.frames <= frames, "model.mllm.frames", mllm.frames, f"must not exceed data.frames {frames}")
@@ -314,6 +335,18 @@ class Project:
     @property
     def backbones(self) -> Path:
         return self.root / "backbones" / self.profile
+
+    @property
+    def encoders(self) -> Path:
+        """The query systems' pretrained encoders."""
+        return self.root / "backbones" / f"{self.profile}-query"
+
+    @property
+    def baselines(self) -> Baselines:
+        """The query systems' settings. ValueError for a profile without."""
+        if (given := self.settings.baselines) is None:
+            raise ValueError(f"{self.root / PARAMS}: profiles.{self.profile} has no baselines")
+        return given
 
     @property
     def start(self) -> Path | Released:

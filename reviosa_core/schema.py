@@ -150,6 +150,7 @@ class Prediction:
     written: frozenset[Role] | None = (
         None  # the roles it wrote a token for; None where that is not known, as from files
     )
+    score: float | None = None  # how sure the system is that it is right, where it says so: mAP orders answers by it
 
 
 @runtime_checkable

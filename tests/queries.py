@@ -38,24 +38,34 @@ SIZES = {
     Ifirvos: sizes.IFIRVOS.model_copy(update=SMALL),
     Soc: sizes.SOC.model_copy(update=SMALL | {"cluster_layers": 1, "video_layers": 2}),
 }
-RATES = config.Train(
-    steps=4,
-    clips=2,
-    expressions=2,
-    frames="uniform",
-    lr=1e-3,
-    decoder_lr=1e-3,  # two rates that a query system has no use for
-    projector_lr=1e-3,
-    gradient_checkpointing=False,
-    cache_gb=0,
-    loss=config.LossWeights(ce=1, dice=1, aml=0, text=0, points=8),
-    checkpoint_every=2,
+RATES = config.Clips(steps=4, clips=2, expressions=2, frames="uniform", lr=1e-3, checkpoint_every=2)
+GIVEN = config.Baselines(
+    channels=(16, 24, 32, 40),
+    text=32,
+    text_layers=2,
+    dim=64,
+    heads=8,
+    ffn=96,
+    layers=2,
+    queries=3,
+    mask_channels=8,
+    mask_stride=2,
+    shown=2,
+    encoder_rate=0.3,
+    encoders=config.Encoders(pool=4, **RATES.model_dump()),
+    train=RATES,
+    studies=RATES,
 )
 WORDS = "the a red blue dog ball left right of chases is that moves to one other".split()
 
 
 def tokenizer() -> PreTrainedTokenizerBase:
     return word_tokenizer(WORDS)
+
+
+def tiny(papers: sizes.Sizes) -> sizes.Sizes:
+    """A published system at the scale of GIVEN."""
+    return sizes.at(papers, GIVEN, 64, len(tokenizer()))
 
 
 def system(kind: type[QuerySystem], **changes) -> QuerySystem:

@@ -10,6 +10,7 @@ import papermill
 import pytest
 from ruamel.yaml import YAML
 
+from reviosa_core.baselines import folders, studies, training
 from reviosa_core.training import finetune
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -21,7 +22,7 @@ def code(path: Path) -> list[str]:
 
 
 def test_all_are_here():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in (*range(1, 11), 12, 13)]
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in (*range(1, 11), *range(12, 18))]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -42,7 +43,7 @@ def test_thin_and_stripped(path: Path):
 
 
 def test_every_stage_passes_the_parameters_its_notebook_has(root: Path):
-    files = (root / "dvc.yaml", root / "seeds" / "dvc.yaml", root / "studies" / "dvc.yaml")
+    files = [root / "dvc.yaml", *(root / name / "dvc.yaml" for name in ("seeds", "studies", "baselines"))]
     stages = {name: stage for file in files for name, stage in YAML(typ="safe").load(file)["stages"].items()}
     for name, stage in stages.items():
         command = " ".join(stage["cmd"]) if isinstance(stage["cmd"], list) else stage["cmd"]
@@ -51,6 +52,17 @@ def test_every_stage_passes_the_parameters_its_notebook_has(root: Path):
         passed = set(re.findall(r"-p (\w+) ", command))
         assert passed == set(papermill.inspect_notebook(root / "notebooks" / notebook[1])), name
         assert f"notebooks/{notebook[1]}" in stage["deps"], f"{name} does not depend on its own notebook"
+
+
+def test_every_query_system_and_study_has_its_run(root: Path):
+    stages = YAML(typ="safe").load(root / "baselines" / "dvc.yaml")["stages"]
+    for name, rows in (("systems", folders.KINDS), ("studies", studies.STUDIES)):
+        assert stages[name]["cmd"][0].startswith(f"printf '%s\\n' {' '.join(rows)} | xargs"), name
+        assert {f"reviosa_core/{part}" for part in training.CODE} < set(stages[name]["deps"]), "what decides a result"
+        assert "backbones/${profile}-query" in stages[name]["deps"]
+    outs = [name for entry in stages["systems"]["outs"] for name in entry]
+    assert outs == [f"runs/${{profile}}/query/{name}" for name in folders.KINDS]
+    assert {*outs, "runs/${profile}/query/studies"} < set(stages["comparison"]["deps"])
 
 
 def test_every_row_is_trained_once_and_those_with_aml_after_the_selection(root: Path):

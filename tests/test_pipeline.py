@@ -143,6 +143,25 @@ def test_studies(copy: Path):
     assert "Running stage" not in dvc(copy, "repro", "studies/dvc.yaml")
 
 
+def test_query_systems_are_trained_and_compared(copy: Path):
+    """All of `make baselines`: three systems, their studies, everybody on one page, and nothing twice."""
+    dvc(copy, "repro", "baselines/dvc.yaml")
+    found = results(copy)["baselines.json"]
+    systems = {"ReferFormer", "IFIRVOS", "SOC"}
+    assert found["scores"].keys() == systems | {"baseline", "best"}
+    assert all(len(found["seeds"][name]) == 3 for name in systems)
+    assert found["scores"]["SOC"]["InterRVOS-Target"] is None, "one role"
+    for name in systems:
+        asked = found["asked"][name]["voice turned round"]["InterRVOS-Target"]
+        assert asked["n"] == found["scores"]["best"]["InterRVOS-Target"]["n"] > 0
+    for own in found["costs"].values():
+        assert own["parameters"] > 1000 and own["fps"] > 0 and own["memory"] > 100
+    assert found["studies"].keys() == {"IFIRVOS", "SOC"}
+    page = (copy / "reports" / "baselines.md").read_text()
+    assert "paper: ReferFormer" in page and "59.5" in page and "59.9" in page, "the papers' numbers stand beside ours"
+    assert "Running stage" not in dvc(copy, "repro", "baselines/dvc.yaml")
+
+
 def test_the_same_seed_gives_the_same_numbers(copy: Path):
     before, so_far = results(copy), trained(copy)
     dvc(copy, "repro", "--force")

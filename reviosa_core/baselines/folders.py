@@ -4,34 +4,65 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
+from transformers import PreTrainedTokenizerBase
 
-from reviosa_core import outputs
+from reviosa_core import config, outputs
+from reviosa_core.baselines import layouts
 from reviosa_core.baselines.ifirvos import Ifirvos
 from reviosa_core.baselines.layouts import assemble
 from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
-from reviosa_core.baselines.sizes import Sizes, SocSizes
+from reviosa_core.baselines.sizes import IFIRVOS, REFERFORMER, SOC, Sizes, SocSizes, at
 from reviosa_core.baselines.soc import Soc
+from reviosa_core.bounds import changed
 from reviosa_core.data.jsonfile import read_json
-from reviosa_core.schema import DataError
-from reviosa_core.weights import files
+from reviosa_core.schema import DataError, System
+from reviosa_core.weights import checkpoint, files
 from reviosa_core.weights.tokenizer import load_tokenizer
 
 ABOUT, WHAT = "query.json", "query system"
-KINDS: dict[str, tuple[type[QuerySystem], type[Sizes]]] = {
-    "ReferFormer": (ReferFormer, Sizes),
-    "IFIRVOS": (Ifirvos, Sizes),
-    "SOC": (Soc, SocSizes),
+
+
+class Kind(NamedTuple):
+    system: type[QuerySystem]
+    sizes: type[Sizes]
+    published: Sizes
+
+
+KINDS = {
+    "ReferFormer": Kind(ReferFormer, Sizes, REFERFORMER),
+    "IFIRVOS": Kind(Ifirvos, Sizes, IFIRVOS),
+    "SOC": Kind(Soc, SocSizes, SOC),
 }
+
+
+def open_system(path: str | Path, device: str | torch.device | None = None) -> System:
+    """Whatever segments: a query system as `save` left it, one as released (.pth), or any checkpoint of ReVIOSa."""
+    path = Path(path)
+    if path.is_file():
+        return layouts.load(path, device=device)
+    if (path / ABOUT).is_file():
+        return load(path, device=device)
+    return checkpoint.load(path, device=device)
+
+
+def make(
+    name: str, given: config.Baselines, side: int, tokenizer: PreTrainedTokenizerBase, seed: int, **changes: Any
+) -> QuerySystem:
+    """One of KINDS at a profile's scale, anew, for square frames of `side` pixels; `changes` of its sizes."""
+    kind = KINDS[name]
+    torch.manual_seed(seed)
+    return kind.system(changed(at(kind.published, given, side, len(tokenizer)), **changes), tokenizer)
 
 
 def save(system: QuerySystem, folder: str | Path) -> None:
     """All of a system. The folder appears when it is whole; DataError when there is one that holds more than an earlier
     `save`."""
-    name = next(name for name, (kind, _) in KINDS.items() if type(system) is kind)
+    name = next(name for name, kind in KINDS.items() if type(system) is kind.system)
     with outputs.folder(folder, WHAT) as new:
         files.of({name: tensor.detach().cpu() for name, tensor in system.state_dict().items()}, new).write(new)
         system.text.tokenizer.save_pretrained(new)
@@ -44,12 +75,12 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> QueryS
     about = read_json(folder / ABOUT)
     if about.get("system") not in KINDS:
         raise DataError(f"{folder / ABOUT}: system is {about.get('system')!r}, not one of {', '.join(KINDS)}")
-    kind, described = KINDS[about["system"]]
+    kind = KINDS[about["system"]]
     try:
-        sizes = described.model_validate(about.get("sizes"))
+        sizes = kind.sizes.model_validate(about.get("sizes"))
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(f"{folder / ABOUT}: sizes.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     tokenizer = load_tokenizer(folder)
-    made = assemble(files.Weights.at(folder), kind, sizes, tokenizer)
+    made = assemble(files.Weights.at(folder), kind.system, sizes, tokenizer)
     return made.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from reviosa_core.baselines.attention import xavier
 from reviosa_core.baselines.sizes import Sizes
 
-STRIDE = 4  # of the masks
 PRIOR = 0.01  # probability that an untrained query is the one
 
 
@@ -22,7 +21,8 @@ PRIOR = 0.01  # probability that an untrained query is the one
 class Sequences:
     """What the queries of one decoder layer say about p pairs of a clip and a sentence, frame by frame.
 
-    `scores` and `masks` are logits, masks at stride 4; boxes are (centre x, centre y, w, h), as shares of the frame.
+    `scores` and `masks` are logits, masks at stride `sizes.mask_stride`; boxes are (centre x, centre y, w, h), as
+    shares of the frame.
     """
 
     scores: Float[Tensor, "p t q"]
@@ -87,6 +87,7 @@ class DynamicMasks(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         m, k = sizes.mask_channels, sizes.kernel_channels
+        self.stride = sizes.mask_stride
         self.shapes = [(k, m + 2), (k, k), (1, k)]  # weights out, in; then as many biases as out
         self.controller = Perceptron(sizes.dim, sum(out * (into + 1) for out, into in self.shapes))
         xavier(self)
@@ -104,7 +105,9 @@ class DynamicMasks(nn.Module):
         weights, biases = self.parse(self.controller(states))
         height, width = features.shape[-2:]
         points = points * points.new_tensor([size[1], size[0]])
-        rows, columns = (STRIDE * torch.arange(n, device=points.device) + STRIDE // 2 for n in (height, width))
+        rows, columns = (
+            self.stride * torch.arange(n, device=points.device) + self.stride // 2 for n in (height, width)
+        )
         to_features, to_x, to_y = weights[0].split([features.shape[2], 1, 1], -1)
         # Distances are linear in rows and columns: no map of them is made for each query.
         x = torch.einsum("ptqom,ptmhw->ptqohw", to_features, features)

@@ -29,8 +29,8 @@ from reviosa_core.baselines.text import Words
 
 
 class Ifirvos(QuerySystem):
-    """ReferFormer with both modules of the paper. Without `between_frames`, `vision_reads` or `words_see`: an ablation
-    of its Table 4 (VLI is the last two)."""
+    """ReferFormer with both modules of the paper: `between_frames` is IFI, `vision_reads` and `words_see` are VLI.
+    `studies` has systems without the one or the other."""
 
     def __init__(self, sizes: Sizes, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(sizes, tokenizer)
@@ -60,10 +60,14 @@ class WordsSee(nn.Module):
         self.pool = nn.Sequential(nn.Linear(sizes.dim, sizes.dim), nn.Tanh(), nn.LayerNorm(sizes.dim, eps=1e-12))
 
     def forward(self, levels: list[Float[Tensor, "p t d _ _"]], words: Words) -> Float[Tensor, "p d"]:
+        return self.pool(self.chain(levels, words)[:, 0])
+
+    def chain(self, levels: list[Float[Tensor, "p t d _ _"]], words: Words) -> Float[Tensor, "p l d"]:
+        """The words after the last level."""
         found = words.features
         for fusion, level in zip(self.levels, levels, strict=True):
             found = fusion(found, level.movedim(2, -1).flatten(1, 3), places(level))
-        return self.pool(found[:, 0])
+        return found
 
 
 class BetweenFrames(nn.Module):

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase, RobertaTokenizer
+from transformers import PreTrainedTokenizerBase
 
 from reviosa_core.baselines import backbones, sizes
 from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
 from reviosa_core.baselines.sizes import Sizes
 from reviosa_core.baselines.soc import Soc
+from reviosa_core.baselines.text import roberta_tokenizer
 from reviosa_core.model.mllm import word_tokenizer
 from reviosa_core.model.sam2 import unallocated
 from reviosa_core.schema import DataError
@@ -216,7 +217,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> QuerySys
         raise FileNotFoundError(
             f"{path.parent}: no tokenizer: put RoBERTa's vocab.json and merges.txt beside {path.name}"
         )
-    system = assemble(ours, kind, described, RobertaTokenizer.from_pretrained(path.parent, local_files_only=True))
+    system = assemble(ours, kind, described, roberta_tokenizer(path.parent))
     return system.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 

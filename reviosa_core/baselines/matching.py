@@ -14,24 +14,24 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from reviosa_core.baselines import losses
-from reviosa_core.baselines.heads import STRIDE, Sequences
+from reviosa_core.baselines.heads import Sequences
 from reviosa_core.baselines.sizes import Terms
 
 
 @dataclass(frozen=True)
 class Truth:
     """o true sequences for each of p pairs. `there` says in which frames an object is seen; an absent one has no box.
-    Masks are those of every fourth pixel, as the queries' are."""
+    Masks are those of every `stride`-th pixel, as the queries' are."""
 
     there: Bool[Tensor, "p o t"]
     boxes: Float[Tensor, "p o t 4"]
     masks: Float[Tensor, "p o t h w"]
 
     @staticmethod
-    def of(masks: Bool[Tensor, "p o t y x"]) -> Truth:
-        rest = [-n % STRIDE for n in masks.shape[-2:]]
+    def of(masks: Bool[Tensor, "p o t y x"], stride: int) -> Truth:
+        rest = [-n % stride for n in masks.shape[-2:]]
         whole = torch.nn.functional.pad(masks, (0, rest[1], 0, rest[0]))
-        every = whole[..., STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE].float()
+        every = whole[..., stride // 2 :: stride, stride // 2 :: stride].float()
         return Truth(masks.flatten(-2).any(-1), losses.boxes_of(masks), every)
 
 

@@ -76,6 +76,26 @@ class _Block(nn.Module):
         return part.norm((x + part.dropout(found)).movedim(2, -1)).movedim(-1, 2)
 
 
+class Finer(nn.Module):
+    """Mask features at a finer stride than the papers' 4, for small pictures: what the pyramid found, spread out, and
+    what one convolution sees of the frames themselves at that stride."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.frames = nn.Conv2d(3, channels, 5, stride, 2)
+        self.out = _convolution(channels, channels, 3)
+
+    def see(self, frames: Float[Tensor, "b t 3 h w"]) -> Float[Tensor, "b t m _ _"]:
+        """Once a clip, whatever the number of sentences."""
+        return self.frames(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def forward(
+        self, features: Float[Tensor, "p t m _ _"], seen: Float[Tensor, "p t m h w"]
+    ) -> Float[Tensor, "p t m h w"]:
+        spread = F.interpolate(features.flatten(0, 1), seen.shape[-2:], mode="bilinear")
+        return self.out(F.relu(spread + seen.flatten(0, 1))).unflatten(0, seen.shape[:2])
+
+
 class Pyramid(nn.Module):
     """SOC's: the same way down without words, halving the channels with each level."""
 

@@ -5,6 +5,7 @@ A system says by a few methods what is its own: `fuse`, `first`, `between`, `con
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -21,6 +22,7 @@ from reviosa_core import config
 from reviosa_core.baselines import backbones, batch, deformable, heads, matching
 from reviosa_core.baselines.batch import Group
 from reviosa_core.baselines.heads import Sequences
+from reviosa_core.baselines.pyramid import Finer
 from reviosa_core.baselines.sizes import LEVELS, Sizes
 from reviosa_core.baselines.text import TextEncoder, Words
 from reviosa_core.schema import Clip, Expression, Prediction, Role, Sample
@@ -31,14 +33,17 @@ PAIRS = 8  # of a clip and a sentence, segmented side by side
 @dataclass(frozen=True)
 class Seen:
     """What the image backbone says of n clips: its map at stride 4, and strides 8, 16, 32, 64 brought to d channels.
-    `size` is (h, w) of the frames in pixels."""
+    `size` is (h, w) of the frames in pixels; `finer` is what `Finer` sees of them, where masks are finer than stride 4.
+    """
 
     stride4: Float[Tensor, "n t c _ _"]
     levels: list[Float[Tensor, "n t d _ _"]]
     size: tuple[int, int]
+    finer: Float[Tensor, "n t m _ _"] | None
 
     def of(self, owner: Int[Tensor, "p"]) -> Seen:
-        return Seen(self.stride4[owner], [level[owner] for level in self.levels], self.size)
+        finer = None if self.finer is None else self.finer[owner]
+        return Seen(self.stride4[owner], [level[owner] for level in self.levels], self.size, finer)
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,14 @@ class Decoded:
     after: Float[Tensor, "p t q 4"]
 
 
-class QuerySystem(nn.Module):
+class QuerySystem(nn.Module, ABC):
     """Frames and sentences to q sequences of masks each, of which the one with the best mean score is the answer.
 
     The frames of a clip that are segmented together are at most `sizes.window` neighbours (36, as in the published
     evaluation on Ref-DAVIS; a shorter clip is seen as a whole, as elsewhere in the papers). Windows of a clip are of
     one length, give or take a frame, and scores are averaged over all its frames before the one query is chosen. What
-    is kept of a clip until then is the masks of all queries at stride 4: (q h/4 w/4) numbers a frame and sentence.
+    is kept of a clip until then is the masks of all queries, at stride 4 in the papers: (q h/4 w/4) numbers a frame and
+    sentence.
 
     Nothing is augmented: a mirrored clip would turn "left" round.
     """
@@ -69,9 +75,7 @@ class QuerySystem(nn.Module):
         self.sizes = sizes
         self.backbone: Any = backbones.build(sizes.backbone)
         self.text = TextEncoder(sizes.text, tokenizer, sizes.dim, sizes.dropout)
-        deep = self.backbone.channels[1:]
-        self.project = nn.ModuleList([_projected(n, sizes.dim, 1, 1) for n in deep])
-        self.project.append(_projected(deep[-1], sizes.dim, 3, 2))
+        self.project = projections(self.backbone.channels, sizes.dim)
         self.encoder = deformable.Encoder(sizes)
         self.decoder = nn.ModuleList(deformable.DecoderLayer(sizes) for _ in range(sizes.decoder_layers))
         self.queries = nn.Parameter(torch.randn(sizes.queries, sizes.dim))
@@ -79,12 +83,13 @@ class QuerySystem(nn.Module):
         nn.init.xavier_uniform_(self.reference.weight)
         nn.init.zeros_(self.reference.bias)
         self.heads = heads.Heads(sizes)
+        self.finer = Finer(sizes.mask_channels, sizes.mask_stride) if sizes.mask_stride < 4 else None
 
     # -- What is a system's own -----------------------------------------------------------------------------------
 
+    @abstractmethod
     def fuse(self, levels: list[Float[Tensor, "p t d _ _"]], words: Words) -> tuple[list[Tensor], Words]:
         """The four levels with the words in them, and the words, perhaps with the levels in them."""
-        raise NotImplementedError
 
     def first(self, words: Words) -> Float[Tensor, "p d"]:
         """What every query is before the first decoder layer."""
@@ -115,7 +120,8 @@ class QuerySystem(nn.Module):
         levels = [
             project(x.flatten(0, 1)).unflatten(0, (clips, -1)) for project, x in zip(self.project, inputs, strict=True)
         ]
-        return Seen(maps[0], levels, (height, width))
+        finer = None if self.finer is None else self.finer.see(group_frames)
+        return Seen(maps[0], levels, (height, width), finer)
 
     def sequences(self, seen: Seen, words: Words) -> tuple[list[Sequences], list[Tensor], Words]:
         """What each decoder layer says of p pairs, the videos of each [p q d], and the words as they are then."""
@@ -125,6 +131,8 @@ class QuerySystem(nn.Module):
         decoded = self.decode(memory, self.first(words), clips[1])
         maps = [level.unflatten(0, clips) for level in memory.maps()[: LEVELS - 1]]
         features = self.pyramid(seen.stride4, maps, words)
+        if self.finer is not None:
+            features = self.finer(features, seen.finer)
         told, videos = self.conclude(decoded, words)
         found = [
             self.heads(i, states, layer.before, layer.after, features, seen.size)
@@ -149,7 +157,7 @@ class QuerySystem(nn.Module):
 
     # -- Training -------------------------------------------------------------------------------------------------
 
-    def parameter_groups(self, rates: config.Train) -> list[dict[str, Any]]:
+    def parameter_groups(self, rates: config.Clips) -> list[dict[str, Any]]:
         """AdamW groups with their learning rates: the encoders of frames and of text, and everything else."""
         encoders = [*self.backbone.parameters(), *self.text.roberta.parameters()]
         known = {id(parameter) for parameter in encoders}
@@ -175,7 +183,7 @@ class QuerySystem(nn.Module):
     def _terms(self, group: Group) -> Iterator[tuple[str, Float[Tensor, "p"]]]:
         size = batch.fit(group.frames.shape[2:4], self.sizes.short, self.sizes.long)
         seen = self.see(batch.pixels(group.frames, size)).of(group.owner)
-        truth = matching.Truth.of(batch.resized(group.masks, size))
+        truth = matching.Truth.of(batch.resized(group.masks, size), self.sizes.mask_stride)
         found, videos, words = self.sequences(seen, self.text(group.tokens))
         for i, layer in enumerate(found):
             matched = matching.assign(matching.costs(layer, truth, self.sizes.cost))
@@ -191,7 +199,7 @@ class QuerySystem(nn.Module):
     @torch.no_grad()
     def segment(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
         """One prediction per expression (by default all of the clip's), in order: bool masks [t h w] of the actor, over
-        all frames, at the clip's own size. Each frame is encoded once, for all expressions."""
+        all frames, at the clip's own size, and the chosen query's score. Each frame is encoded once, for all."""
         expressions = clip.expressions if expressions is None else expressions
         if not expressions:
             return []
@@ -206,9 +214,10 @@ class QuerySystem(nn.Module):
                 for i, (score, mask) in enumerate(zip(found.scores.sigmoid(), found.masks, strict=True), start):
                     scores[i].append(score.cpu())
                     masks[i].append(mask.cpu())
+        found = [chosen(*own, clip.size) for own in zip(scores, masks, strict=True)]
         return [
-            Prediction(clip.id, e.id, {Role.ACTOR: chosen(scores[i], masks[i], clip.size)})
-            for i, e in enumerate(expressions)
+            Prediction(clip.id, e.id, {Role.ACTOR: mask}, score=score)
+            for e, (mask, score) in zip(expressions, found, strict=True)
         ]
 
     def _read(self, seen: Seen, texts: Sequence[str]) -> Sequences:
@@ -227,12 +236,20 @@ def windows(length: int, limit: int) -> list[range]:
 
 def chosen(
     scores: Sequence[Float[Tensor, "_ q"]], masks: Sequence[Float[Tensor, "_ q _ _"]], size: tuple[int, int]
-) -> np.ndarray:
-    """Masks [t h w] of the query with the best mean score over all frames: probability above a half, at `size`."""
-    best = int(torch.cat(list(scores)).mean(0).argmax())
+) -> tuple[np.ndarray, float]:
+    """Masks [t h w] of the query with the best mean score over all frames, probability above a half, at `size`; and
+    that score."""
+    mean = torch.cat(list(scores)).mean(0)
+    best = int(mean.argmax())
     logits = torch.cat([window[:, best] for window in masks])
     parts = [F.interpolate(part[:, None], size, mode="bilinear")[:, 0] > 0 for part in logits.split(32)]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).numpy(), float(mean[best])
+
+
+def projections(channels: Sequence[int], dim: int) -> nn.ModuleList:
+    """Of strides 8, 16, 32 and, made of the last, 64 to d channels; `channels` are those of strides 4 to 32."""
+    deep = [_projected(n, dim, 1, 1) for n in channels[1:]]
+    return nn.ModuleList([*deep, _projected(channels[-1], dim, 3, 2)])
 
 
 def _projected(before: int, dim: int, size: int, stride: int) -> nn.Sequential:

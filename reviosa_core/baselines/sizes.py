@@ -1,11 +1,12 @@
-"""What a query system is built from: typed sizes, the papers' as data, and a tiny one for InterShapes."""
+"""What a query system is built from: typed sizes, the papers' as data, and these at a profile's scale."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from reviosa_core.bounds import Count, Few, Share, Strict, Weight
-from reviosa_core.sizes import Pixels, Width
+from reviosa_core.bounds import Count, Few, Share, Strict, Weight, changed
+from reviosa_core.schedules import TEXT_HEADS, Baselines
+from reviosa_core.sizes import Pixels, Vision, Width
 
 
 class ResNet(Strict):
@@ -32,13 +33,9 @@ class Convolutions(Strict):
     temporal: bool
 
 
-class Text(Strict):
+class Text(Vision):
     """RoBERTa at any size; `vocabulary` and `positions` are its two tables of embeddings. `frozen`: not trained."""
 
-    hidden: Width
-    layers: Few
-    heads: Few
-    ffn: Width
     vocabulary: Count
     positions: Width
     frozen: bool = False
@@ -70,6 +67,7 @@ class Sizes(Strict):
     queries: Few
     mask_channels: Width
     kernel_channels: Width = 8
+    mask_stride: Literal[1, 2, 4] = 4
     dropout: Share
     short: Pixels
     long: Pixels
@@ -145,20 +143,31 @@ SOC = SocSizes(  # its published configuration; its author: 5e-5 and 5e-6
     contrastive=1,
 )
 
-_TINY = {  # InterShapes of 128 pixels, on one CPU thread; nothing in it is pretrained, so one rate for all
-    "backbone": Convolutions(channels=(32, 48, 64, 96), temporal=True),
-    "text": Text(hidden=64, layers=2, heads=4, ffn=128, vocabulary=128, positions=64),
-    "dim": 64,
-    "ffn": 128,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "mask_channels": 16,
-    "dropout": 0.0,
-    "short": 128,
-    "long": 256,
-    "frames": 4,
-    "encoder_rate": 1.0,
-}
-TINY_REFERFORMER = REFERFORMER.model_copy(update=_TINY)
-TINY_IFIRVOS = IFIRVOS.model_copy(update=_TINY)
-TINY_SOC = SOC.model_copy(update={**_TINY, "queries": 8, "mask_channels": 8, "cluster_layers": 1, "video_layers": 1})
+
+def at(papers: Sizes, given: Baselines, side: int, vocabulary: int) -> Sizes:
+    """A published system at a profile's scale, for square frames of `side` pixels and a tokenizer of so many words.
+    ValueError for sizes that do not fit each other."""
+    changes = {
+        "backbone": Convolutions(channels=given.channels, temporal=True),
+        "text": Text(
+            hidden=given.text,
+            layers=given.text_layers,
+            heads=TEXT_HEADS,
+            ffn=2 * given.text,
+            vocabulary=vocabulary,
+            positions=64,
+        ),
+        "encoder_layers": given.layers,
+        "decoder_layers": given.layers,
+        "dropout": 0.0,
+        "short": side,
+        "long": side,
+        "frames": given.shown,
+        **{name: getattr(given, name) for name in SCALED},
+    }
+    if isinstance(papers, SocSizes):
+        changes |= {"cluster_layers": 1, "video_layers": 1}
+    return changed(papers, **changes)
+
+
+SCALED = ("dim", "heads", "ffn", "queries", "mask_channels", "mask_stride", "encoder_rate")

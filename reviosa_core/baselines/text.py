@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, RobertaConfig, RobertaModel
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, RobertaConfig, RobertaModel, RobertaTokenizer
 
 from reviosa_core.baselines import positions
 from reviosa_core.baselines.sizes import Text
 from reviosa_core.schema import DataError
+from reviosa_core.weights import files
+from reviosa_core.weights.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,20 @@ class Words:
     real: Bool[Tensor, "p l"]
     positions: Float[Tensor, "p l d"]
     sentence: Float[Tensor, "p d"]
+
+
+SPECIALS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+
+
+def roberta_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """RoBERTa's, from tokenizer.json, or from vocab.json and merges.txt. DataError as `load_tokenizer`."""
+    return load_tokenizer(folder, RobertaTokenizer, **SPECIALS)
+
+
+def _of_roberta(name: str) -> str | None:
+    """Ours for a stored name. None for what is no weight of it: a head for masked words, and places counted up."""
+    own = name.removeprefix("roberta.")
+    return None if own.startswith("lm_head.") or own == "embeddings.position_ids" else own
 
 
 class TextEncoder(nn.Module):
@@ -62,11 +79,20 @@ class TextEncoder(nn.Module):
         self.project = nn.Linear(sizes.hidden, dim)
         self.norm, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(dropout)
 
+    @torch.no_grad()
     def read_weights(self, folder: Path) -> None:
-        """Take RoBERTa's weights from a local folder, as transformers wrote it; nothing is fetched. OSError or
-        ValueError when it holds none, or of another size."""
-        found = RobertaModel.from_pretrained(folder, local_files_only=True)
-        self.roberta.load_state_dict(found.state_dict())
+        """Take RoBERTa's weights from a local folder with safetensors and config.json, as transformers wrote it, with a
+        head or without. A folder without the pooler, which masked words are pretrained without, leaves it as it is.
+        Raises DataError when a tensor is missing, unknown or misshapen, or the heads are not as many."""
+        heads = files.described(folder / "config.json").get("num_attention_heads")
+        if heads != self.sizes.heads:
+            raise DataError(f"{folder / 'config.json'}: num_attention_heads is {heads}, {self.sizes.heads} are due")
+        stored = files.Weights.at(folder).named(_of_roberta)
+        own = self.roberta.state_dict()
+        due = {name: tensor for name, tensor in own.items() if name in stored or not name.startswith("pooler.")}
+        stored.check({name: tuple(tensor.shape) for name, tensor in due.items()})
+        for name, tensor in due.items():
+            tensor.copy_(stored[name])
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """DataError for a sentence that is longer than the encoder's table of positions: none is cut."""

@@ -77,8 +77,7 @@ def predict_(
 def _load(checkpoint: Path, device: str | None) -> System:
     import torch
 
-    from reviosa_core.baselines import folders, layouts
-    from reviosa_core.weights.checkpoint import load
+    from reviosa_core.baselines.folders import open_system
 
     try:
         known = device is None or torch.device(device).type in ("cpu", "cuda", "mps")
@@ -87,10 +86,6 @@ def _load(checkpoint: Path, device: str | None) -> System:
     if not known:
         fail(f"--device {device}: cpu, cuda, cuda:<number> or mps is needed")
     try:
-        if checkpoint.is_file():
-            return layouts.load(checkpoint, device=device)
-        if (checkpoint / folders.ABOUT).is_file():
-            return folders.load(checkpoint, device=device)
-        return load(checkpoint, device=device)
+        return open_system(checkpoint, device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         fail(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}")

@@ -38,6 +38,7 @@ def evaluate(
     allow_missing: Annotated[
         Literal["zero"] | None, typer.Option(help="zero: a missing prediction scores 0. By default it is an error.")
     ] = None,
+    long: Annotated[bool, typer.Option(help="Also tIoU and vIoU, of objects that come and go (Long-RVOS).")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -46,15 +47,16 @@ def evaluate(
 
     J and F are the DAVIS toolkit's, exactly. InterRVOS-Actor and -Target score the expressions that have a target, RVOS
     the actors of all. Three states are kept apart: a role without masks in the file is not supported, masks of zeros
-    are an empty answer, and a video or expression that is not there is missing. docs/metrics.md says what each number
-    is.
+    are an empty answer, and a video or expression that is not there is missing. Data of another benchmark get its own
+    numbers first, each with the expressions (of merged Ref-DAVIS masks: objects) that it is over: A2D- and
+    JHMDB-Sentences, Ref-DAVIS17 by both protocols, MeViS, ReVOS, Ref-SAV. docs/metrics.md says what each number is.
 
     Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/best.json[/]
     """
     from reviosa_core import outputs
     from reviosa_core.data import formats, jsonfile
     from reviosa_core.report import tables
-    from reviosa_core.scoring import metrics
+    from reviosa_core.scoring import benchmarks, metrics
     from reviosa_core.scoring.evaluate import evaluate_source
 
     if rows is not None and rows.suffix not in (".csv", ".parquet"):
@@ -65,7 +67,8 @@ def evaluate(
     for path, what in ((out, None), (rows, None), (pictures, GALLERY)):
         if path is not None:
             outputs.try_out(path, what)
-    clips = formats.read(data, split)
+    found = formats.resolve(data, split)
+    clips = formats.read(data, *found.splits, found.format)
     named = None if pairs is None else jsonfile.read_json(pairs)
     table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
     if rows is not None:
@@ -74,10 +77,15 @@ def evaluate(
     summary = metrics.summarise(table, bootstrap, seed)
     direction = metrics.direction(table, bootstrap, seed)
     types = metrics.detection_by_caption_type(table, bootstrap, seed)
+    own = benchmarks.summarise(benchmarks.Scored(data, found, clips, source, table, bootstrap, seed), long)
     if out is not None:
         about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
-        found = {**summary, "direction": direction, "detection by caption type": types, **about}
-        outputs.text(out, jsonfile.to_json({**found, "rows": table.to_dict("split", index=False)}) + "\n")
+        whole = {**summary, "direction": direction, "detection by caption type": types, "benchmark": own, **about}
+        outputs.text(out, jsonfile.to_json({**whole, "rows": table.to_dict("split", index=False)}) + "\n")
+    if own:
+        cells = {name: (tables.with_interval(line, "value"), line["n"] if line else 0) for name, line in own.items()}
+        lines = [{"": name, "%": value, "n": str(n)} for name, (value, n) in cells.items()]
+        typer.echo(f"{found.format}\n\n{tables.markdown(lines)}\n\nas InterRVOS\n")
     typer.echo(tables.scores(summary, direction))
     if absent:
         typer.echo(f"{len(absent)} of {sum(len(c.expressions) for c in clips)} expressions had no prediction: scored 0")

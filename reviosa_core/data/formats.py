@@ -60,10 +60,16 @@ def read(
     root: Path | str, split: str | None = None, format: str | None = None, report: Report | None = None
 ) -> list[Clip]:
     """The clips of one split; of the only one where none is named. DataError naming the splits there are."""
+    found = resolve(root, split, format)
+    return READERS[found.format].read(root, found.splits[0], report)
+
+
+def resolve(root: Path | str, split: str | None = None, format: str | None = None) -> Found:
+    """The format, and the one split that is meant: the only one where none is named. DataError as `read`."""
     found = detect(root, format)
     if split is None and len(found.splits) == 1:
         (split,) = found.splits
     if split not in found.splits:
         asked = "which split?" if split is None else f"no split {split!r}."
         raise DataError(f"{root}: {asked} This {found.format} folder has {', '.join(found.splits)}")
-    return READERS[found.format].read(root, split, report)
+    return Found(found.format, (split,))

@@ -1,7 +1,7 @@
 """ReVOS: meta_expressions_{train,valid}_.json (their names end in an underscore) over one mask_dict.json.
 
 Frames lie in JPEGImages/<video> (VISA's packaging) or directly in <video> (Sa2VA's); a video's name has folders in it,
-such as "UVO/all/<id>". `groups` and `foregrounds` are what `protocols.revos` and `protocols.robustness` ask for.
+such as "UVO/all/<id>". `groups` and `foregrounds` are what `scoring.benchmarks` asks for.
 """
 
 from __future__ import annotations

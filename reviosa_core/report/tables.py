@@ -150,7 +150,7 @@ def seeds(
 
 
 def study(runs: Mapping[Any, Mapping[str, Any]]) -> str:
-    """A row a run (`studies.Variant`), with what 13_findings measured of it."""
+    """A row a run (`studies.Variant`), with what 17_findings measured of it."""
     return markdown(
         [
             {

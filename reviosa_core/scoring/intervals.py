@@ -60,7 +60,8 @@ def over_runs(
     bootstrap: int,
     seed: int,
 ) -> dict[str, Any]:
-    """The mean over training runs of sum(over) / sum(under), with an interval that holds over runs *and* videos.
+    """The mean over training runs of sum(over) / sum(under), with an interval that holds over runs *and* videos (of one
+    run: over videos).
 
     Hierarchical bootstrap: runs are drawn with replacement, and whole videos, the same ones for all runs, since every
     run is asked about the same videos. With few runs a bootstrap knows too little of how they spread, so
@@ -74,7 +75,7 @@ def over_runs(
     above, below = (np.stack([np.bincount(codes, weights=run) for run in table]) for table in (over, under))  # [r v]
     values = 100 * above.sum(1) / below.sum(1)
     interval = spread = None
-    if bootstrap and len(names) > 1 and runs > 1:
+    if bootstrap and len(names) > 1:
         rng = np.random.default_rng(seed)
         weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), bootstrap)  # [draw v]
         picked = rng.multinomial(runs, np.full(runs, 1 / runs), bootstrap) / runs  # [draw r]

@@ -25,7 +25,7 @@ Rates and scores come out in percent, each with its number of observations `n` a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -211,6 +211,19 @@ def paired_over_runs(
     return intervals.over_runs(
         table.index.get_level_values("video").to_numpy(), over, np.ones_like(over), bootstrap, seed
     )
+
+
+def differences(
+    runs: Mapping[str, Sequence[pd.DataFrame]], bootstrap: int, seed: int
+) -> dict[str, dict[str, dict[str, dict[str, Any] | None]]]:
+    """`paired_over_runs` of each system against each before it, in every setting: {system: {other: {setting: ...}}}."""
+    return {
+        name: {
+            other: {s: paired_over_runs(own, runs[other], s, bootstrap, seed) for s in SETTINGS}
+            for other in list(runs)[:place]
+        }
+        for place, (name, own) in enumerate(runs.items())
+    }
 
 
 def difference_by_subset(

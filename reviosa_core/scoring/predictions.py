@@ -1,13 +1,15 @@
 """Predictions on disk: the released InterRVOS JSON, and trees of PNGs. Read a video at a time, written whole or not.
 
 Released layout: {video: {expression id: {"prediction_masks_act": [RLE per frame], "prediction_masks_tar": [...]}}}. An
-empty mask is an RLE; a role the system does not support has no key. Trees: <video>/<expression id>/<frame>.png, one
+empty mask is an RLE; a role the system does not support has no key. "score", beside the masks, is how sure the system
+is, where it says so. Trees: <video>/<expression id>/<frame>.png, one
 tree a role; every pixel above 0 is foreground, and images that are no masks are refused (see `images`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from reviosa_core import masks, outputs
 from reviosa_core.data import images, jsonfile
 from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
 
+SCORE = "score"
 KEYS = {Role.ACTOR: "prediction_masks_act", Role.TARGET: "prediction_masks_tar"}
 
 
@@ -34,12 +37,17 @@ def writer(path: str | Path) -> Iterator[Callable[[Sequence[Prediction]], None]]
             (clip_id,) = {prediction.clip_id for prediction in predictions}
             if clip_id in seen:
                 raise DataError(f"{path}: clip {clip_id} written twice")
-            entry = {p.expression_id: {KEYS[r]: [_rle(m) for m in p.masks[r]] for r in p.masks} for p in predictions}
+            entry = {p.expression_id: _entry(p) for p in predictions}
             file.write(f"{',' if seen else '{'}\n{json.dumps(clip_id)}: {json.dumps(entry)}")
             seen.add(clip_id)
 
         yield write
         file.write("\n}\n" if seen else "{}\n")
+
+
+def _entry(prediction: Prediction) -> dict[str, Any]:
+    own: dict[str, Any] = {KEYS[role]: [_rle(mask) for mask in found] for role, found in prediction.masks.items()}
+    return own if prediction.score is None else own | {SCORE: prediction.score}
 
 
 def _rle(mask: np.ndarray | RLE) -> RLE:
@@ -49,9 +57,9 @@ def _rle(mask: np.ndarray | RLE) -> RLE:
 def read(path: str | Path, progress: Callable[[int], Any] | None = None) -> Iterator[tuple[str, list[Prediction]]]:
     """(video, its predictions) in the order of a file in the released layout; masks stay run lengths.
 
-    Holds one video at a time. Keys other than the masks are left alone. `progress` is told how many characters were
-    read. Raises DataError, naming file and id, on unreadable JSON, doubled keys, entries that are not lists of RLEs,
-    and RLEs that do not fill the frame they state.
+    Holds one video at a time. Keys other than the masks and the score are left alone. `progress` is told how many
+    characters were read. Raises DataError, naming file and id, on unreadable JSON, doubled keys, entries that are not
+    lists of RLEs, and RLEs that do not fill the frame they state.
     """
     path = Path(path)
     for video, entry in jsonfile.items(path, progress):
@@ -78,7 +86,13 @@ def _prediction(path: Path, video: str, expression: str, entry: Any) -> Predicti
                 masks.run_lengths(rle)
             except DataError as error:
                 raise DataError(f"{where}: {KEYS[role]}, frame {i}: {error}") from None
-    return Prediction(video, expression, found)
+    return Prediction(video, expression, found, score=_score(entry[SCORE], where) if SCORE in entry else None)
+
+
+def _score(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DataError(f"{where}: {SCORE} is {value!r}, not a finite number")
+    return float(value)
 
 
 def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Iterator[tuple[str, list[Prediction]]]:

@@ -1,4 +1,4 @@
-"""How other benchmarks count: MeViS, Ref-DAVIS17, A2D- and JHMDB-Sentences, ReVOS. Functions over rows of scores.
+"""How other benchmarks count: MeViS, Ref-DAVIS17, A2D- and JHMDB-Sentences, ReVOS, Ref-SAV. Functions over rows.
 
 Rows are those of `metrics` unless a function names other columns; InterRVOS itself is `metrics.summarise`. Numbers come
 out in percent, those that are means with `n` and a 95 % interval over videos (see `intervals`).
@@ -22,9 +22,10 @@ from reviosa_core.scoring import bitmasks, intervals, metrics
 
 
 def mevis(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """All expressions alike, as "J&F"; "N-acc" and "T-acc" (see there) where some expressions refer to nothing.
+    """All expressions alike, as "J&F"; "N-acc" and "T-acc" (see there) where some expressions refer to nothing, and
+    then "Final", by which version 2 ranks.
 
-    Formula: mean of the actors' J, F and J&F over all expressions.
+    Formula: mean of the actors' J, F and J&F over all expressions; Final is the mean of J&F, N-acc and T-acc.
     Range: 0 to 100, more is better.
     Empty: an expression that refers to nothing scores 1 where nothing is drawn. A video that was not predicted scores
     0: evaluate with missing="zero".
@@ -35,6 +36,9 @@ def mevis(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     for name, accuracy in EXISTENCE.items():
         part = accuracy(own)
         found[name] = intervals.mean(part, "right", bootstrap, seed) if len(part) else None
+    if found["N-acc"] and found["T-acc"] and found["J&F"]:
+        parts = [found["J&F"]["J&F"], found["N-acc"]["value"], found["T-acc"]["value"]]
+        found["Final"] = {"value": float(np.mean(parts)), "n": found["J&F"]["n"], "interval": None}
     return found
 
 
@@ -280,11 +284,93 @@ def revos(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     empty = [name for name, part in groups.items() if part.empty]
     if empty:
         raise DataError(f"no expressions of type {empty}")
-    scores = {name: metrics.summarise(part, bootstrap, seed)["RVOS"] for name, part in groups.items()}
-    overall = {key: float(np.mean([s[key] for s in scores.values() if s])) for key in ("J", "F", "J&F")}
+    scores = _of_groups(groups, bootstrap, seed)
     with_r = own[own["R"].notna()] if "R" in own else own.iloc[:0]
     r = intervals.mean(with_r, "R", bootstrap, seed) if len(with_r) else None
-    return {**scores, "overall": overall, "R": r}
+    return scores | {"R": r}
+
+
+def _of_groups(groups: dict[str, pd.DataFrame], bootstrap: int, seed: int) -> dict[str, Any]:
+    """Each group's scores, and as "overall" the mean of the groups, not of the expressions."""
+    scores = {name: metrics.summarise(part, bootstrap, seed)["RVOS"] for name, part in groups.items()}
+    overall: dict[str, Any] = {key: float(np.mean([s[key] for s in scores.values() if s])) for key in ("J", "F", "J&F")}
+    return scores | {"overall": overall | {"n": sum(len(part) for part in groups.values()), "interval": None}}
+
+
+# --- Ref-SAV ----------------------------------------------------------------------------------------------------------
+
+REF_SAV_GROUPS = {0: "long", 1: "short"}
+
+
+def ref_sav(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
+    """Expressions by their length: "long" (`type_id` 0), "short" (1), those that there are, and "overall"; and "A".
+
+    Formula: mean of the actors' J, F and J&F over the expressions of a group; overall is the mean of the groups.
+    Range: 0 to 100, more is better.
+    Empty: as in J and F.
+    Elsewhere: Ref-SAV (Sa2VA), which prints A, the pixel accuracy, beside them.
+
+    Rows have `type_id` and `A` besides. Raises DataError for rows of no group.
+    """
+    own = rows[rows["role"] == Role.ACTOR]
+    other = own[~own["type_id"].isin(REF_SAV_GROUPS)]
+    if len(other):
+        raise DataError(f"{len(other)} rows of no group, first: {_first(other)} with type {other.iloc[0]['type_id']}")
+    groups = {name: own[own["type_id"] == number] for number, name in REF_SAV_GROUPS.items()}
+    scores = _of_groups({name: part for name, part in groups.items() if len(part)}, bootstrap, seed)
+    return scores | {"A": intervals.mean(own, "A", bootstrap, seed)}
+
+
+def pixel_accuracy(pred: bitmasks.Masks, true: bitmasks.Masks) -> float:
+    """How many pixels are called what they are, object or not?
+
+    Formula: pixels that are in both masks or in neither, over all pixels of all frames; mean over expressions.
+    Range: 0 to 1 an expression, in percent in tables; more is better. An empty answer has nearly 1: objects are small.
+    Empty: 1 where both are empty in all frames.
+    Elsewhere: "A" of Ref-SAV and ReVOS.
+    """
+    guess, truth = bitmasks.pack(pred), bitmasks.pack(true)
+    both, either = intersection_and_union(guess, truth)
+    return 1 - (either - both) / sum(mask.size[0] * mask.size[1] for mask in truth)
+
+
+def intersection_and_union(pred: bitmasks.Masks, true: bitmasks.Masks) -> tuple[int, int]:
+    """Pixels of all frames. ValueError for other numbers of frames."""
+    guess, truth = bitmasks.pack(pred), bitmasks.pack(true)
+    either = sum(bitmasks.union([g, t]).area for g, t in zip(guess, truth, strict=True))
+    return sum(mask.area for mask in (*guess, *truth)) - either, either
+
+
+# --- Long-RVOS --------------------------------------------------------------------------------------------------------
+
+
+def temporal_iou(pred: bitmasks.Masks, true: bitmasks.Masks) -> float:
+    """Is something drawn when the object is there, and only then?
+
+    Formula: IoU of two sets of frames: those where the answer has a pixel, and those where the truth has.
+    Range: 0 to 1 an expression, in percent in tables; more is better. Where the mask lies does not count.
+    Empty: 1 where both sets are empty.
+    Elsewhere: Long-RVOS.
+    """
+    drawn, there = (np.array([mask.any for mask in bitmasks.pack(masks)]) for masks in (pred, true))
+    return float((drawn & there).sum() / either) if (either := (drawn | there).sum()) else 1.0
+
+
+def volume_iou(pred: bitmasks.Masks, true: bitmasks.Masks) -> float:
+    """How good are the masks where they matter? Frames that are empty in both do not raise it, as they raise J.
+
+    Formula: mean of the frames' IoU over the frames where the answer or the truth has a pixel.
+    Range: 0 to 1 an expression, in percent in tables; more is better.
+    Empty: 1 where there is no such frame.
+    Elsewhere: Long-RVOS.
+    """
+    guess, truth = bitmasks.pack(pred), bitmasks.pack(true)
+    found = metrics.region_similarity(guess, truth)
+    counted = [j for j, g, t in zip(found, guess, truth, strict=True) if g.any or t.any]
+    return float(np.mean(counted)) if counted else 1.0
+
+
+LONG = {"tIoU": temporal_iou, "vIoU": volume_iou}
 
 
 METRICS: dict[str, Callable] = {
@@ -298,4 +384,7 @@ METRICS: dict[str, Callable] = {
     "mAP": mean_average_precision,
     "ReVOS": revos,
     "R": robustness,
+    "Ref-SAV": ref_sav,
+    "A": pixel_accuracy,
+    **LONG,
 }

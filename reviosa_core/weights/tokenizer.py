@@ -63,20 +63,23 @@ class Settings(Described):
         return found | {"added_tokens_decoder": {i: token.added() for i, token in self.added_tokens_decoder.items()}}
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """tokenizer.json, or vocab.json and merges.txt of Qwen2 as released; never code from the folder.
+def load_tokenizer(
+    folder: Path, kind: type[PreTrainedTokenizerFast] = Qwen2Tokenizer, **specials: str
+) -> PreTrainedTokenizerFast:
+    """tokenizer.json, or vocab.json and merges.txt as released (of `kind`); never code from the folder. `specials` are
+    tokens by their parts (pad_token="<pad>"), where the folder does not name them.
 
     Raises DataError naming the file: not there, too large, or not what it should be.
     """
     raw = described(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    arguments = Settings.read(raw, str(folder / CONFIG)).arguments()
+    arguments = specials | Settings.read(raw, str(folder / CONFIG)).arguments()
     if (whole := folder / TOKENIZER).is_file():
         return _made(whole, lambda: PreTrainedTokenizerFast(tokenizer_object=_backend(whole), **arguments))
     absent = [name for name in (VOCABULARY, MERGES) if not (folder / name).is_file()]
     if absent:
         raise DataError(f"{folder}: no {TOKENIZER}, and no {' and '.join(absent)}")
     vocabulary, merges = described(folder / VOCABULARY), _merges(folder / MERGES)
-    return _made(folder / VOCABULARY, lambda: Qwen2Tokenizer(vocabulary, merges, **arguments))  # type: ignore[arg-type]
+    return _made(folder / VOCABULARY, lambda: kind(vocabulary, merges, **arguments))  # type: ignore[arg-type]
 
 
 def _backend(file: Path) -> Tokenizer:

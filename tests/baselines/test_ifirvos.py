@@ -75,7 +75,7 @@ def test_words_are_multiplied_level_after_level_over_all_frames_then_pooled():
 def test_the_chain_of_four_products_hands_the_sentence_on():
     """Two sentences stay apart. With factors that start near 0, as attention usually does, they come out as one."""
     torch.manual_seed(0)
-    made = Ifirvos(sizes.TINY_IFIRVOS, queries.tokenizer())
+    made = Ifirvos(queries.tiny(sizes.IFIRVOS), queries.tokenizer())
     words = made.text(made.text.tokenize(["red dog", "blue ball"]))
     levels = [torch.randn(2, 2, 64, *shape) for shape in ((8, 8), (4, 4), (2, 2), (1, 1))]
 

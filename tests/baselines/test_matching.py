@@ -21,12 +21,12 @@ def truth() -> matching.Truth:
     masks = torch.rand(P, K, T, 4 * H, 4 * W - 3) > 0.7
     masks[0, 1, 2] = False  # absent from one frame
     masks[1, 0] = False  # absent from all
-    return matching.Truth.of(masks)
+    return matching.Truth.of(masks, 4)
 
 
 def test_truth_is_every_fourth_pixel_filled_up_to_whole_cells():
     masks = torch.rand(1, 1, 2, 6, 9) > 0.5
-    made = matching.Truth.of(masks)
+    made = matching.Truth.of(masks, 4)
     assert made.masks.shape == (1, 1, 2, 2, 3)
     assert torch.equal(
         made.masks[0, 0, :, 0],
@@ -77,7 +77,7 @@ def test_more_sequences_than_queries_are_refused():
 
 def test_one_query_for_the_whole_sequence():
     """Query 1 is best in most frames, query 0 in the whole: it is the whole that counts."""
-    true = matching.Truth.of(torch.ones(1, 1, 3, 8, 8, dtype=torch.bool))
+    true = matching.Truth.of(torch.ones(1, 1, 3, 8, 8, dtype=torch.bool), 4)
     boxes = true.boxes[:, 0, :, None].repeat(1, 1, 2, 1)
     boxes[0, :, 0, 0] += 0.02
     boxes[0, 2, 1, 0] += 0.4

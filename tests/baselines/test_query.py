@@ -11,8 +11,7 @@ import queries
 import tiny
 import torch
 
-from reviosa_core.baselines import query, sizes
-from reviosa_core.baselines.heads import STRIDE
+from reviosa_core.baselines import query, sizes, training
 from reviosa_core.baselines.ifirvos import Ifirvos
 from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
@@ -20,7 +19,7 @@ from reviosa_core.baselines.soc import Soc
 from reviosa_core.data import sampling
 from reviosa_core.intershapes import language, scenes, splits
 from reviosa_core.schema import Role, System
-from reviosa_core.training import finetune, loop
+from reviosa_core.training import loop
 
 ALL = pytest.mark.parametrize("kind", [ReferFormer, Ifirvos, Soc])
 SIZE = (48, 72)
@@ -65,7 +64,26 @@ def test_every_layers_heads_have_their_shapes(kind: type[QuerySystem]):
     assert len(found) == made.sizes.decoder_layers and len(videos) in (0, len(found))
     for layer in found:
         assert layer.scores.shape == (p, t, q) and layer.boxes.shape == (p, t, q, 4)
-        assert layer.masks.shape == (p, t, q, 64 // STRIDE, 96 // STRIDE)
+        assert layer.masks.shape == (p, t, q, 64 // 4, 96 // 4)
+
+
+@ALL
+@pytest.mark.parametrize("stride", [2, 1])
+def test_masks_may_be_finer_than_stride_4(kind: type[QuerySystem], stride: int):
+    """Pairs still do not touch each other, the loss is at that stride, and every new weight learns."""
+    made = queries.system(kind, mask_stride=stride)
+    both = samples()[:2]
+    (group,) = made.collate(both)
+    seen = made.see(query.batch.pixels(group.frames, (64, 96))).of(group.owner)
+    found, _, words = made.sequences(seen, made.text(group.tokens))
+    assert found[-1].masks.shape == (4, 3, 3, 64 // stride, 96 // stride)
+    single, _, _ = made.sequences(
+        seen.of(torch.tensor([2])), made.text(made.text.tokenize([both[1].expressions[0].text]))
+    )
+    torch.testing.assert_close(single[-1].masks, found[-1].masks[2:3], atol=1e-4, rtol=1e-4)
+    sum(made(made.collate(both)).values()).backward()
+    assert all(p.grad is not None and p.grad.any() for p in made.finer.parameters())
+    assert made.segment(queries.clip("a", 3, SIZE))[0].masks[Role.ACTOR].shape == (3, *SIZE)
 
 
 @ALL
@@ -96,8 +114,8 @@ def test_fine_tuning_resumes_as_if_it_had_not_stopped(kind: type[QuerySystem], t
     def tuned(name: str, stop: int | None = None) -> dict[str, torch.Tensor]:
         made = queries.system(kind, dropout=0.1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(finetune, "fit", partial(loop.fit, stop_after=stop))
-            finetune.fine_tune(made, clips, rates, frames=3, folder=tmp_path / name, seed=3)
+            patch.setattr(training, "fit", partial(loop.fit, stop_after=stop))
+            training.train(made, clips, rates, 3, folder=tmp_path / name, seed=3)
         return made.state_dict()
 
     whole, half = tuned("whole"), tuned("twice", stop=2)
@@ -140,7 +158,8 @@ def test_the_answer_is_the_query_with_the_best_mean_over_the_whole_clip():
     scores = [torch.tensor([[0.9, 0.6]]), torch.tensor([[0.1, 0.8], [0.2, 0.7]])]
     masks = [torch.full((n, 2, 1, 2), -1.0) for n in (1, 2)]
     masks[1][1, 1, 0, 1] = 5.0
-    found = query.chosen(scores, masks, (2, 4))
+    found, score = query.chosen(scores, masks, (2, 4))
+    assert score == pytest.approx((0.6 + 0.8 + 0.7) / 3)
     assert found.shape == (3, 2, 4) and not found[:2].any()
     assert found[2].tolist() == [[False, True, True, True]] * 2  # logits -1, 1/2, 7/2, 5
 

@@ -23,7 +23,7 @@ def test_fusion_is_a_product_without_residual_golden():
 
 def test_the_factor_starts_near_one():
     torch.manual_seed(0)
-    made = ReferFormer(sizes.TINY_REFERFORMER, queries.tokenizer())
+    made = ReferFormer(queries.tiny(sizes.REFERFORMER), queries.tokenizer())
     words = made.text(made.text.tokenize(["the red dog"]))
     level = torch.ones(1, 1, 64, 3, 4)
     found = read(made.fusion, level, words).detach()

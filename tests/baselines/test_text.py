@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import queries
 import torch
+from safetensors.torch import save_file
+from transformers import RobertaTokenizer
 
 from reviosa_core.baselines.referformer import ReferFormer
-from reviosa_core.baselines.text import TextEncoder
+from reviosa_core.baselines.text import TextEncoder, roberta_tokenizer
 from reviosa_core.schema import DataError
 
 SIZES = queries.SIZES[ReferFormer]
@@ -62,5 +65,62 @@ def test_weights_come_from_a_local_folder(tmp_path: Path):
     after = second.roberta(tokens.ids).last_hidden_state
     assert not torch.allclose(before, after)
     torch.testing.assert_close(after, first.roberta(tokens.ids).last_hidden_state)
-    with pytest.raises(OSError):
+    with pytest.raises(DataError, match="nothing"):
         second.read_weights(tmp_path / "nothing")
+
+
+def stored(folder: Path, change=lambda tensors: tensors, **config: object) -> Path:
+    """A small RoBERTa as it is pretrained, to guess masked words: under "roberta.", with a head, without a pooler."""
+    made = encoder()
+    made.roberta.save_pretrained(folder)
+    about = json.loads((folder / "config.json").read_text()) | config
+    (folder / "config.json").write_text(json.dumps(about))
+    held = {f"roberta.{n}": t for n, t in made.roberta.state_dict().items() if not n.startswith("pooler.")}
+    save_file(change(held | {"lm_head.bias": torch.zeros(3)}), folder / "model.safetensors")
+    return folder
+
+
+def test_weights_of_the_masked_word_model_leave_the_pooler_as_it_was(tmp_path: Path):
+    made = encoder()
+    before = {n: t.clone() for n, t in made.roberta.state_dict().items()}
+    made.read_weights(stored(tmp_path))
+    for name, tensor in made.roberta.state_dict().items():
+        assert torch.equal(tensor, before[name]) == (
+            name.startswith("pooler.") or not tensor.any() or (tensor == 1).all()
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "message"),
+    [
+        (lambda t: t, {"num_attention_heads": 3}, "num_attention_heads is 3, 2 are due"),
+        (lambda t: t | {"wheel": torch.zeros(1)}, {}, "tensor wheel has no place"),
+        (
+            lambda t: {n: v for n, v in t.items() if "word_emb" not in n},
+            {},
+            "1 of .* tensors missing, first embeddings",
+        ),
+        (lambda t: t | {"roberta.embeddings.word_embeddings.weight": torch.zeros(9, 12)}, {}, r"is \(9, 12\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change, config, message):
+    with pytest.raises(DataError, match=message):
+        encoder().read_weights(stored(tmp_path, change, **config))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_tokenizer_is_robertas(tmp_path: Path, whole: bool):
+    """The same tokens as transformers' own class reads from the same files, from its tables and from tokenizer.json."""
+    letters = sorted(set("thebluedogr \u0120"))
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *letters, "th", "the", "\u0120d", "\u0120do", "\u0120dog"]
+    (tmp_path / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nt h\nth e\n\u0120 d\n\u0120d o\n\u0120do g\n")
+    theirs = RobertaTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    if whole:
+        theirs.save_pretrained(tmp_path)
+        assert (tmp_path / "tokenizer.json").is_file()
+    ours = roberta_tokenizer(tmp_path)
+    texts = ["the dog", "the blue dog there"]
+    given = [made(texts, padding=True)["input_ids"] for made in (ours, theirs)]
+    assert given[0] == given[1] and given[0][0][:2] == [0, words.index("the")] and given[0][0][-1] == 1
+    assert ours.pad_token == "<pad>"

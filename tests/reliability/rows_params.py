@@ -44,6 +44,26 @@ ROWS = [
         "profiles.smoke.train.lr: should be .*got nan",
     ),
     Row(
+        "query systems whose heads do not divide",
+        lambda f: intershapes(f, "dim: 16\n      heads: 4", "dim: 16\n      heads: 5"),
+        "profiles.smoke.baselines.heads: must divide dim 16, got 5",
+    ),
+    Row(
+        "query systems with a width that SOC cannot halve four times",
+        lambda f: intershapes(f, "dim: 16\n      heads: 4", "dim: 24\n      heads: 4"),
+        "profiles.smoke.baselines.dim: must be a multiple of 16: .* got 24",
+    ),
+    Row(
+        "query systems that are shown more frames than there are",
+        lambda f: intershapes(f, "mask_stride: 2\n      shown: 2", "mask_stride: 2\n      shown: 5"),
+        "profiles.smoke.baselines.shown: must not exceed data.frames 4, got 5",
+    ),
+    Row(
+        "query systems with ReVIOSa's rates",
+        lambda f: intershapes(f, "train: {steps: 3,", "train: {decoder_lr: 1.0e-3, steps: 3,"),
+        "profiles.smoke.baselines.train.decoder_lr: Extra inputs are not permitted",
+    ),
+    Row(
         "parameters with a seed below zero",
         lambda f: intershapes(f, "smoke:\n    seed: 0", "smoke:\n    seed: -1"),
         "profiles.smoke.seed: should be greater than or equal to 0, got -1",

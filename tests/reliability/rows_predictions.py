@@ -99,6 +99,11 @@ RLES = {
 
 ROWS = [
     Row(
+        "a score that is no number",
+        lambda f: evaluate(f, lambda c: c["alpha"]["0"].update(score="high")),
+        r"found\.json: video alpha, expression 0: score is 'high', not a finite number",
+    ),
+    Row(
         "an expression without a prediction",
         lambda f: evaluate(f, lambda c: c["beta"].pop("1")),
         "no prediction for 1 of 6.*beta/1",

@@ -30,7 +30,12 @@ def test_steps_are_the_papers_differences():
         row: {other: {"RVOS": entry(3, 2, 4)} for other in ("baseline", "aml", "tokens")}
         for row in ("aml", "tokens", "full")
     }
-    paper = {"baseline": [0, 0, 57.0], "aml": [0, 0, 58.5], "tokens": [0, 0, 59.6], "full": [0, 0, 62.0]}
+    paper = {
+        "baseline": [0.0, 0.0, 57.0],
+        "aml": [0.0, 0.0, 58.5],
+        "tokens": [0.0, 0.0, 59.6],
+        "full": [0.0, 0.0, 62.0],
+    }
     found = findings.steps(gains, paper)
     assert [one.paper for one in found] == ["+1.5", "+2.6", "+5.0", "+2.4", "+3.5"]
     assert {one.verdict for one in found} == {"holds"} and found[0].ours == "3.0 [2.0, 4.0]"

@@ -518,6 +518,16 @@ def test_paired_over_runs():
         metrics.paired_over_runs([rows, fewer], [rows, fewer], "RVOS", 10, 0)
 
 
+def test_differences_of_every_system_to_those_before_it():
+    rows = noisy(0)
+    better = rows.assign(J=rows["J"] + 0.04)
+    found = metrics.differences({"a": [rows], "b": [better], "c": [rows]}, 200, 0)
+    assert {name: list(others) for name, others in found.items()} == {"a": [], "b": ["a"], "c": ["a", "b"]}
+    assert found["b"]["a"]["RVOS"]["value"] == pytest.approx(2) == -found["c"]["b"]["RVOS"]["value"]
+    alone = metrics.paired_difference(rows, better, "RVOS", 200, 0)
+    assert found["c"]["b"]["RVOS"]["interval"] == pytest.approx(alone["interval"]), "of one run: over videos"
+
+
 def test_difference_by_subset():
     """What one system gains where motion tells, it loses where looks do; over all, nothing is left."""
     rows = noisy(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,13 @@ def test_round_trip(tmp_path):
             assert (after.clip_id, after.expression_id) == (video, before.expression_id)
             for role in Role:
                 assert (masks.decode_all(after.masks[role], (H, W)) == before.masks[role]).all()
+
+
+def test_a_score_goes_with_the_masks_that_have_one(tmp_path):
+    with predictions.writer(tmp_path / "p.json") as write:
+        write([replace(found("v", "0", 1), score=0.25), found("v", "1", 2)])
+    ((_, own),) = predictions.read(tmp_path / "p.json")
+    assert [p.score for p in own] == [0.25, None]
 
 
 def test_an_unfinished_file_is_not_there(tmp_path):

@@ -1,12 +1,13 @@
-"""How models are trained: the parameters of every loop, of the backbones' pretraining, and of fine-tuning."""
+"""What a training loop is told: steps, rates, what a batch is. And the query systems' sizes at a profile's scale."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from reviosa_core.bounds import Count, Few, Fraction, Rate, Share, Strict, Weight, Words, need
+from reviosa_core.bounds import Count, Few, Fraction, Rate, Share, Strict, Weight, need
+from reviosa_core.sizes import Width
 
 
 class Loop(Strict):
@@ -42,23 +43,6 @@ class Pretrain(Strict):
     mllm: Phase
 
 
-class Released(Strict):
-    """Backbones to start from instead of pretraining some, by path from the project's root: a folder with InternVL, and
-    Meta's SAM2 file (with its yaml, where it is none of the packaged ones)."""
-
-    internvl: Words
-    sam2: Words
-    sam2_yaml: Words | None = None
-    template: Literal["qwen_chat", "phi3_chat"]
-    license: Words  # of what is made of them, for its card
-
-
-def start(value: Any) -> str:
-    """Which of the two it is, for pydantic."""
-    released = isinstance(value, Released) or (isinstance(value, dict) and "internvl" in value)
-    return "(released)" if released else "(phases)"  # in brackets: part of a message's place, but no key
-
-
 class LossWeights(Strict):
     """Weights of Eq. 7-8; `points` is how many points the mask losses look at (uncertainty-sampled).
 
@@ -80,15 +64,20 @@ class LossWeights(Strict):
         return self
 
 
-class Train(Loop):
-    """Fine-tuning (phase b). `clips` a micro-batch, `expressions` a clip; `processes` share the micro-batches of a
-    step, on a GPU each where there are GPUs."""
+class Clips(Loop):
+    """Training any system on clips: `clips` a micro-batch, `expressions` a clip."""
 
-    processes: Few = 1
     clips: Count
     expressions: Count
     frames: Literal["uniform", "contiguous", "random"]  # which K of a clip's frames; evaluation takes uniform ones
     lr: Rate
+
+
+class Train(Clips):
+    """Fine-tuning ReVIOSa (phase b); `processes` share the micro-batches of a step, on a GPU each where there
+    are GPUs."""
+
+    processes: Few = 1
     decoder_lr: Rate
     projector_lr: Rate
     wording: Literal["labelled", "unlabelled", "released"] = "labelled"  # released: of a ReVIOSa with these roles
@@ -110,3 +99,42 @@ class Rules(Strict):
     lr: Rate | None = None
     decoder_lr: Rate | None = None
     projector_lr: Rate | None = None
+
+
+TEXT_HEADS = 4  # of the query systems' text encoder
+
+
+class Encoders(Clips):
+    """Pretraining of the query systems' encoders, on `pool` InterShapes clips that no split contains."""
+
+    pool: Count
+
+
+class Baselines(Strict):
+    """The query systems, of one size for all three; what is not here is as in their papers. `shown` is T, the frames of
+    a clip in training. `encoder_rate`: the encoders' rate, as a share of everybody else's."""
+
+    channels: tuple[Width, Width, Width, Width]  # of the backbone's maps
+    text: Width
+    text_layers: Few
+    dim: Width
+    heads: Few
+    ffn: Width
+    layers: Few  # of the deformable encoder, and of the decoder
+    queries: Few
+    mask_channels: Width
+    mask_stride: Literal[1, 2, 4]
+    shown: Few
+    encoder_rate: Weight
+    encoders: Encoders
+    train: Clips
+    studies: Clips  # of each variant in the papers' ablations
+
+    @model_validator(mode="after")
+    def _fit(self) -> Baselines:
+        """What the networks take for granted of each other."""
+        need(self.dim % self.heads == 0, "heads", self.heads, f"must divide dim {self.dim}")
+        need(self.dim % 16 == 0, "dim", self.dim, "must be a multiple of 16: SOC's pyramid halves it four times")
+        need(all(n % 8 == 0 for n in self.channels), "channels", self.channels, "must be multiples of 8: norms' groups")
+        need(self.text % TEXT_HEADS == 0, "text", self.text, f"must be a multiple of {TEXT_HEADS}, the encoder's heads")
+        return self

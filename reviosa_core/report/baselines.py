@@ -1,0 +1,126 @@
+"""The page about the query systems: the paper's Table 2 with everybody who is there. Every number comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reviosa_core.report.tables import ROW, Scores, markdown, number, with_interval
+from reviosa_core.scoring.metrics import SETTINGS
+
+Summary = Mapping[str, Scores | None]  # by setting
+
+
+def page(
+    profile: str,
+    scores: Mapping[str, Summary],
+    seeds: Mapping[str, Sequence[Summary]],
+    kinds: Mapping[str, Mapping[str, Any]],
+    asked: Mapping[str, Mapping[str, Summary]],
+    costs: Mapping[str, Mapping[str, float]],
+    studies: Mapping[str, Mapping[str, Summary]],
+    published: Mapping[str, Any],
+) -> str:
+    """As Markdown. `scores` of each system; of all its `seeds`; by kind of expression; with targets `asked` for; their
+    `costs` (parameters, fps, memory in MiB, minutes); the papers' `studies`; and what the papers print."""
+    counts = {setting: found["n"] for own in scores.values() for setting, found in own.items() if found}
+    over = ", ".join(f"{setting} {counts.get(setting, 0)}" for setting in SETTINGS)
+    parts = [
+        "# The query-based systems",
+        f"Profile `{profile}`; written by `make baselines`. ReferFormer, IFIRVOS and SOC as their papers describe "
+        "them, beside the one-token system (Sa2VA-style) and ReVIOSa, on the same clips and splits. The papers' "
+        "numbers are of other data at other sizes: the levels are not comparable.",
+        "## Actor, target and RVOS (paper: Table 2)",
+        "J&F in percent, with 95 % bootstrap intervals over videos, of the mean of the seeds; in brackets the lowest "
+        f"and the highest (RVOS). A dash: the system has no target role. Expressions: {over}.",
+        comparison(scores, seeds, published),
+        "## Targets from systems of one role",
+        'The target asked for with another sentence. *Voice turned round*: "the star being pushed by the circle" for '
+        '"the circle pushing the star", a sentence as those it was trained on. *The object being ... by*: "the object '
+        'being pushed by the circle", which it never met. The paper, which asks by prompts, prints 13.1 to 24.2.',
+        targets(asked),
+        "## By kind of expression",
+        "J&F (RVOS), the profile's own seed.",
+        by_kind(kinds),
+        "## Size, speed, memory",
+        "Measured one after the other, each in a process of its own, on one CPU thread, a clip and one sentence at a "
+        "time. Minutes are those of training, from pretrained backbones or encoders.",
+        cost(costs),
+    ]
+    for name, found in studies.items():
+        parts += [f"## {name}'s own ablation, in miniature", study(found, published.get(name, {}))]
+    return "\n\n".join(parts) + "\n"
+
+
+def comparison(
+    scores: Mapping[str, Summary], seeds: Mapping[str, Sequence[Summary]], published: Mapping[str, Any]
+) -> str:
+    """Ours, then the paper's."""
+    rows = []
+    for name, own in scores.items():
+        values = [found["J&F"] for run in seeds[name] if (found := run["RVOS"])]
+        spread = f"{len(values)} ({min(values):.1f}–{max(values):.1f})"
+        rows.append(
+            {"": f"ours: {ROW.get(name, name)}"} | {s: with_interval(own[s]) for s in SETTINGS} | {"seeds": spread}
+        )
+    for name, row in published["table 2"]["methods"].items():
+        if name.startswith(("ReferFormer", "Sa2VA", "ReVIOSa")):
+            values = {s: number(row[s][2]) if row.get(s) else "–" for s in SETTINGS}
+            rows.append({"": f"paper: {name}"} | values | {"seeds": ""})
+    return markdown(rows)
+
+
+def targets(asked: Mapping[str, Mapping[str, Summary]]) -> str:
+    return markdown(
+        [
+            {"": name} | {rewrite: with_interval(found["InterRVOS-Target"]) for rewrite, found in own.items()}
+            for name, own in asked.items()
+        ]
+    )
+
+
+def by_kind(kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row a kind, a column a system."""
+    first = next(iter(kinds.values()))
+    return markdown(
+        [
+            {"": kind, "n": part["scores"]["RVOS"]["n"]}
+            | {ROW.get(name, name): number(own[kind]["scores"]["RVOS"]["J&F"]) for name, own in kinds.items()}
+            for kind, part in first.items()
+        ]
+    )
+
+
+def cost(costs: Mapping[str, Mapping[str, float]]) -> str:
+    return markdown(
+        [
+            {
+                "": ROW.get(name, name),
+                "parameters": f"{own['parameters']:,.0f}",
+                "training, minutes": number(own.get("minutes")),
+                "frames a second": number(own["fps"]),
+                "memory, MiB": f"{own['memory']:.0f}",
+            }
+            for name, own in costs.items()
+        ]
+    )
+
+
+def study(found: Mapping[str, Summary], published: Mapping[str, Any]) -> str:
+    """Ours, and of a row that the paper has too, its number there."""
+    theirs = {
+        name: values[0]
+        for table in published.values()
+        if table.get("columns", [None])[0] == "J&F"
+        for name, values in table["methods"].items()
+    }
+    named = {name: theirs.get(SAME.get(name, name)) for name in found}
+    return markdown(
+        [
+            {"": name, "J&F (RVOS), ours": with_interval(own["RVOS"]), "J&F, paper": number(named[name])}
+            for name, own in found.items()
+        ]
+    )
+
+
+SAME = {"+ IFI + VLI, fixed text": "+ IFI + VLI", "dynamic text": "dynamic text feature"}  # ours: the paper's
