@@ -27,7 +27,7 @@ def test_verdict(difference, due):
 
 def test_steps_are_the_papers_differences():
     gains = {
-        row: {other: {"RVOS": entry(3, 2, 4)} for other in ("baseline", "aml", "tokens")}
+        row: {other: {"RVOS": entry(3.0, 2.0, 4.0)} for other in ("baseline", "aml", "tokens")}
         for row in ("aml", "tokens", "full")
     }
     paper = {
