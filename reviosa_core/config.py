@@ -29,6 +29,7 @@ from reviosa_core.bounds import (
     need,
 )
 from reviosa_core.schema import DataError, Role
+from reviosa_core.sizes import Annotation as Annotation
 from reviosa_core.sizes import Language as Language  # the shapes are parameters too: `config.Language`
 from reviosa_core.sizes import Lora as Lora
 from reviosa_core.sizes import Mllm as Mllm
@@ -244,6 +245,7 @@ class Params(Strict):
     seeds: tuple[Seed, ...]
     difficulties: dict[str, Difficulty]
     transfer: Transfer
+    annotation: Annotation = Annotation()
     profiles: dict[Name, Profile]
 
     @model_validator(mode="after")

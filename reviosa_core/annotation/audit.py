@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reviosa_core import masks
+from reviosa_core import masks, outputs
 from reviosa_core.annotation import pictures
 from reviosa_core.annotation.dataset import ROLES
 from reviosa_core.annotation.records import digest
@@ -41,9 +41,7 @@ def write(out: Path, page: Path, count: int, seed: int) -> int:
     inside = json.dumps({"about": about, "verdicts": VERDICTS, "items": items}, ensure_ascii=False)
     text = PAGE.read_text(encoding="utf-8").replace("{{title}}", html.escape(f"Audit of {about['of']}"))
     text = text.replace("{{data}}", inside.replace("</", "<\\/"))  # a text must not end the script
-    page = Path(page)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(text, encoding="utf-8")
+    outputs.text(page, text)
     return len(items)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from reviosa_core.annotation.questions import Prompts
-from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.verify import AT_ONCE
+from reviosa_core.config import Annotation
 from reviosa_core.data.sampling import frame_indices
 
 CHARACTERS = 4  # of English text, a token

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reviosa_core import config, masks
-from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.sources import Boxes
+from reviosa_core.config import Annotation
 from reviosa_core.model import segmenter
 from reviosa_core.model.segmenter import FrameFeatures, Segmenter, to_square
 from reviosa_core.schema import RLE, Clip, DataError

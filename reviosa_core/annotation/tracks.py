@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from reviosa_core.annotation.records import Line, Track
-from reviosa_core.annotation.settings import Annotation
+from reviosa_core.config import Annotation
 from reviosa_core.masks import runs
 from reviosa_core.schema import RLE, Clip, DataError
 from reviosa_core.schema import Track as Masks

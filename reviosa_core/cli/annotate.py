@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 from reviosa_core.cli.shared import Split, fail
 
 if TYPE_CHECKING:
-    from reviosa_core.annotation.settings import Annotation
     from reviosa_core.annotation.sources import Source
+    from reviosa_core.config import Annotation
 
 EMBEDDED = "embedded"
 
@@ -43,7 +43,7 @@ def run(
             help="A video, a folder of videos or of frames, what `data vidor` wrote, or a data set with masks."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Gets the data set; called again, the work goes on.")],
+    out: Annotated[Path, typer.Argument(help="Becomes the data set; called again, the work goes on.")],
     model: Annotated[str, typer.Option(help="As the endpoint calls it.")] = EMBEDDED,
     endpoint: Annotated[
         str | None,
@@ -68,12 +68,14 @@ def run(
 ) -> None:
     """Annotate videos: objects, what they look like and do, who acts on whom, and sentences about it, verified.
 
-    Writes the InterRVOS-127K format with roles.json beside it: agent, patient, voice, event and origin of every
-    expression. OUT/annotation holds a file a stage, rejected.jsonl and summary.json. docs/annotation.md has more.
+    OUT is in the InterRVOS-127K format, with roles.json in it: agent, patient, voice, event and origin of every
+    expression. OUT.annotation holds a file a stage, rejected.jsonl and summary.json. docs/annotation.md has more.
 
     Example: [bold]reviosa annotate clips mine --endpoint http://localhost:8000/v1 --model NAME[/]
     """
+    from reviosa_core import outputs
     from reviosa_core.annotation import sources
+    from reviosa_core.annotation.dataset import WHAT
     from reviosa_core.annotation.questions import PROMPTS, Prompts
 
     settings = _settings(at_once)
@@ -89,33 +91,38 @@ def run(
         return
     if endpoint is None:
         fail("--endpoint: say where to ask, or --dry-run for what it would take")
-    if not out.is_dir() and out.exists():
-        fail(f"{out}: exists, and is no folder")
-    _check_out(out)
+    outputs.try_out(out, WHAT)
     options = (verify, negatives, again)
-    summary = _annotate(found, out, endpoint, model, os.environ.get(key_env), settings, asked, options, videos, split)
+    summary = _annotate(
+        found,
+        out,
+        endpoint,
+        model,
+        os.environ.get(key_env, "").strip() or None,
+        settings,
+        asked,
+        options,
+        videos,
+        split,
+    )
     _report(summary, out)
 
 
 def _settings(at_once: int | None) -> Annotation:
-    from reviosa_core import bounds
-    from reviosa_core.annotation.settings import Annotation
+    """Those of params.yaml inside a project, the same defaults anywhere else."""
+    from reviosa_core import bounds, config
 
-    return Annotation() if at_once is None else bounds.changed(Annotation(), at_once=at_once)
-
-
-def _check_out(out: Path) -> None:
-    from reviosa_core.annotation.pipeline import WORK
-
-    there = [path.name for path in out.iterdir()] if out.is_dir() else []
-    if there and WORK not in there:
-        fail(f"{out} holds {sorted(there)[:5]}, which is not an earlier annotation: it is left alone")
+    try:
+        settings = config.project().params.annotation
+    except FileNotFoundError:
+        settings = config.Annotation()
+    return settings if at_once is None else bounds.changed(settings, at_once=at_once)
 
 
 def _annotate(found: list[Source], out, endpoint, model, key, settings, prompts, options, videos, split) -> dict:
     from reviosa_core.annotation import truth
     from reviosa_core.annotation.endpoint import Endpoint
-    from reviosa_core.annotation.pipeline import CACHE, WORK, Options, Pipeline
+    from reviosa_core.annotation.pipeline import CACHE, Options, Pipeline, work
     from reviosa_core.annotation.server import Server
 
     with ExitStack() as stack:
@@ -124,7 +131,7 @@ def _annotate(found: list[Source], out, endpoint, model, key, settings, prompts,
             endpoint = stack.enter_context(Server([source.clip for source in found], truths)).url
             key = None
         asking = stack.enter_context(
-            Endpoint(endpoint, model, out / WORK / CACHE, key, settings.tokens, settings.seed, again=options[2])
+            Endpoint(endpoint, model, work(out) / CACHE, key, settings.tokens, settings.seed, again=options[2])
         )
         pipeline = Pipeline(found, out, asking, settings, prompts, Options(*options), sys.stderr.isatty())
         return pipeline.run()
@@ -161,7 +168,7 @@ def _report(summary: dict, out: Path) -> None:
 @commands.command()
 def audit(
     out: Annotated[Path, typer.Argument(help="What `reviosa annotate` wrote.")],
-    page: Annotated[Path | None, typer.Option(help="Where to write; by default OUT/annotation/audit.html.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Where to write; by default OUT.annotation/audit.html.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Expressions to judge, drawn at random.")] = 100,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     verdicts: Annotated[Path | None, typer.Option(help="The page's verdicts, saved as JSON: report them.")] = None,
@@ -174,12 +181,12 @@ def audit(
     Example: [bold]reviosa annotate audit mine[/]
     """
     from reviosa_core.annotation import audit as auditing
-    from reviosa_core.annotation.pipeline import WORK
+    from reviosa_core.annotation.pipeline import work
     from reviosa_core.report import tables
 
     if verdicts is not None:
         typer.echo(tables.markdown(auditing.report(out, verdicts)))
         return
-    page = page or out / WORK / "audit.html"
+    page = page or work(out) / "audit.html"
     shown = auditing.write(out, page, count, seed)
     typer.echo(f"written: {page}: {shown} expressions")

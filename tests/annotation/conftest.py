@@ -14,8 +14,7 @@ from reviosa_core.annotation.answers import Errors
 from reviosa_core.annotation.endpoint import Endpoint
 from reviosa_core.annotation.records import Line, read_lines
 from reviosa_core.annotation.server import Server
-from reviosa_core.annotation.settings import Annotation
-from reviosa_core.config import Splits
+from reviosa_core.config import Annotation, Splits
 from reviosa_core.intershapes.splits import write_split
 
 SETTINGS = Annotation(frames=3, side=128, at_once=4)
@@ -49,7 +48,7 @@ def annotate(world: Path, tmp_path: Path) -> Callable[..., Ran]:
         found, truths = sources.read(world), truth.of_intershapes(world)
         out = out or tmp_path / "out"
         with Server([s.clip for s in found], truths, Errors(**rates)) as server:
-            cache = out / pipeline.WORK / pipeline.CACHE
+            cache = pipeline.work(out) / pipeline.CACHE
             with Endpoint(server.url, "truth", cache, again=bool(options and options.again)) as endpoint:
                 summary = pipeline.Pipeline(found, out, endpoint, settings, prompts, options, progress=False).run()
         events = read_lines(pipeline.stage_file(out, "events"), pipeline.KINDS["events"])
