@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from reviosa_core.cli.shared import Split, fail
 
 if TYPE_CHECKING:
+    from reviosa_core.annotation.server import Server
     from reviosa_core.annotation.sources import Source
     from reviosa_core.config import Annotation
 
@@ -50,6 +51,9 @@ def run(
         typer.Option(help=f"Of an OpenAI-compatible server, up to /v1; '{EMBEDDED}' answers from InterShapes' truth."),
     ] = None,
     split: Split = None,
+    truth: Annotated[
+        Path | None, typer.Option(help=f"JSON that '{EMBEDDED}' answers from, instead of InterShapes' notes.")
+    ] = None,
     key_env: Annotated[str, typer.Option(help="The environment variable that holds the key.")] = "OPENAI_API_KEY",
     prompts: Annotated[Path | None, typer.Option(help="Your own: a folder with objects.md, events.md ...")] = None,
     sam2: Annotated[
@@ -76,35 +80,31 @@ def run(
     from reviosa_core import outputs
     from reviosa_core.annotation import sources
     from reviosa_core.annotation.dataset import WHAT
+    from reviosa_core.annotation.endpoint import Endpoint
+    from reviosa_core.annotation.pipeline import CACHE, Options, Pipeline, work
     from reviosa_core.annotation.questions import PROMPTS, Prompts
 
-    settings = _settings(at_once)
-    asked = Prompts(prompts or PROMPTS)
-    tracker = None
+    if endpoint is None and not dry_run:
+        fail("--endpoint: say where to ask, or --dry-run for what it would take")
+    settings, asked, tracker = _settings(at_once), Prompts(prompts or PROMPTS), None
+    if not dry_run:
+        outputs.try_out(out, WHAT)
     if sam2 and not dry_run:
         from reviosa_core.annotation import sam2 as tracking
 
         tracker = tracking.load(sam2, sam2_yaml)
     found = sources.read(videos, split, tracker, str(sam2))
-    if dry_run:
+    if endpoint is None or dry_run:
         _plan(found, settings, asked, (events, objects), verify, (price_in, price_out))
         return
-    if endpoint is None:
-        fail("--endpoint: say where to ask, or --dry-run for what it would take")
-    outputs.try_out(out, WHAT)
-    options = (verify, negatives, again)
-    summary = _annotate(
-        found,
-        out,
-        endpoint,
-        model,
-        os.environ.get(key_env, "").strip() or None,
-        settings,
-        asked,
-        options,
-        videos,
-        split,
-    )
+    key = os.environ.get(key_env, "").strip() or None
+    with ExitStack() as stack:
+        if endpoint == EMBEDDED:
+            endpoint, key = stack.enter_context(_embedded(found, videos, split, truth)).url, None
+        place = work(out) / CACHE
+        asking = stack.enter_context(Endpoint(endpoint, model, place, key, settings.tokens, settings.seed, again=again))
+        options = Options(verify, negatives, again)
+        summary = Pipeline(found, out, asking, settings, asked, options, sys.stderr.isatty()).run()
     _report(summary, out)
 
 
@@ -119,22 +119,15 @@ def _settings(at_once: int | None) -> Annotation:
     return settings if at_once is None else bounds.changed(settings, at_once=at_once)
 
 
-def _annotate(found: list[Source], out, endpoint, model, key, settings, prompts, options, videos, split) -> dict:
+def _embedded(found: list[Source], videos: Path, split: str | None, file: Path | None) -> Server:
+    """The endpoint that answers from a file, or from what InterShapes wrote beside its clips."""
     from reviosa_core.annotation import truth
-    from reviosa_core.annotation.endpoint import Endpoint
-    from reviosa_core.annotation.pipeline import CACHE, Options, Pipeline, work
     from reviosa_core.annotation.server import Server
 
-    with ExitStack() as stack:
-        if endpoint == EMBEDDED:
-            truths = truth.of_intershapes(videos / split if split and split != "." else videos)
-            endpoint = stack.enter_context(Server([source.clip for source in found], truths)).url
-            key = None
-        asking = stack.enter_context(
-            Endpoint(endpoint, model, work(out) / CACHE, key, settings.tokens, settings.seed, again=options[2])
-        )
-        pipeline = Pipeline(found, out, asking, settings, prompts, Options(*options), sys.stderr.isatty())
-        return pipeline.run()
+    if bare := [source.clip.id for source in found if source.kind != "given"]:
+        fail(f"--endpoint {EMBEDDED}: knows objects by their masks, which {len(bare)} clips lack, as {bare[0]}")
+    folder = videos / split if split and split != "." else videos
+    return Server([source.clip for source in found], truth.read(file) if file else truth.of_intershapes(folder))
 
 
 def _plan(found: list[Source], settings, prompts, assumed, verify, prices) -> None:
