@@ -60,7 +60,8 @@ class Answers:
         for label, part in zip(parts, parts[1:], strict=False):
             if part["type"] == "image_url":
                 images[int(label["text"].removeprefix("frame "))] = pictures.from_data_url(part["image_url"]["url"])
-        tokens = sum(map(len, texts)) // 4 + sum(i.shape[0] * i.shape[1] // 750 for i in images.values())
+        words = sum(map(len, texts)) + len(json.dumps(body["response_format"]))
+        tokens = words // 4 + sum(i.shape[0] * i.shape[1] // 750 for i in images.values())
         draw = Draws(self.errors, digest(body))
         if draw("refusal"):
             return {"role": "assistant", "content": None, "refusal": "I can't help with that."}, tokens
