@@ -38,21 +38,27 @@ class Ran(NamedTuple):
         return read_lines(pipeline.stage_file(self.out, stage), pipeline.KINDS[stage])
 
 
+def run(
+    world: Path, out: Path, options: pipeline.Options | None = None, settings=SETTINGS, prompts=None, **rates
+) -> Ran:
+    """The pipeline on the clips, with errors of these rates."""
+    found, truths = sources.read(world), truth.of_intershapes(world)
+    with Server([s.clip for s in found], truths, Errors(**rates)) as server:
+        cache = pipeline.work(out) / pipeline.CACHE
+        with Endpoint(server.url, "truth", cache, again=bool(options and options.again)) as endpoint:
+            summary = pipeline.Pipeline(found, out, endpoint, settings, prompts, options, progress=False).run()
+    events = read_lines(pipeline.stage_file(out, "events"), pipeline.KINDS["events"])
+    score = truth.compare({clip: line.items for clip, line in events.items()}, truths)
+    return Ran(out, summary, score, server)
+
+
 @pytest.fixture
 def annotate(world: Path, tmp_path: Path) -> Callable[..., Ran]:
-    """Run the pipeline on the clips, with errors of these rates; `out` to go on from, `options` of the pipeline."""
+    """`run`; `out` to go on from."""
+    return lambda out=None, **more: run(world, out or tmp_path / "out", **more)
 
-    def run(
-        out: Path | None = None, options: pipeline.Options | None = None, settings=SETTINGS, prompts=None, **rates
-    ) -> Ran:
-        found, truths = sources.read(world), truth.of_intershapes(world)
-        out = out or tmp_path / "out"
-        with Server([s.clip for s in found], truths, Errors(**rates)) as server:
-            cache = pipeline.work(out) / pipeline.CACHE
-            with Endpoint(server.url, "truth", cache, again=bool(options and options.again)) as endpoint:
-                summary = pipeline.Pipeline(found, out, endpoint, settings, prompts, options, progress=False).run()
-        events = read_lines(pipeline.stage_file(out, "events"), pipeline.KINDS["events"])
-        score = truth.compare({clip: line.items for clip, line in events.items()}, truths)
-        return Ran(out, summary, score, server)
 
-    return run
+@pytest.fixture(scope="session")
+def once(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run without errors gives: look, don't touch."""
+    return run(world, tmp_path_factory.mktemp("once") / "out").out

@@ -24,7 +24,8 @@ def test_calls_and_pictures_are_those_of_a_run_and_tokens_nearly(annotate, world
             assert 0.6 < step.calls / took["calls"] < 1.7 and 0.6 < step.images / took["images"] < 1.7
         else:
             assert (step.calls, step.images) == (took["calls"], took["images"])
-        assert 0.5 < step.tokens_in / took["tokens_in"] < 2 and 0.5 < step.tokens_out / took["tokens_out"] < 2, stage
+        assert 0.5 < step.tokens_in / took["tokens_in"] < 2, stage
+        assert 0.5 < step.tokens_out / took["tokens_out"] < 4, "the embedded endpoint is short of words"
 
 
 def test_a_plan_by_hand():
