@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import SETTINGS
+from running import SETTINGS
 
 from reviosa_core.annotation import interactions, pipeline, sources, truth
 from reviosa_core.annotation.dataset import ROLES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SETTINGS
+from running import SETTINGS
 
 from reviosa_core.annotation import plan, sources, truth
 from reviosa_core.annotation.questions import Prompts
