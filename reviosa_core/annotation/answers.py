@@ -18,7 +18,7 @@ from reviosa_core.annotation.questions import FACTS
 from reviosa_core.annotation.records import digest
 from reviosa_core.annotation.truth import Happening, Known, Truth
 from reviosa_core.bounds import Share, Strict
-from reviosa_core.schema import Clip
+from reviosa_core.schema import Clip, DataError
 
 NEAR = 90.0  # distance in RGB up to which a pixel has a colour; JPEG moves it
 PIXELS = 12  # of a thumbnail's side
@@ -41,10 +41,15 @@ class Errors(Strict):
 
 
 class Answers:
-    """Draws depend on the request alone, not on the order of requests: the same question is answered the same way."""
+    """Draws depend on the request alone, not on the order of requests: the same question is answered the same way.
+    DataError for an object of a clip that the truth does not have."""
 
     def __init__(self, clips: Iterable[Clip], truths: Mapping[str, Truth], errors: Errors) -> None:
-        self.clips = {clip.id: clip for clip in clips if clip.id in truths}
+        self.clips = {clip.id: clip for clip in clips}
+        for id, clip in self.clips.items():
+            known = truths[id].objects.keys() if id in truths else set()
+            if unknown := sorted(clip.masks.keys() - known):
+                raise DataError(f"clip {id}: the truth knows {len(known)} objects, and not {unknown[0]!r}")
         self.truths, self.errors = dict(truths), errors
         self.passive = {e.active: e.passive for t in truths.values() for e in t.events if e.passive}
         self._thumbnails: dict[tuple[str, int], np.ndarray] = {}

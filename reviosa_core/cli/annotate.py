@@ -6,9 +6,8 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -25,10 +24,10 @@ EMBEDDED = "embedded"
 class _RunByDefault(TyperGroup):
     """`reviosa annotate VIDEOS OUT` is `reviosa annotate run VIDEOS OUT`."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         return super().resolve_command(ctx, args if args[0] in self.commands else ["run", *args])
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = args and args[0] not in (*self.commands, "--help")
         return super().parse_args(ctx, ["run", *args] if own else args)
 
