@@ -99,3 +99,30 @@ def test_the_key_comes_from_the_environment(clips: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("MY_KEY", " sk-ab \n")
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2 and "127.0.0.1:9: ConnectError" in result.stderr and "sk-a" not in result.output
+
+
+def test_active_and_passive_are_scored_apart(clips: Path, tmp_path: Path):
+    """A system that takes the first mover for the actor is right in the active voice, and wrong in the passive one."""
+    out = tmp_path / "mine"
+    annotate(clips, out, "--endpoint", "embedded")
+    roles = json.loads((out / "roles.json").read_text())
+    answers: dict[str, dict] = {}
+    for clip in read(out):
+        track = {key: list(rles) for key, rles in clip.masks.items()}
+        for e in clip.expressions:
+            turned = roles[clip.id][e.id]["voice"] == "passive" and e.target
+            actor, target = (e.target, e.actor) if turned else (e.actor, e.target)
+            drawn = {"prediction_masks_act": track[actor[0]], "prediction_masks_tar": track[(target or actor)[0]]}
+            answers.setdefault(clip.id, {})[e.id] = drawn
+    (tmp_path / "p.json").write_text(json.dumps(answers))
+    words = ["evaluate", "--data", out, "--predictions", "p.json", "--out", "scores.json", "--workers", 1]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    found = json.loads((tmp_path / "scores.json").read_text())["by voice"]
+    assert found["active"]["role confusion"]["value"] == 0 and found["active"]["InterRVOS-Actor"]["J&F"] == 100
+    assert found["passive"]["role confusion"]["value"] == 100 and found["passive"]["InterRVOS-Actor"]["J&F"] < 50
+    table = rows(result.output)
+    assert table["active"][0].startswith("100.0") and not table["passive"][0].startswith("100.0")
+    (out / "roles.json").unlink()
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0 and "passive" not in result.output
