@@ -17,10 +17,10 @@ $(error the project is in $(CURDIR), its environment in $(VENV): a path with a c
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help ours setup install repro seeds test lint lab ui
+.PHONY: help ours setup install repro seeds annotation test lint lab ui
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # An environment has one checkout installed: a second one must not take its place unasked.
 ours:
@@ -57,6 +57,9 @@ repro: setup ## run every stage that is out of date, down to the report (ARGS=..
 
 seeds: setup ## Table 4 in the mean of three seeds (two more runs a row: about half an hour on two cores)
 	dvc repro seeds/dvc.yaml $(ARGS)
+
+annotation: setup ## annotate InterShapes with an embedded endpoint, and study its errors (about two minutes)
+	dvc repro annotation/dvc.yaml $(ARGS)
 
 # Two processes of one thread each: at these sizes a second thread gives nothing (LOG.md).
 test: setup ## run all tests; ARGS="-m 'not slow'" for the quick ones, ARGS="-n 0" for one process

@@ -42,7 +42,7 @@ Wording = Literal["labelled", "unlabelled", "sa2va", "reviosa"]  # of frames, qu
 YAML_BYTES = 200_000  # params.yaml has 13,000
 CLIP_PIXELS = 2**25  # of all frames together: a clip is made in memory
 SHIFT = "InterShapes shift"  # what the report calls the first data set of the transfer
-TAKEN = ("pretrain", "predictions", "rows", "notebooks", "resume", "seeds")  # in runs/<profile>, beside experiments
+TAKEN = ("pretrain", "predictions", "rows", "notebooks", "resume", "seeds", "annotation")  # names in runs/<profile>
 
 
 class Splits(Strict):

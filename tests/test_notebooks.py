@@ -20,8 +20,8 @@ def code(path: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def test_all_ten_are_here():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(1, 11)]
+def test_all_eleven_are_here():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{i:02d}" for i in range(1, 12)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -42,7 +42,7 @@ def test_thin_and_stripped(path: Path):
 
 
 def test_every_stage_passes_the_parameters_its_notebook_has(root: Path):
-    files = (root / "dvc.yaml", root / "seeds" / "dvc.yaml")
+    files = (root / "dvc.yaml", root / "seeds" / "dvc.yaml", root / "annotation" / "dvc.yaml")
     stages = {name: stage for file in files for name, stage in YAML(typ="safe").load(file)["stages"].items()}
     for name, stage in stages.items():
         command = " ".join(stage["cmd"]) if isinstance(stage["cmd"], list) else stage["cmd"]

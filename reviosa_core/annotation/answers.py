@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy import ndimage
 from reviosa_core import masks
 from reviosa_core.annotation import pictures
 from reviosa_core.annotation.questions import FACTS
-from reviosa_core.annotation.records import digest
+from reviosa_core.annotation.records import digest, names
 from reviosa_core.annotation.truth import Happening, Known, Truth
 from reviosa_core.bounds import Share, Strict
 from reviosa_core.schema import Clip, DataError
@@ -26,8 +26,9 @@ LEAST = 0.06  # of an outline's pixels, in the mean of the pictures, that make a
 
 
 class Errors(Strict):
-    """Rates of what goes wrong, each drawn for itself: `role`, `missed` for each event; `invented` for each clip;
-    `name` for each object; `verdict` for each claim; `refusal`, `broken` for each request. `delay` in seconds."""
+    """Rates of what goes wrong. `role` is exact: the share of directed events answered the wrong way round. The
+    others are drawn, each for itself: `missed` for each event; `invented` for each clip; `name` for each object;
+    `verdict` for each claim; `refusal`, `broken` for each request. `delay` in seconds."""
 
     role: Share = 0.0
     name: Share = 0.0
@@ -51,6 +52,9 @@ class Answers:
             if unknown := sorted(clip.masks.keys() - known):
                 raise DataError(f"clip {id}: the truth knows {len(known)} objects, and not {unknown[0]!r}")
         self.truths, self.errors = dict(truths), errors
+        directed = [(id, k) for id in self.clips for k, e in enumerate(self.truths[id].events) if e.passive]
+        directed.sort(key=lambda which: digest(errors.seed, "role", which))
+        self.flipped = set(directed[: round(errors.role * len(directed))])  # more of them hold fewer of them
         self.passive = {e.active: e.passive for t in truths.values() for e in t.events if e.passive}
         self._thumbnails: dict[tuple[str, int], np.ndarray] = {}
         self._around: dict[tuple[str, int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -105,7 +109,7 @@ class Answers:
             if draw("missed", k) or not event.participants <= number.keys():
                 continue
             roles = [[number[key] for key in keys] for keys in (event.agents, event.patients)]
-            if event.passive and draw("role", k):
+            if (clip.id, k) in self.flipped:
                 roles.reverse()
             events.append(_event(event.active, *roles, span))
         free = [p for p in permutations(number, 2) if not any(set(p) <= e.participants for e in self._all(clip))]
@@ -156,7 +160,7 @@ class Answers:
         self, clip: Clip, images: Mapping[int, np.ndarray], numbers: Sequence[int] = range(1, 13)
     ) -> dict[int, str]:
         """Number -> mask key, by the colour around each object's edge."""
-        keys = list(self.truths[clip.id].objects)
+        keys = self._keys(clip)
         votes = np.zeros((len(keys), len(numbers)))
         for index, image in images.items():
             for row, (edge, was) in enumerate(self._edges(clip, index, max(image.shape))):
@@ -172,12 +176,16 @@ class Answers:
             votes[row], votes[:, column] = 0, 0
         return found
 
+    def _keys(self, clip: Clip) -> list[str]:
+        """Of known objects that have masks: a data set may have none of what no sentence is about."""
+        return [key for key in self.truths[clip.id].objects if key in clip.masks]
+
     def _edges(self, clip: Clip, index: int, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each object, the pixels around it in a frame of this size, and their colours with nothing drawn."""
         if (clip.id, index, side) not in self._around:
             plain = pictures.scaled(clip.frames[index], side).reshape(-1, 3).astype(np.float32)
             edges = []
-            for key in self.truths[clip.id].objects:
+            for key in self._keys(clip):
                 mask = masks.decode(clip.masks[key][index], clip.size)
                 edge = np.flatnonzero(ndimage.binary_dilation(pictures.rim(mask, side)))
                 edges.append((edge, plain[edge]))
@@ -242,10 +250,12 @@ def _ends(truth: Truth, text: str, words: str, subject: Sequence[str]) -> bool:
 
 def _named(truth: Truth, phrase: str, ids: Sequence[str]) -> bool:
     """Whether "the a, the b and another c" are names of just these objects."""
-    said = [part.removeprefix("the ").removeprefix("another ") for part in phrase.replace(", ", " and ").split(" and ")]
     known = [truth.objects[id] for id in ids if id in truth.objects]
-    return len(said) == len(known) == len(ids) and any(
-        all(name in (o.category, o.look) for name, o in zip(said, order, strict=True)) for order in permutations(known)
+    said = phrase.replace("another ", "the ").removeprefix("the ")
+    return len(known) == len(ids) and any(
+        " ".join(names([f"the {name}" for name in called]).lower().split()).removeprefix("the ") == said
+        for order in permutations(known)
+        for called in product(*((o.category, o.look) for o in order))
     )
 
 

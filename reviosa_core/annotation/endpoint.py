@@ -148,6 +148,7 @@ class Endpoint:
         messages: list[dict[str, Any]] = [{"role": "user", "content": question.content()}]
         kept: dict[str, Any] = {"name": question.name, "model": self.model, "facts": dict(question.facts)}
         kept |= {"prompt": question.prompt_hash, "images": question.images_hash, "answer": None, "tries": []}
+        kept["shown"] = len(question.images)
         for _ in range(TRIES):
             text, refused, used = self._call(question, messages)
             kept["tries"].append(used)

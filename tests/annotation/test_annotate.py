@@ -31,6 +31,8 @@ def test_without_errors_everything_is_found_and_everything_is_true(annotate, wor
             voices.add(about["voice"])
             assert holds(truths[clip.id], about["text"], about["actor"], about["target"] or ()), about["text"]
             assert about["text"] == expression.text and about["asked"][0]["model"] == "truth"
+            if about["target"]:
+                assert about["evidence"] == ["seen throughout", "of the swap: the frames show otherwise"]
             if about["voice"] == "passive":
                 assert (about["actor"], about["target"]) == (about["patients"], about["agents"])
             if about["voice"] == "active":

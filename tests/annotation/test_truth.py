@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reviosa_core.annotation import truth
+from reviosa_core.annotation.answers import holds
 from reviosa_core.annotation.records import Asked, Event
 from reviosa_core.schema import DataError
 
@@ -56,3 +57,35 @@ def test_compare_by_hand():
     assert (score.precision, score.recall, score.role_accuracy) == (2 / 5, 2 / 3, 0)
     nothing = truth.compare({}, there)
     assert nothing.recall == 0 and nothing.precision != nothing.precision, "undefined, not 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "object", "true"),
+    [
+        ("the man in hat and coat pulling the brown dog", "a", "b", True),
+        ("the Man in hat and coat pulling the  dog", "a", "b", True),
+        ("the dog being pulled by the man", "b", "a", True),
+        ("the dog pulling the man", "b", "a", False),
+        ("the man in hat and coat pulling the brown dog", "b", "a", False),
+        ("the man pulling the coat", "a", "b", False),
+        ("the man and the dog meeting", "ab", "", True),
+        ("the dog and the man in hat and coat meeting", "ba", "", True),
+        ("the man meeting", "a", "", False),
+        ("the man in hat and coat walking", "a", "", True),
+        ("the man in hat and coat running", "a", "", False),
+        ("the dog running", "c", "", True),
+        ("the dogs running", "bc", "", True),
+        ("the dog watching another dog and the man", "b", "ca", True),
+        ("the dog watching another dog", "b", "ca", False),
+        ("the thing running", "x", "", False),
+    ],
+)
+def test_what_holds(text: str, subject: str, object: str, true: bool):
+    man = {"category": "man", "look": "man in hat and coat", "motion": "walking"}
+    events = [
+        {"active": "pulling", "passive": "being pulled by", "agents": ["a"], "patients": ["b"]},
+        {"active": "meeting", "passive": None, "agents": ["a", "b"]},
+        {"active": "watching", "passive": "being watched by", "agents": ["b"], "patients": ["a", "c"]},
+    ]
+    found = truth.Truth.model_validate({"objects": {"a": man, "b": THING, "c": THING}, "events": events})
+    assert holds(found, text, tuple(subject), tuple(object)) is true
