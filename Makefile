@@ -17,10 +17,10 @@ $(error the project is in $(CURDIR), its environment in $(VENV): a path with a c
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help ours setup install repro seeds studies baselines test lint lab ui
+.PHONY: help ours setup install repro seeds studies annotation baselines test lint lab ui
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # An environment has one checkout installed: a second one must not take its place unasked.
 ours:
@@ -60,6 +60,9 @@ seeds: setup ## Table 4 in the mean of three seeds (two more runs a row: about h
 
 studies: setup ## the same training under other rules, scored on dev: what the defaults rest on (hours; goes on where it stopped)
 	dvc repro studies/dvc.yaml $(ARGS)
+
+annotation: setup ## annotate InterShapes with an embedded endpoint, and study its errors (about two minutes)
+	dvc repro annotation/dvc.yaml $(ARGS)
 
 # Two processes of one thread each: at these sizes a second thread gives nothing (LOG.md).
 baselines: setup ## ReferFormer, IFIRVOS and SOC, trained and compared (about an hour on two cores)

@@ -36,6 +36,7 @@ from reviosa_core.schedules import Pretrain as Pretrain
 from reviosa_core.schedules import Rules as Rules
 from reviosa_core.schedules import Train as Train
 from reviosa_core.schema import DataError, Role
+from reviosa_core.sizes import Annotation as Annotation
 from reviosa_core.sizes import Language as Language  # the shapes are parameters too: `config.Language`
 from reviosa_core.sizes import Lora as Lora
 from reviosa_core.sizes import Mllm as Mllm
@@ -48,15 +49,8 @@ Wording = Literal["labelled", "unlabelled", "sa2va", "reviosa"]  # of frames, qu
 YAML_BYTES = 200_000  # params.yaml has 13,000
 CLIP_PIXELS = 2**25  # of all frames together: a clip is made in memory
 SHIFT = "InterShapes shift"  # what the report calls the first data set of the transfer
-TAKEN = (
-    "pretrain",
-    "predictions",
-    "rows",
-    "notebooks",
-    "resume",
-    "seeds",
-    "studies",
-)  # in runs/<profile>, beside experiments
+# in runs/<profile>, beside experiments:
+TAKEN = ("pretrain", "predictions", "rows", "notebooks", "resume", "seeds", "studies", "annotation", "baselines")
 
 
 class Splits(Strict):
@@ -233,6 +227,7 @@ class Params(Strict):
     difficulties: dict[str, Difficulty]
     transfer: Transfer
     studies: Studies
+    annotation: Annotation = Annotation()
     profiles: dict[Name, Profile]
 
     @model_validator(mode="after")

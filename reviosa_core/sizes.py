@@ -1,4 +1,5 @@
-"""The networks' shapes, in numbers, and what their code takes for granted of these."""
+"""The networks' shapes, in numbers, and what their code takes for granted of these; how large a question about a video
+is."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from reviosa_core.bounds import Few, Fraction, Strict, need
+from reviosa_core.bounds import Count, Few, Fraction, Seed, Share, Strict, need
 
 # Upper ends as for the descriptions that come with checkpoints: what a profile builds can be saved and read again.
 Pixels = Annotated[int, Field(ge=1, le=2048)]
@@ -104,3 +105,29 @@ class Segmenter(Strict):
 class Model(Strict):
     mllm: Mllm
     segmenter: Segmenter
+
+
+class Study(Strict):
+    """What notebook 11 tries on InterShapes: `flips`, shares of events whose roles are answered the wrong way round;
+    `wrong`, shares of claims that the verifier itself judges wrongly."""
+
+    clips: Count = 60
+    flips: tuple[Share, ...] = (0.0, 0.05, 0.1, 0.2)
+    wrong: tuple[Share, ...] = (0.0, 0.1)
+
+
+class Annotation(Strict):
+    """How videos are annotated: what a question shows, how it is asked, and which tracks are good enough."""
+
+    frames: Few = 8  # of a clip, shown in one question
+    side: Annotated[int, Field(ge=32, le=4096)] = 512  # pixels of the longer side of a picture shown
+    objects: Annotated[int, Field(ge=2, le=12)] = 12  # of a clip, at most; each has a colour of its own
+    words: Annotated[int, Field(ge=3, le=200)] = 30  # of a text, at most
+    presence: Share = 0.3  # a track is seen in at least this share of the frames,
+    area: Share = 0.0005  # covers at least this share of those,
+    stability: Share = 0.5  # and keeps at least this share of its area from frame to frame
+    grid: Few = 6  # points a side, where there are neither masks nor boxes
+    at_once: Few = 8  # questions under way
+    tokens: Annotated[int, Field(ge=16, le=100_000)] = 2000  # of an answer, at most
+    seed: Seed = 0
+    study: Study = Study()

@@ -27,14 +27,14 @@ HOUSE = {
     "intershapes": "schema outputs masks config data model scoring training",
     "report": "schema outputs masks config data scoring",
     "predict": "schema outputs masks data report",
-    "annotation": "schema bounds masks config data model weights intershapes",
+    "annotation": "schema outputs bounds masks config data model weights intershapes",
     "cli": "schema outputs bounds config data scoring weights baselines intershapes report predict annotation",
 }
 OWNERS = {
     "mlflow": "report.tracking",
     "ruamel": "config",
     "yaml": "config",
-    "httpx": "annotation.endpoint",
+    "openai": "annotation.endpoint",
 }  # package -> the one module that imports it
 CORE, ABOVE = "reviosa_core", ("baselines", "benchmarks", "tests")
 

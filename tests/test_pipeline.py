@@ -162,6 +162,22 @@ def test_query_systems_are_trained_and_compared(copy: Path):
     assert "Running stage" not in dvc(copy, "repro", "baselines/dvc.yaml")
 
 
+def test_annotation(copy: Path):
+    dvc(copy, "repro", "annotation/dvc.yaml")
+    found = json.loads((copy / "reports" / "metrics" / "annotation.json").read_text())
+    assert found["clips"] == 4 and found["per clip"]["calls"] > 5
+    best = [s for s in found["shares"] if not s["flips"]]
+    assert [s["wrong"] for s in best] == [0, 0.1, None] and best[0]["with roles: precision"]["value"] == 100
+    assert (copy / "reports" / "figures" / "annotation.png").stat().st_size < 200_000
+    client = MlflowClient(f"sqlite:///{copy}/mlflow.db")
+    (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "reviosa"]
+    (run,) = client.search_runs([experiment], "tags.mlflow.runName = '11_annotation'")
+    traces = client.search_traces([experiment], max_results=500)
+    assert {t.data.spans[0].name for t in traces} == {"objects", "expressions", "events", "interactions", "verify"}
+    assert {t.info.request_metadata["mlflow.sourceRun"] for t in traces} == {run.info.run_id}
+    assert "Running stage" not in dvc(copy, "repro", "annotation/dvc.yaml")
+
+
 def test_the_same_seed_gives_the_same_numbers(copy: Path):
     before, so_far = results(copy), trained(copy)
     dvc(copy, "repro", "--force")
@@ -191,7 +207,7 @@ def test_what_was_interrupted_goes_on(copy: Path, tmp_path: Path, stage: str, de
     assert trained(copy) - second == {run[dead]: 1}
     assert (copy / left).read_bytes() == before
     kept = (copy / "runs" / "smoke").rglob("checkpoint.pt")
-    assert all("seeds" in path.parts for path in kept), "those of other seeds serve when one more is asked for"
+    assert all({"seeds", "studies"} & {*path.parts} for path in kept), "which serve when one more is asked for"
 
 
 def test_your_own_files_beside_generated_ones_are_an_error(copy: Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from scipy import ndimage
 from reviosa_core import masks
 from reviosa_core.annotation import pictures
 from reviosa_core.annotation.questions import FACTS
-from reviosa_core.annotation.records import digest
+from reviosa_core.annotation.records import digest, names
 from reviosa_core.annotation.truth import Happening, Known, Truth
 from reviosa_core.bounds import Share, Strict
-from reviosa_core.schema import Clip
+from reviosa_core.schema import Clip, DataError
 
 NEAR = 90.0  # distance in RGB up to which a pixel has a colour; JPEG moves it
 PIXELS = 12  # of a thumbnail's side
@@ -26,8 +26,9 @@ LEAST = 0.06  # of an outline's pixels, in the mean of the pictures, that make a
 
 
 class Errors(Strict):
-    """Rates of what goes wrong, each drawn for itself: `role`, `missed` for each event; `invented` for each clip;
-    `name` for each object; `verdict` for each claim; `refusal`, `broken` for each request. `delay` in seconds."""
+    """Rates of what goes wrong. `role` is exact: the share of directed events answered the wrong way round. The
+    others are drawn, each for itself: `missed` for each event; `invented` for each clip; `name` for each object;
+    `verdict` for each claim; `refusal`, `broken` for each request. `delay` in seconds."""
 
     role: Share = 0.0
     name: Share = 0.0
@@ -41,11 +42,19 @@ class Errors(Strict):
 
 
 class Answers:
-    """Draws depend on the request alone, not on the order of requests: the same question is answered the same way."""
+    """Draws depend on the request alone, not on the order of requests: the same question is answered the same way.
+    DataError for an object of a clip that the truth does not have."""
 
     def __init__(self, clips: Iterable[Clip], truths: Mapping[str, Truth], errors: Errors) -> None:
-        self.clips = {clip.id: clip for clip in clips if clip.id in truths}
+        self.clips = {clip.id: clip for clip in clips}
+        for id, clip in self.clips.items():
+            known = truths[id].objects.keys() if id in truths else set()
+            if unknown := sorted(clip.masks.keys() - known):
+                raise DataError(f"clip {id}: the truth knows {len(known)} objects, and not {unknown[0]!r}")
         self.truths, self.errors = dict(truths), errors
+        directed = [(id, k) for id in self.clips for k, e in enumerate(self.truths[id].events) if e.passive]
+        directed.sort(key=lambda which: digest(errors.seed, "role", which))
+        self.flipped = set(directed[: round(errors.role * len(directed))])  # more of them hold fewer of them
         self.passive = {e.active: e.passive for t in truths.values() for e in t.events if e.passive}
         self._thumbnails: dict[tuple[str, int], np.ndarray] = {}
         self._around: dict[tuple[str, int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -60,7 +69,8 @@ class Answers:
         for label, part in zip(parts, parts[1:], strict=False):
             if part["type"] == "image_url":
                 images[int(label["text"].removeprefix("frame "))] = pictures.from_data_url(part["image_url"]["url"])
-        tokens = sum(map(len, texts)) // 4 + sum(i.shape[0] * i.shape[1] // 750 for i in images.values())
+        words = sum(map(len, texts)) + len(json.dumps(body["response_format"]))
+        tokens = words // 4 + sum(i.shape[0] * i.shape[1] // 750 for i in images.values())
         draw = Draws(self.errors, digest(body))
         if draw("refusal"):
             return {"role": "assistant", "content": None, "refusal": "I can't help with that."}, tokens
@@ -99,7 +109,7 @@ class Answers:
             if draw("missed", k) or not event.participants <= number.keys():
                 continue
             roles = [[number[key] for key in keys] for keys in (event.agents, event.patients)]
-            if event.passive and draw("role", k):
+            if (clip.id, k) in self.flipped:
                 roles.reverse()
             events.append(_event(event.active, *roles, span))
         free = [p for p in permutations(number, 2) if not any(set(p) <= e.participants for e in self._all(clip))]
@@ -150,7 +160,7 @@ class Answers:
         self, clip: Clip, images: Mapping[int, np.ndarray], numbers: Sequence[int] = range(1, 13)
     ) -> dict[int, str]:
         """Number -> mask key, by the colour around each object's edge."""
-        keys = list(self.truths[clip.id].objects)
+        keys = self._keys(clip)
         votes = np.zeros((len(keys), len(numbers)))
         for index, image in images.items():
             for row, (edge, was) in enumerate(self._edges(clip, index, max(image.shape))):
@@ -166,12 +176,16 @@ class Answers:
             votes[row], votes[:, column] = 0, 0
         return found
 
+    def _keys(self, clip: Clip) -> list[str]:
+        """Of known objects that have masks: a data set may have none of what no sentence is about."""
+        return [key for key in self.truths[clip.id].objects if key in clip.masks]
+
     def _edges(self, clip: Clip, index: int, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each object, the pixels around it in a frame of this size, and their colours with nothing drawn."""
         if (clip.id, index, side) not in self._around:
             plain = pictures.scaled(clip.frames[index], side).reshape(-1, 3).astype(np.float32)
             edges = []
-            for key in self.truths[clip.id].objects:
+            for key in self._keys(clip):
                 mask = masks.decode(clip.masks[key][index], clip.size)
                 edge = np.flatnonzero(ndimage.binary_dilation(pictures.rim(mask, side)))
                 edges.append((edge, plain[edge]))
@@ -236,10 +250,12 @@ def _ends(truth: Truth, text: str, words: str, subject: Sequence[str]) -> bool:
 
 def _named(truth: Truth, phrase: str, ids: Sequence[str]) -> bool:
     """Whether "the a, the b and another c" are names of just these objects."""
-    said = [part.removeprefix("the ").removeprefix("another ") for part in phrase.replace(", ", " and ").split(" and ")]
     known = [truth.objects[id] for id in ids if id in truth.objects]
-    return len(said) == len(known) == len(ids) and any(
-        all(name in (o.category, o.look) for name, o in zip(said, order, strict=True)) for order in permutations(known)
+    said = phrase.replace("another ", "the ").removeprefix("the ")
+    return len(known) == len(ids) and any(
+        " ".join(names([f"the {name}" for name in called]).lower().split()).removeprefix("the ") == said
+        for order in permutations(known)
+        for called in product(*((o.category, o.look) for o in order))
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reviosa_core import masks
+from reviosa_core import masks, outputs
 from reviosa_core.annotation import pictures
 from reviosa_core.annotation.dataset import ROLES
 from reviosa_core.annotation.records import digest
@@ -37,17 +37,18 @@ def write(out: Path, page: Path, count: int, seed: int) -> int:
     """One self-contained file; gives how many expressions it shows."""
     roles = read_json(Path(out) / ROLES)
     items = [_item(clip, e, roles[clip.id][e.id]) for clip, e in sample(out, count, seed)]
-    about = {"of": str(Path(out).name), "seed": seed, "expressions": digest(Path(out, ROLES).read_bytes())}
-    inside = json.dumps({"about": about, "verdicts": VERDICTS, "items": items}, ensure_ascii=False)
-    text = PAGE.read_text(encoding="utf-8").replace("{{title}}", html.escape(f"Audit of {about['of']}"))
-    text = text.replace("{{data}}", inside.replace("</", "<\\/"))  # a text must not end the script
-    page = Path(page)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(text, encoding="utf-8")
+    inside = json.dumps({"about": about(out, seed), "verdicts": VERDICTS, "items": items}, ensure_ascii=False)
+    text = PAGE.read_text(encoding="utf-8").replace("{{title}}", html.escape(f"Audit of {Path(out).name}"))
+    outputs.text(page, text.replace("{{data}}", inside.replace("<", "\\u003c")))  # a text must not end the script
     return len(items)
 
 
-def _item(clip: Clip, expression: Expression, about: dict[str, Any]) -> dict[str, Any]:
+def about(out: Path, seed: int) -> dict[str, Any]:
+    """What verdicts are about: the data set, by the digest of its roles, and the sample's seed."""
+    return {"of": Path(out).name, "seed": seed, "expressions": digest(Path(out, ROLES).read_bytes())}
+
+
+def _item(clip: Clip, expression: Expression, roles: dict[str, Any]) -> dict[str, Any]:
     """What the page shows of one: frames with the actor outlined as 3 (blue) and the target as 7 (orange)."""
     shown = frame_indices(len(clip), FRAMES)
     actor, target = (masks.union(clip, keys, shown) for keys in (expression.actor, expression.target))
@@ -57,15 +58,15 @@ def _item(clip: Clip, expression: Expression, about: dict[str, Any]) -> dict[str
         frames.append(
             pictures.data_url(pictures.jpeg(pictures.outlined(clip.frames[index], drawn, SIDE, numbers=False)))
         )
-    facts = {"kind": expression.caption_type, "voice": about.get("voice"), "level": about.get("level")}
-    facts |= {"event": about.get("event"), "agents": about.get("agents"), "patients": about.get("patients")}
-    facts["negative"] = about.get("negative")
+    facts = {"kind": expression.caption_type, "voice": roles.get("voice"), "level": roles.get("level")}
+    facts |= {"event": roles.get("event"), "agents": roles.get("agents"), "patients": roles.get("patients")}
+    facts["negative"] = roles.get("negative")
     return {
         "clip": clip.id,
         "expression": expression.id,
         "text": expression.text,
         "facts": {key: value for key, value in facts.items() if value},
-        "evidence": about.get("evidence", []),
+        "evidence": roles.get("evidence", []),
         "target": expression.target is not None,
         "frames": frames,
     }
@@ -83,16 +84,24 @@ def report(out: Path, verdicts: Path) -> list[dict[str, Any]]:
     """Rows: all, by caption type and by voice. DataError for verdicts of another data set, unknown expressions or
     verdicts, and when nothing was judged."""
     raw, roles = read_json(verdicts), read_json(Path(out) / ROLES)
-    now = digest(Path(out, ROLES).read_bytes())
+    now = about(out, 0)["expressions"]
     if raw.get("expressions") != now:
         raise DataError(f"{verdicts}: judges expressions {raw.get('expressions')}, {out} has {now}")
     groups: dict[str, list[str]] = {}
-    for entry in raw.get("verdicts", []):
+    seen: set[tuple[str, str]] = set()
+    if not isinstance(entries := raw.get("verdicts", []), list):
+        raise DataError(f"{verdicts}: verdicts is {entries!r}, a list is wanted")
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise DataError(f"{verdicts}: verdict {number} is {entry!r}, an object is wanted")
         video, id, verdict = (entry.get(key) for key in ("clip", "expression", "verdict"))
-        if verdict not in VERDICTS or id not in roles.get(video, {}):
+        if verdict not in VERDICTS or not isinstance(id, str) or id not in roles.get(str(video), {}):
             raise DataError(f"{verdicts}: {video}/{id} is {verdict!r}; known are {', '.join(VERDICTS)}")
-        about = roles[video][id]
-        names = ("all", about.get("caption_type") or about["negative"], about.get("voice", "none"))
+        if (video, id) in seen:
+            raise DataError(f"{verdicts}: {video}/{id} is judged twice")
+        seen.add((video, id))
+        found = roles[video][id]
+        names = ("all", found.get("caption_type") or found["negative"], found.get("voice", "none"))
         for name in names if names[2] != "none" else names[:2]:
             groups.setdefault(name, []).append(verdict)
     if not groups:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from reviosa_core import outputs
 from reviosa_core.annotation.records import Line, Negative, Text, Verdict
 from reviosa_core.data import interrvos
 from reviosa_core.data.jsonfile import read_json
 from reviosa_core.schema import Clip, Expression
 
 ROLES = "roles.json"
-PARTS = (interrvos.IMAGES, interrvos.MASKS, ROLES, interrvos.EXPRESSIONS)  # the last says that all is there
+WHAT = "annotated data set"
 
 
 def kept(line: Line[Verdict]) -> list[Verdict]:
@@ -30,7 +30,7 @@ def write(
     negatives: Mapping[str, Line[Negative]] | None = None,
 ) -> dict[str, int]:
     """Replace the data set in `out`: clips with at least one expression, and these with their roles. Gives the number
-    of expressions of each clip, 0 for those that are left out."""
+    of expressions of each clip, 0 for those that are left out. DataError where something else is in the way."""
     written: dict[str, int] = {}
     roles: dict[str, dict[str, Any]] = {}
 
@@ -46,19 +46,9 @@ def write(
             masks = {key: track for key, track in clip.masks.items() if key in used}
             yield Clip(id, clip.frames, clip.frame_names, clip.size, tuple(expressions), masks)
 
-    out = Path(out)
-    partial = out / ".dataset.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        interrvos.write(partial, made())
-        (partial / interrvos.IMAGES).mkdir(exist_ok=True)  # of no clip at all
-        (partial / ROLES).write_text(json.dumps(roles, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        (out / interrvos.EXPRESSIONS).unlink(missing_ok=True)
-        shutil.rmtree(out / interrvos.IMAGES, ignore_errors=True)
-        for name in PARTS:
-            (partial / name).replace(out / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with outputs.folder(out, WHAT) as folder:
+        interrvos.fill(folder, made())
+        (folder / ROLES).write_text(json.dumps(roles, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return written
 
 

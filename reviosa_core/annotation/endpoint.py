@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections import defaultdict
@@ -20,9 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-import httpx
+import openai
 from pydantic import ValidationError
 
+from reviosa_core import outputs
 from reviosa_core.annotation.questions import Question, Reply
 from reviosa_core.annotation.records import Asked, explain
 
@@ -30,6 +30,7 @@ TRIES = 3  # of a question: the first, and two with what was wrong
 CALLS = 6  # of one try, while the endpoint is busy or down
 WAIT = 120.0  # seconds: an endpoint that asks for more is not waited for
 SECONDS = 300.0  # for an answer
+HERE = ("localhost", "127.0.0.1", "::1")
 REFUSED = ("content_filter", "content_policy_violation")  # codes of errors that are about the question, not about us
 
 
@@ -69,7 +70,8 @@ class Endpoint:
     """`url` is the base, up to and including /v1; `key` goes into the Authorization header and nowhere else.
 
     `again`: abstentions in the cache are asked for once more. `trace(name, facts, answer, about)` is called for each
-    question that went over the network. ValueError for a url that is none, or that holds a password.
+    question that went over the network. ValueError for a url that is none or holds a
+    password, and for a key that cannot be sent.
     """
 
     def __init__(
@@ -91,14 +93,20 @@ class Endpoint:
             raise ValueError(
                 f"endpoint {_host(url)!r}: the address holds more than a place; keys go by the environment"
             )
+        if key and not (key.isascii() and key.isprintable()):  # the client's own message would hold it
+            raise ValueError("the key has characters that no header can have, as a line's end or an umlaut")
         self.model, self.cache, self.tokens, self.seed = model, Path(cache), tokens, seed
         self.usage: dict[str, Usage] = defaultdict(Usage)
         self._again = again
-        self._key, self._url, self._trace, self._sleep = key, url.rstrip("/") + "/chat/completions", trace, sleep
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(timeout=httpx.Timeout(SECONDS, connect=10.0), headers=headers, trust_env=False)
+        self._key, self._url, self._trace, self._sleep = key, url.rstrip("/"), trace, sleep
+        # Our own loop waits and tries again; a redirect would carry pictures to somebody who was not named; this
+        # machine's own servers are never behind the environment's proxy.
+        http = openai.DefaultHttpxClient(
+            timeout=openai.Timeout(SECONDS, connect=10.0), follow_redirects=False, trust_env=parts.hostname not in HERE
+        )
+        self._client = openai.OpenAI(api_key=key or "none", base_url=self._url, max_retries=0, http_client=http)
         self._lock, self._locks = threading.Lock(), dict[str, threading.Lock]()
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a call would drown the progress bars
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line a call would drown the progress bars
 
     def __enter__(self) -> Endpoint:
         return self
@@ -140,6 +148,7 @@ class Endpoint:
         messages: list[dict[str, Any]] = [{"role": "user", "content": question.content()}]
         kept: dict[str, Any] = {"name": question.name, "model": self.model, "facts": dict(question.facts)}
         kept |= {"prompt": question.prompt_hash, "images": question.images_hash, "answer": None, "tries": []}
+        kept["shown"] = len(question.images)
         for _ in range(TRIES):
             text, refused, used = self._call(question, messages)
             kept["tries"].append(used)
@@ -154,13 +163,10 @@ class Endpoint:
                 kept["reason"] = f"no usable answer in {len(kept['tries'])} tries: {error}"
                 wrong = f"This answer cannot be used: {error}\nAnswer again, in full, in the form that was asked for."
                 messages += [{"role": "assistant", "content": text[:4000]}, {"role": "user", "content": wrong}]
-        file = self._file(key)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.partial")
-        partial.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(partial, file)
+        outputs.text(self._file(key), json.dumps(kept, ensure_ascii=False, indent=1))
         if self._trace:
-            self._trace(question.name, dict(question.facts), kept["answer"], {"key": key, "reason": kept["reason"]})
+            about = {"question": key} | {k: kept[k] for k in ("model", "prompt", "images", "tries", "reason")}
+            self._trace(question.name, dict(question.facts), kept["answer"], about)
         return kept
 
     def _call(self, question: Question, messages: list[dict[str, Any]]) -> tuple[str, bool, dict[str, int]]:
@@ -186,19 +192,18 @@ class Endpoint:
             self._count(question.name, calls=1, images=len(question.images))
             wait = pause
             try:
-                got = self._client.post(self._url, json=body)
-            except httpx.TransportError as error:
-                reason = type(error).__name__ + (f": {error}" if str(error) else "")
-            else:
-                reason = f"status {got.status_code}"
-                if got.status_code == 200 and (found := _choices(got)):
+                got = self._client.chat.completions.with_raw_response.create(**body)
+                if found := _choices(got.text):
                     return found
-                if got.status_code == 200:
-                    reason = "an answer without choices, or cut off"
-                elif got.status_code == 429 or got.status_code >= 500:
-                    wait = _retry_after(got.headers.get("Retry-After"), pause)
-                else:
-                    return self._final(got)
+                reason = "an answer without choices, or cut off"
+            except openai.APIConnectionError as error:
+                cause = error.__cause__ or error
+                reason = type(cause).__name__ + (f": {cause}" if str(cause) else "")
+            except openai.APIStatusError as error:
+                if error.status_code != 429 and error.status_code < 500:
+                    return self._final(error)
+                reason = f"status {error.status_code}"
+                wait = _retry_after(error.response.headers.get("Retry-After"), pause)
             reason = self._clean(reason)
             if wait > WAIT:
                 raise EndpointError(f"{_host(self._url)}: {reason}, and asks to wait {wait:.0f} s; over {WAIT:.0f}")
@@ -207,17 +212,13 @@ class Endpoint:
                 pause *= 2
         raise EndpointError(f"{_host(self._url)}: {reason}, {CALLS} times; answers so far are kept, run it again")
 
-    def _final(self, got: httpx.Response) -> dict[str, Any]:
+    def _final(self, error: openai.APIStatusError) -> dict[str, Any]:
         """A status that stays: a refusal where its code says so."""
-        try:
-            error = got.json()["error"]
-            code, message = str(error.get("code")), str(error.get("message"))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            code, message = "", got.text
-        if code in REFUSED:
-            return {"choices": [{"message": {"refusal": self._clean(message)}}]}
-        said = " ".join(self._clean(message).split())[:300]
-        raise EndpointError(f"{_host(self._url)}: status {got.status_code}: {said}")
+        body = error.body if isinstance(error.body, dict) else {}
+        message = self._clean(str(body.get("message") or error.response.text))
+        if body.get("code") in REFUSED:
+            return {"choices": [{"message": {"refusal": message}}]}
+        raise EndpointError(f"{_host(self._url)}: status {error.status_code}: {' '.join(message.split())[:300]}")
 
     def _clean(self, text: str) -> str:
         """Without the key: some endpoints repeat it in what they say."""
@@ -239,9 +240,9 @@ def _parse(text: str, question: Question) -> Reply:
     return value
 
 
-def _choices(got: httpx.Response) -> dict[str, Any] | None:
+def _choices(text: str) -> dict[str, Any] | None:
     try:
-        found = got.json()
+        found = json.loads(text)
         return found if isinstance(found["choices"][0]["message"], dict) else None
     except (ValueError, KeyError, IndexError, TypeError):
         return None

@@ -1,20 +1,21 @@
 """All stages in order: what is done already stays, what is missing or out of date is asked for, the result is written.
 
-Work lies in OUT/annotation: a file a stage, the answers, masks that were tracked, what was rejected, and the summary.
+Work lies in OUT.annotation, beside the data set: a file a stage, the answers, masks that were tracked, what was
+rejected, and the summary.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
+from reviosa_core import outputs
 from reviosa_core.annotation import dataset, events, expressions, interactions, negatives, objects, tracks, verify
 from reviosa_core.annotation.endpoint import Endpoint
 from reviosa_core.annotation.questions import Prompts
@@ -31,12 +32,12 @@ from reviosa_core.annotation.records import (
     read_lines,
     write_lines,
 )
-from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.sources import Source
 from reviosa_core.annotation.view import View
+from reviosa_core.config import Annotation
 from reviosa_core.schema import Clip, DataError
 
-WORK, CACHE, REJECTED, SUMMARY = "annotation", "answers", "rejected.jsonl", "summary.json"
+CACHE, REJECTED, SUMMARY = "answers", "rejected.jsonl", "summary.json"
 KINDS: dict[str, type] = {
     "tracks": Line[Track],
     "objects": Line[Object],
@@ -48,8 +49,14 @@ KINDS: dict[str, type] = {
 }
 
 
+def work(out: Path) -> Path:
+    """Where all lies that the data set `out` is made of."""
+    out = Path(out).absolute()
+    return out.with_name(f"{out.name}.annotation")
+
+
 def stage_file(out: Path, stage: str) -> Path:
-    return Path(out) / WORK / f"{STAGES.index(stage)}_{stage}.jsonl"
+    return work(out) / f"{STAGES.index(stage)}_{stage}.jsonl"
 
 
 class Options(NamedTuple):
@@ -86,7 +93,6 @@ class Pipeline:
     def run(self) -> dict[str, Any]:
         """All stages, the data set, the rejected, the summary, which is also given. Raises EndpointError when the
         endpoint gives out: then what was done so far is kept, and running again goes on."""
-        (self.out / WORK).mkdir(parents=True, exist_ok=True)
         self._stage("tracks", self._tracks, lambda id: self.sources[id].fingerprint(self.settings), at_once=1)
         self._asking("objects", lambda view, of: objects.run(view, of))
         self._asking("expressions", lambda view, of: expressions.run(view, self._items("objects", view), of), "objects")
@@ -99,9 +105,9 @@ class Pipeline:
         written = dataset.write(self.out, clips, self.lines["verified"], false)
         verdicts = [(id, v) for id, line in self.lines["verified"].items() for v in line.items]
         rejected = [Rejected(clip=id, **v.model_dump()) for id, v in verdicts if v.rejected is not None]
-        write_lines(self.out / WORK / REJECTED, rejected)
+        write_lines(work(self.out) / REJECTED, rejected)
         summary = self._summary(written)
-        (self.out / WORK / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        outputs.text(work(self.out) / SUMMARY, json.dumps(summary, indent=1) + "\n")
         return summary
 
     def _items(self, stage: str, view: View) -> Sequence[Any]:
@@ -114,7 +120,7 @@ class Pipeline:
     def _clip(self, id: str) -> Clip:
         """The clip with its masks, tracked where none were given."""
         if id not in self.clips:
-            self.clips[id] = self.sources[id].masked(self.out / WORK / "masks", self.settings)
+            self.clips[id] = self.sources[id].masked(work(self.out) / "masks", self.settings)
         return self.clips[id]
 
     def _view(self, id: str) -> View:
@@ -156,34 +162,24 @@ class Pipeline:
         self._stage(stage, lambda id, of: run(self._view(id), of), made_from, self.settings.at_once)
 
     def _shown(self) -> dict[str, Any]:
-        return self.settings.model_dump(exclude={"at_once", "presence", "area", "stability", "grid"})
+        return self.settings.model_dump(exclude={"at_once", "presence", "area", "stability", "grid", "study"})
 
     def _stage(
         self, stage: str, run: Callable[[str, str], Line], made_from: Callable[[str], str], at_once: int
     ) -> None:
         path = stage_file(self.out, stage)
         there = read_lines(path, KINDS[stage])
-        write_lines(path, there.values())  # whole lines only: what follows is appended
         of = {id: made_from(id) for id in self.sources}
         done = {id: line for id, line in there.items() if self._holds(line, of.get(id))}
         due = [id for id in self.sources if id not in done]
-        lock = threading.Lock()
-        with path.open("a", encoding="utf-8") as file, ThreadPoolExecutor(at_once) as pool:
-
-            def one(id: str) -> Line:
-                line = run(id, of[id])
-                with lock:
-                    file.write(line.model_dump_json() + "\n")
-                    file.flush()
-                return line
-
+        with ThreadPoolExecutor(at_once) as pool:
             try:
-                waiting = [pool.submit(one, id) for id in due]
-                for future in tqdm(waiting, desc=stage, unit="clip", disable=not self.progress):
+                waiting = [pool.submit(run, id, of[id]) for id in due]
+                for future in tqdm(as_completed(waiting), stage, len(due), unit="clip", disable=not self.progress):
                     line = future.result()
                     done[line.clip] = line
             except BaseException:
-                pool.shutdown(cancel_futures=True)  # what is under way ends, and is kept
+                pool.shutdown(cancel_futures=True)  # what is under way ends, and its answers are kept
                 raise
         self.lines[stage] = {id: done[id] for id in self.sources}
         others = [line for id, line in there.items() if id not in self.sources]  # of clips that are not in this run

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from reviosa_core.annotation.questions import Prompts
-from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.verify import AT_ONCE
+from reviosa_core.config import Annotation
 from reviosa_core.data.sampling import frame_indices
 
 CHARACTERS = 4  # of English text, a token
@@ -49,21 +49,20 @@ def estimate(
     texts = {clip: TEXTS["object"] * own[clip] + TEXTS["event"] * per_clip * (clip.objects > 1) for clip in clips}
     rounds = {clip: 2 * math.ceil(texts[clip] / AT_ONCE) for clip in clips}
 
-    def step(stage: str, asked: Sequence[tuple[Shape, float, float]], pictures: bool) -> None:
-        """`asked` holds clips, how often each is asked about, and about how many things in all."""
-        calls = sum(times for _, times, _ in asked)
-        things = sum(count for _, _, count in asked)
-        images = sum(times * shown[clip] for clip, times, _ in asked) if pictures else 0
-        seen = sum(times * shown[clip] * picture(clip, settings) for clip, times, _ in asked) if pictures else 0
-        words = calls * (len(prompts[stage]) / CHARACTERS + SCHEMA) + things * FACTS[stage]
-        out = things * SAID[stage]
-        found.append(Step(stage, round(calls), round(images), round(words + seen), round(out)))
+    def step(stage: str, asked: Sequence[tuple[Shape, int | float, int | float, int | float]], seen: bool) -> None:
+        """`asked` holds clips, how often each is asked about, how many things are listed and how many answered."""
+        calls, listed, said = (sum(row[column] for row in asked) for column in (1, 2, 3))
+        images = sum(times * shown[clip] for clip, times, *_ in asked) if seen else 0
+        area = sum(times * shown[clip] * picture(clip, settings) for clip, times, *_ in asked) if seen else 0
+        words = calls * (len(prompts[stage]) / CHARACTERS + SCHEMA) + listed * FACTS[stage]
+        found.append(Step(stage, round(calls), round(images), round(words + area), round(said * SAID[stage])))
 
-    step("objects", [(clip, own[clip], own[clip]) for clip in clips], True)
-    step("expressions", [(clip, 1, own[clip]) for clip in clips if own[clip]], False)
-    step("events", [(clip, 1, own[clip]) for clip in pairs], True)
-    step("interactions", [(clip, per_clip, per_clip) for clip in pairs], False)
-    step("verify", [(clip, rounds[clip], 2 * texts[clip]) for clip in clips] if verify else [], True)
+    step("objects", [(clip, own[clip], own[clip], own[clip]) for clip in clips], True)
+    step("expressions", [(clip, 1, own[clip], own[clip]) for clip in clips if own[clip]], False)
+    step("events", [(clip, 1, own[clip], per_clip) for clip in pairs], True)
+    step("interactions", [(clip, per_clip, per_clip, per_clip) for clip in pairs], False)
+    claims = [(clip, rounds[clip], 2 * texts[clip], 2 * texts[clip]) for clip in clips]
+    step("verify", claims if verify else [], True)
     return found
 
 

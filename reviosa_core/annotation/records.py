@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from reviosa_core import outputs
 from reviosa_core.bounds import Strict
 from reviosa_core.schema import CaptionType, DataError
 
@@ -148,14 +148,12 @@ def _plain(value: Any) -> Any:
 
 
 def read_lines(path: Path, kind: type[Line]) -> dict[str, Line]:
-    """A stage's lines, by clip; the later of two wins. A last line without its end was cut by a crash: it is asked for
-    again (answers are in the cache). DataError naming file and line for any other that cannot be read."""
+    """A stage's lines, by clip; the later of two wins. DataError naming file and line for one that cannot be read."""
     if not path.exists():
         return {}
     found: dict[str, Line] = {}
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, text in enumerate(lines, 1):
-        if number == len(lines) or not text.strip():
+    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not text.strip():
             continue
         try:
             line = kind.model_validate_json(text)
@@ -167,10 +165,7 @@ def read_lines(path: Path, kind: type[Line]) -> dict[str, Line]:
 
 def write_lines(path: Path, lines: Iterable[Any]) -> None:
     """All lines of a file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text("".join(line.model_dump_json() + "\n" for line in lines), encoding="utf-8")
-    os.replace(partial, path)
+    outputs.text(path, "".join(line.model_dump_json() + "\n" for line in lines))
 
 
 def explain(error: ValidationError) -> str:

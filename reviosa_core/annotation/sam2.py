@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reviosa_core import config, masks
-from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.sources import Boxes
+from reviosa_core.annotation.tracks import SAME
+from reviosa_core.config import Annotation
 from reviosa_core.model import segmenter
 from reviosa_core.model.segmenter import FrameFeatures, Segmenter, to_square
 from reviosa_core.schema import RLE, Clip, DataError
@@ -20,7 +21,6 @@ from reviosa_core.weights import checkpoint
 
 SURE = 0.7  # SAM2's own estimate of a mask's IoU, from which on a point's mask is an object
 STABLE = 0.8  # IoU of the mask at logits +1 and -1
-SAME = 0.7  # IoU from which on two masks are one object
 LARGE = 0.7  # share of the frame from which on a mask is background
 AT_ONCE = 16  # frames or points
 

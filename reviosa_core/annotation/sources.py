@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from reviosa_core import outputs
 from reviosa_core.annotation.records import digest
-from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.tracks import plain
+from reviosa_core.config import Annotation
 from reviosa_core.data import formats, vidor
 from reviosa_core.data.interrvos import IMAGES
 from reviosa_core.data.jsonfile import read_json
@@ -56,10 +56,7 @@ class Source:
             if self.tracker is None:
                 raise DataError(f"clip {self.clip.id}: has no masks; name a SAM2 to track them with (--sam2)")
             kept = {"made_from": of, "masks": self.tracker(self.clip, self.boxes, settings)}
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_name(f".{file.name}.partial")
-            partial.write_text(json.dumps(kept), encoding="utf-8")
-            os.replace(partial, file)
+            outputs.text(file, json.dumps(kept))
         clip = self.clip
         return Clip(clip.id, clip.frames, clip.frame_names, clip.size, (), kept["masks"])
 

@@ -8,11 +8,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 
+from reviosa_core import masks
 from reviosa_core.annotation.records import Line, Track
-from reviosa_core.annotation.settings import Annotation
+from reviosa_core.config import Annotation
 from reviosa_core.masks import runs
 from reviosa_core.schema import RLE, Clip, DataError
 from reviosa_core.schema import Track as Masks
+
+SAME = 0.7  # IoU from which on two tracks are one object
 
 
 def areas(track: Masks, size: tuple[int, int], where: str) -> Int64[np.ndarray, " t"]:
@@ -45,15 +48,35 @@ def measure(
     return Track(id=id, source=source, poor=poor, **values)
 
 
+def twins(clip: Clip, ids: Sequence[str]) -> dict[str, str]:
+    """Tracks that are where an earlier one of `ids` is: id -> that one. IoU of all frames together, SAME at least."""
+    both = np.zeros((len(ids), len(ids)))
+    for index in range(len(clip)):
+        there = np.stack([masks.decode(clip.masks[id][index], clip.size).ravel() for id in ids]).astype(np.float32)
+        both += there @ there.T
+    own = np.diag(both)
+    overlap = both / np.maximum(own[:, None] + own[None] - both, 1)
+    found: dict[str, str] = {}
+    for k, id in enumerate(ids):
+        earlier = [j for j in range(k) if ids[j] not in found and overlap[k, j] >= SAME]
+        if earlier:
+            found[id] = ids[earlier[0]]
+    return found
+
+
 def run(
     clip: Clip, settings: Annotation, made_from: str, source: Literal["given", "box", "grid"] = "given"
 ) -> Line[Track]:
-    """A record a track of the clip. Of more good ones than a question can show, the largest go on."""
+    """A record a track of the clip. What several points of a grid have found goes on once; of more good ones than a
+    question can show, the largest go on."""
     pixels = {id: areas(track, clip.size, f"clip {clip.id}, mask {id}") for id, track in clip.masks.items()}
     for id, found in pixels.items():
         if len(found) != len(clip):
             raise DataError(f"clip {clip.id}, mask {id}: {len(found)} entries for {len(clip)} frames")
     found = [measure(id, counted, clip.size, source, settings) for id, counted in pixels.items()]
+    if source == "grid" and (first := [track.id for track in found if track.poor is None]):
+        again = twins(clip, first)
+        found = [t.model_copy(update={"poor": f"as track {again[t.id]}"}) if t.id in again else t for t in found]
     good = sorted((track for track in found if track.poor is None), key=lambda track: -track.area)
     beyond = {track.id for track in good[settings.objects :]}
     reason = f"{len(good)} good tracks, of which the {settings.objects} largest go on"
@@ -61,6 +84,6 @@ def run(
     return Line[Track](clip=clip.id, made_from=made_from, items=tuple(items))
 
 
-def plain(masks: Mapping[str, Masks]) -> dict[str, Sequence[RLE | None]]:
+def plain(tracks: Mapping[str, Masks]) -> dict[str, Sequence[RLE | None]]:
     """Masks as lists, for a hash and for JSON."""
-    return {id: list(track) for id, track in masks.items()}
+    return {id: list(track) for id, track in tracks.items()}

@@ -126,7 +126,8 @@ def _judge(
 ) -> Verdict:
     """Uncertain is not contradicted; but a swap that is held for true, of a directed text, takes the text with it."""
     claimed, swapped = worst([v for v, _ in said[False]]), [v for v, _ in said[True]]
-    evidence = tuple(e for pairs in said.values() for _, e in pairs if e)
+    of = {False: "", True: "of the swap: "}
+    evidence = tuple(of[other] + e for other, pairs in said.items() for _, e in pairs if e)
     against = "; ".join(e for v, e in said[False] if v == "contradicted")
     reason = None
     if silent:

@@ -14,7 +14,7 @@ from reviosa_core.annotation import pictures
 from reviosa_core.annotation.endpoint import Asking
 from reviosa_core.annotation.questions import Prompts
 from reviosa_core.annotation.records import Track
-from reviosa_core.annotation.settings import Annotation
+from reviosa_core.config import Annotation
 from reviosa_core.data.sampling import frame_indices
 from reviosa_core.schema import Clip
 

@@ -6,17 +6,17 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
 from reviosa_core.cli.shared import Split, fail
 
 if TYPE_CHECKING:
-    from reviosa_core.annotation.settings import Annotation
+    from reviosa_core.annotation.server import Server
     from reviosa_core.annotation.sources import Source
+    from reviosa_core.config import Annotation
 
 EMBEDDED = "embedded"
 
@@ -24,10 +24,10 @@ EMBEDDED = "embedded"
 class _RunByDefault(TyperGroup):
     """`reviosa annotate VIDEOS OUT` is `reviosa annotate run VIDEOS OUT`."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         return super().resolve_command(ctx, args if args[0] in self.commands else ["run", *args])
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = args and args[0] not in (*self.commands, "--help")
         return super().parse_args(ctx, ["run", *args] if own else args)
 
@@ -43,13 +43,16 @@ def run(
             help="A video, a folder of videos or of frames, what `data vidor` wrote, or a data set with masks."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Gets the data set; called again, the work goes on.")],
+    out: Annotated[Path, typer.Argument(help="Becomes the data set; called again, the work goes on.")],
     model: Annotated[str, typer.Option(help="As the endpoint calls it.")] = EMBEDDED,
     endpoint: Annotated[
         str | None,
         typer.Option(help=f"Of an OpenAI-compatible server, up to /v1; '{EMBEDDED}' answers from InterShapes' truth."),
     ] = None,
     split: Split = None,
+    truth: Annotated[
+        Path | None, typer.Option(help=f"JSON that '{EMBEDDED}' answers from, instead of InterShapes' notes.")
+    ] = None,
     key_env: Annotated[str, typer.Option(help="The environment variable that holds the key.")] = "OPENAI_API_KEY",
     prompts: Annotated[Path | None, typer.Option(help="Your own: a folder with objects.md, events.md ...")] = None,
     sam2: Annotated[
@@ -68,66 +71,62 @@ def run(
 ) -> None:
     """Annotate videos: objects, what they look like and do, who acts on whom, and sentences about it, verified.
 
-    Writes the InterRVOS-127K format with roles.json beside it: agent, patient, voice, event and origin of every
-    expression. OUT/annotation holds a file a stage, rejected.jsonl and summary.json. docs/annotation.md has more.
+    OUT is in the InterRVOS-127K format, with roles.json in it: agent, patient, voice, event and origin of every
+    expression. OUT.annotation holds a file a stage, rejected.jsonl and summary.json. docs/annotation.md has more.
 
     Example: [bold]reviosa annotate clips mine --endpoint http://localhost:8000/v1 --model NAME[/]
     """
+    from reviosa_core import outputs
     from reviosa_core.annotation import sources
+    from reviosa_core.annotation.dataset import WHAT
+    from reviosa_core.annotation.endpoint import Endpoint
+    from reviosa_core.annotation.pipeline import CACHE, Options, Pipeline, work
     from reviosa_core.annotation.questions import PROMPTS, Prompts
 
-    settings = _settings(at_once)
-    asked = Prompts(prompts or PROMPTS)
-    tracker = None
+    if endpoint is None and not dry_run:
+        fail("--endpoint: say where to ask, or --dry-run for what it would take")
+    settings, asked, tracker = _settings(at_once), Prompts(prompts or PROMPTS), None
+    if not dry_run:
+        outputs.try_out(out, WHAT)
     if sam2 and not dry_run:
         from reviosa_core.annotation import sam2 as tracking
 
         tracker = tracking.load(sam2, sam2_yaml)
     found = sources.read(videos, split, tracker, str(sam2))
-    if dry_run:
+    if endpoint is None or dry_run:
         _plan(found, settings, asked, (events, objects), verify, (price_in, price_out))
         return
-    if endpoint is None:
-        fail("--endpoint: say where to ask, or --dry-run for what it would take")
-    if not out.is_dir() and out.exists():
-        fail(f"{out}: exists, and is no folder")
-    _check_out(out)
-    options = (verify, negatives, again)
-    summary = _annotate(found, out, endpoint, model, os.environ.get(key_env), settings, asked, options, videos, split)
+    key = os.environ.get(key_env, "").strip() or None
+    with ExitStack() as stack:
+        if endpoint == EMBEDDED:
+            endpoint, key = stack.enter_context(_embedded(found, videos, split, truth)).url, None
+        place = work(out) / CACHE
+        asking = stack.enter_context(Endpoint(endpoint, model, place, key, settings.tokens, settings.seed, again=again))
+        options = Options(verify, negatives, again)
+        summary = Pipeline(found, out, asking, settings, asked, options, sys.stderr.isatty()).run()
     _report(summary, out)
 
 
 def _settings(at_once: int | None) -> Annotation:
-    from reviosa_core import bounds
-    from reviosa_core.annotation.settings import Annotation
+    """Those of params.yaml inside a project, the same defaults anywhere else."""
+    from reviosa_core import bounds, config
 
-    return Annotation() if at_once is None else bounds.changed(Annotation(), at_once=at_once)
-
-
-def _check_out(out: Path) -> None:
-    from reviosa_core.annotation.pipeline import WORK
-
-    there = [path.name for path in out.iterdir()] if out.is_dir() else []
-    if there and WORK not in there:
-        fail(f"{out} holds {sorted(there)[:5]}, which is not an earlier annotation: it is left alone")
+    try:
+        settings = config.project().params.annotation
+    except FileNotFoundError:
+        settings = config.Annotation()
+    return settings if at_once is None else bounds.changed(settings, at_once=at_once)
 
 
-def _annotate(found: list[Source], out, endpoint, model, key, settings, prompts, options, videos, split) -> dict:
+def _embedded(found: list[Source], videos: Path, split: str | None, file: Path | None) -> Server:
+    """The endpoint that answers from a file, or from what InterShapes wrote beside its clips."""
     from reviosa_core.annotation import truth
-    from reviosa_core.annotation.endpoint import Endpoint
-    from reviosa_core.annotation.pipeline import CACHE, WORK, Options, Pipeline
     from reviosa_core.annotation.server import Server
 
-    with ExitStack() as stack:
-        if endpoint == EMBEDDED:
-            truths = truth.of_intershapes(videos / split if split and split != "." else videos)
-            endpoint = stack.enter_context(Server([source.clip for source in found], truths)).url
-            key = None
-        asking = stack.enter_context(
-            Endpoint(endpoint, model, out / WORK / CACHE, key, settings.tokens, settings.seed, again=options[2])
-        )
-        pipeline = Pipeline(found, out, asking, settings, prompts, Options(*options), sys.stderr.isatty())
-        return pipeline.run()
+    if bare := [source.clip.id for source in found if source.kind != "given"]:
+        fail(f"--endpoint {EMBEDDED}: knows objects by their masks, which {len(bare)} clips lack, as {bare[0]}")
+    folder = videos / split if split and split != "." else videos
+    return Server([source.clip for source in found], truth.read(file) if file else truth.of_intershapes(folder))
 
 
 def _plan(found: list[Source], settings, prompts, assumed, verify, prices) -> None:
@@ -161,7 +160,7 @@ def _report(summary: dict, out: Path) -> None:
 @commands.command()
 def audit(
     out: Annotated[Path, typer.Argument(help="What `reviosa annotate` wrote.")],
-    page: Annotated[Path | None, typer.Option(help="Where to write; by default OUT/annotation/audit.html.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Where to write; by default OUT.annotation/audit.html.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Expressions to judge, drawn at random.")] = 100,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     verdicts: Annotated[Path | None, typer.Option(help="The page's verdicts, saved as JSON: report them.")] = None,
@@ -174,12 +173,12 @@ def audit(
     Example: [bold]reviosa annotate audit mine[/]
     """
     from reviosa_core.annotation import audit as auditing
-    from reviosa_core.annotation.pipeline import WORK
+    from reviosa_core.annotation.pipeline import work
     from reviosa_core.report import tables
 
     if verdicts is not None:
         typer.echo(tables.markdown(auditing.report(out, verdicts)))
         return
-    page = page or out / WORK / "audit.html"
+    page = page or work(out) / "audit.html"
     shown = auditing.write(out, page, count, seed)
     typer.echo(f"written: {page}: {shown} expressions")

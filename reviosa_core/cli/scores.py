@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -50,6 +50,7 @@ def evaluate(
     are an empty answer, and a video or expression that is not there is missing. Data of another benchmark get its own
     numbers first, each with the expressions (of merged Ref-DAVIS masks: objects) that it is over: A2D- and
     JHMDB-Sentences, Ref-DAVIS17 by both protocols, MeViS, ReVOS, Ref-SAV. docs/metrics.md says what each number is.
+    What `reviosa annotate` wrote is scored for the active and the passive voice, too.
 
     Example: [bold]reviosa evaluate --data data/tiny/test --predictions runs/tiny/predictions/best.json[/]
     """
@@ -78,15 +79,30 @@ def evaluate(
     direction = metrics.direction(table, bootstrap, seed)
     types = metrics.detection_by_caption_type(table, bootstrap, seed)
     own = benchmarks.summarise(benchmarks.Scored(data, found, clips, source, table, bootstrap, seed), long)
+    voices = _by_voice(table, data, split, bootstrap, seed)
     if out is not None:
         about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
-        whole = {**summary, "direction": direction, "detection by caption type": types, "benchmark": own, **about}
+        whole = {
+            **summary,
+            "direction": direction,
+            "detection by caption type": types,
+            "benchmark": own,
+            "by voice": voices,
+            **about,
+        }
         outputs.text(out, jsonfile.to_json({**whole, "rows": table.to_dict("split", index=False)}) + "\n")
     if own:
         cells = {name: (tables.with_interval(line, "value"), line["n"] if line else 0) for name, line in own.items()}
         lines = [{"": name, "%": value, "n": str(n)} for name, (value, n) in cells.items()]
         typer.echo(f"{found.format}\n\n{tables.markdown(lines)}\n\nas InterRVOS\n")
     typer.echo(tables.scores(summary, direction))
+    if voices:
+        shown = [
+            {"": voice, **{name: tables.with_interval(found[name]) for name in list(metrics.SETTINGS)[:2]}}
+            | {"role confusion": tables.with_interval(found["role confusion"], "value")}
+            for voice, found in voices.items()
+        ]
+        typer.echo(tables.markdown(shown))
     if absent:
         typer.echo(f"{len(absent)} of {sum(len(c.expressions) for c in clips)} expressions had no prediction: scored 0")
     if pictures is not None:
@@ -95,6 +111,22 @@ def evaluate(
             typer.echo(f"written: {pictures}")
     for path in filter(None, (rows, out)):
         typer.echo(f"written: {path}")
+
+
+def _by_voice(table: pd.DataFrame, data: Path, split: str | None, bootstrap: int, seed: int) -> dict[str, Any]:
+    """Active and passive apart, for what `reviosa annotate` wrote: it keeps the voice in a side file."""
+    from reviosa_core.annotation import dataset
+    from reviosa_core.data import formats
+    from reviosa_core.scoring import metrics
+
+    said = dataset.read_roles(data / (split or formats.detect(data).splits[0]))[["video", "expression", "voice"]]
+    known = table.merge(said, on=["video", "expression"], how="inner", validate="many_to_one")
+    return {
+        voice: metrics.summarise(own, bootstrap, seed)
+        | {"role confusion": metrics.direction(own, bootstrap, seed)["role confusion"]}
+        for voice in ("active", "passive")
+        if len(own := known[known["voice"] == voice].drop(columns="voice"))
+    }
 
 
 def _draw(pictures: Path, clips: Sequence[Clip], table: pd.DataFrame, source: Source) -> None:

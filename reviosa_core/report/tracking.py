@@ -171,9 +171,21 @@ class Run:
         table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
         self.send(mlflow.log_table, table, f"{name}.json")
 
+    def trace(self, name: str, asked: Mapping[str, Any], answer: Any, about: Mapping[str, Any]) -> None:
+        """A question and its answer, as a trace of this run; from any thread."""
+        self.send(_trace, self.id, name, dict(asked), answer, {key: str(value) for key, value in about.items()})
+
     def artifact(self, path: str | Path, folder: str | None = None) -> None:
         """A file, or a folder with all it holds. Not for weights of gigabytes: DVC keeps those."""
         self.send(mlflow.log_artifacts if Path(path).is_dir() else mlflow.log_artifact, str(path), folder)
+
+
+def _trace(run: str, name: str, asked: dict[str, Any], answer: Any, about: dict[str, str]) -> None:
+    experiment = MlflowClient().get_run(run).info.experiment_id
+    span = mlflow.start_span_no_context(
+        name, "LLM", None, asked, about, metadata={"mlflow.sourceRun": run}, experiment_id=experiment
+    )
+    span.end(outputs=answer)
 
 
 def _lost(error: BaseException) -> None:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import tiny
+from running import Ran, run
 
-from reviosa_core.annotation import pipeline, sources, truth
-from reviosa_core.annotation.answers import Errors
-from reviosa_core.annotation.endpoint import Endpoint
-from reviosa_core.annotation.records import Line, read_lines
-from reviosa_core.annotation.server import Server
-from reviosa_core.annotation.settings import Annotation
 from reviosa_core.config import Splits
 from reviosa_core.intershapes.splits import write_split
-
-SETTINGS = Annotation(frames=3, side=128, at_once=4)
 
 
 @pytest.fixture(scope="session")
@@ -31,31 +23,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "val"
 
 
-class Ran(NamedTuple):
-    out: Path
-    summary: dict[str, Any]
-    score: truth.Score
-    server: Server
-
-    def lines(self, stage: str) -> dict[str, Line]:
-        return read_lines(pipeline.stage_file(self.out, stage), pipeline.KINDS[stage])
-
-
 @pytest.fixture
 def annotate(world: Path, tmp_path: Path) -> Callable[..., Ran]:
-    """Run the pipeline on the clips, with errors of these rates; `out` to go on from, `options` of the pipeline."""
+    """`run`; `out` to go on from."""
+    return lambda out=None, **more: run(world, out or tmp_path / "out", **more)
 
-    def run(
-        out: Path | None = None, options: pipeline.Options | None = None, settings=SETTINGS, prompts=None, **rates
-    ) -> Ran:
-        found, truths = sources.read(world), truth.of_intershapes(world)
-        out = out or tmp_path / "out"
-        with Server([s.clip for s in found], truths, Errors(**rates)) as server:
-            cache = out / pipeline.WORK / pipeline.CACHE
-            with Endpoint(server.url, "truth", cache, again=bool(options and options.again)) as endpoint:
-                summary = pipeline.Pipeline(found, out, endpoint, settings, prompts, options, progress=False).run()
-        events = read_lines(pipeline.stage_file(out, "events"), pipeline.KINDS["events"])
-        score = truth.compare({clip: line.items for clip, line in events.items()}, truths)
-        return Ran(out, summary, score, server)
 
-    return run
+@pytest.fixture(scope="session")
+def once(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run without errors gives: look, don't touch."""
+    return run(world, tmp_path_factory.mktemp("once") / "out").out

@@ -31,6 +31,8 @@ def test_without_errors_everything_is_found_and_everything_is_true(annotate, wor
             voices.add(about["voice"])
             assert holds(truths[clip.id], about["text"], about["actor"], about["target"] or ()), about["text"]
             assert about["text"] == expression.text and about["asked"][0]["model"] == "truth"
+            if about["target"]:
+                assert about["evidence"] == ["seen throughout", "of the swap: the frames show otherwise"]
             if about["voice"] == "passive":
                 assert (about["actor"], about["target"]) == (about["patients"], about["agents"])
             if about["voice"] == "active":
@@ -38,7 +40,7 @@ def test_without_errors_everything_is_found_and_everything_is_true(annotate, wor
     assert {"active", "passive", "none"} <= voices
     table = dataset.read_roles(ran.out)
     assert len(table) == ran.summary["expressions"] and set(table["voice"]) == voices
-    rejected = [json.loads(line) for line in (ran.out / "annotation" / "rejected.jsonl").read_text().splitlines()]
+    rejected = [json.loads(line) for line in (pipeline.work(ran.out) / "rejected.jsonl").read_text().splitlines()]
     assert {entry["rejected"].partition(":")[0] for entry in rejected} == {"ambiguous"}
     assert ran.summary["stages"]["verified"]["rejected"] == len(rejected)
 
@@ -80,7 +82,7 @@ def test_without_the_verifier_the_wrong_roles_are_written(annotate, world: Path)
 
 def test_broken_answers_are_asked_for_again_and_then_abstained_from(annotate):
     some = annotate(broken=0.3)
-    tries = [len(json.loads(f.read_text())["tries"]) for f in (some.out / "annotation" / "answers").rglob("*.json")]
+    tries = [len(json.loads(f.read_text())["tries"]) for f in (pipeline.work(some.out) / "answers").rglob("*.json")]
     assert set(tries) <= {1, 2, 3} and max(tries) > 1
     asked_again = [r["messages"] for r in some.server.requests if len(r["messages"]) > 1]
     assert "cannot be used" in asked_again[0][2]["content"] and asked_again[0][1]["role"] == "assistant"
@@ -97,21 +99,19 @@ def test_nothing_but_broken_answers_is_an_empty_data_set_and_says_so(annotate):
 
 def test_a_second_run_asks_nothing_and_gives_the_same(annotate):
     first = annotate()
-    before = {p.name: p.read_bytes() for p in (first.out / "annotation").glob("*.jsonl")}
+    before = {p.name: p.read_bytes() for p in pipeline.work(first.out).glob("*.jsonl")}
     expressions = (first.out / "meta_expressions.json").read_bytes()
     second = annotate(out=first.out)
     assert not second.server.requests
-    assert {p.name: p.read_bytes() for p in (first.out / "annotation").glob("*.jsonl")} == before
+    assert {p.name: p.read_bytes() for p in pipeline.work(first.out).glob("*.jsonl")} == before
     assert (first.out / "meta_expressions.json").read_bytes() == expressions
 
 
 def test_after_a_crash_the_answers_are_there(annotate):
     first = annotate()
     asked = len(first.server.requests)
-    for stage in ("objects", "events", "verified"):
+    for stage in ("objects", "events", "interactions", "verified"):
         pipeline.stage_file(first.out, stage).unlink()
-    file = pipeline.stage_file(first.out, "interactions")
-    file.write_text(file.read_text()[:-40])  # the last line cut off
     second = annotate(out=first.out)
     assert asked and not second.server.requests and second.summary["expressions"] == first.summary["expressions"]
 
@@ -213,11 +213,11 @@ def test_an_endpoint_that_gives_out_leaves_what_was_done(annotate, world: Path, 
     found, truths = sources.read(world), truth.of_intershapes(world)
     with Server([s.clip for s in found], truths) as server:
         server.faults.extend([""] * 7 + ["500"] * 200)
-        with Endpoint(server.url, "truth", tmp_path / "out" / "annotation" / "answers") as asking:
+        with Endpoint(server.url, "truth", pipeline.work(tmp_path / "out") / "answers") as asking:
             settings = pipeline.Annotation(frames=3, side=128, at_once=4)
             with pytest.raises(EndpointError, match="status 500, 1 times; answers so far are kept"):
                 pipeline.Pipeline(found, tmp_path / "out", asking, settings, progress=False).run()
-    kept = len(list((tmp_path / "out" / "annotation" / "answers").rglob("*.json")))
+    kept = len(list((pipeline.work(tmp_path / "out") / "answers").rglob("*.json")))
     assert kept == 7
     ran = annotate()
     assert (

@@ -1,0 +1,134 @@
+"""Where clips come from: videos, frames, what `data vidor` writes, data sets; and masks that are tracked once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reviosa_core import masks
+from reviosa_core.annotation import sources
+from reviosa_core.config import Annotation
+from reviosa_core.data import vidor
+from reviosa_core.data.video import write_mp4
+from reviosa_core.schema import DataError
+
+H, W, T = 24, 36, 6
+
+
+def spoil(file: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def film(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_mp4(path, np.random.default_rng(0).integers(0, 255, (T, H, W, 3), dtype=np.uint8), 5.0)
+    return path
+
+
+def stills(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for t in range(T):
+        Image.fromarray(np.full((H, W, 3), 40 * t, np.uint8)).save(folder / f"{t:05d}.jpg")
+    return folder
+
+
+@pytest.fixture
+def clips_of_vidor(tmp_path: Path) -> Path:
+    """As `reviosa data vidor --videos` leaves it: an adult in all frames, a dog in all but frames 2 and 3."""
+
+    def box(tid: int, left: int, drawn: bool) -> dict:
+        corners = {"xmin": left, "ymin": 2, "xmax": left + 9, "ymax": 20}
+        return {"tid": tid, "bbox": corners, "generated": int(not drawn), "tracker": "none" if drawn else "kcf"}
+
+    boxes = [[box(0, t, t == 3), *([] if t in (2, 3) else [box(3, 20, False)])] for t in range(T)]
+    raw = {
+        "version": "VERSION 1.0", "video_id": "2401075277", "video_path": "1025/2401075277.mp4", "frame_count": T,
+        "fps": 5, "width": W, "height": H, "trajectories": boxes,
+        "subject/objects": [{"tid": 0, "category": "adult"}, {"tid": 3, "category": "dog"}],
+        "relation_instances": [
+            {"subject_tid": 0, "object_tid": 3, "predicate": "pull", "begin_fid": 0, "end_fid": 2}
+        ],
+    }  # fmt: skip
+    (tmp_path / "2401075277.json").write_text(json.dumps(raw))
+    film(tmp_path / "videos" / "1025" / "2401075277.mp4")
+    vidor.export(vidor.read(tmp_path / "2401075277.json"), tmp_path / "clips", tmp_path / "videos")
+    return tmp_path / "clips"
+
+
+def test_vidors_boxes_prompt_where_they_were_drawn_or_begin(clips_of_vidor: Path):
+    (source,) = sources.read(clips_of_vidor)
+    assert (source.clip.id, len(source.clip), source.clip.size) == ("2401075277_clip000", T, (H, W))
+    assert source.kind == "box" and source.boxes is not None
+    found = {id: sorted(own) for id, own in source.boxes.items()}
+    assert found == {"0": [0, 3], "3": [0, 4]} and source.boxes["0"][3] == (3, 2, 12, 20)
+
+
+def test_what_is_not_vidors_clips(clips_of_vidor: Path):
+    file = clips_of_vidor / "prompts" / "2401075277_clip000.json"
+    good = file.read_text()
+    spoil(file, lambda raw: raw.update(frames=9))
+    with pytest.raises(DataError, match=r"6 frames of \(24, 36\), .* says 9 of"):
+        sources.read(clips_of_vidor)
+    file.write_text(good)
+    spoil(file, lambda raw: raw.pop("objects"))
+    with pytest.raises(DataError, match="not what `reviosa data vidor` writes"):
+        sources.read(clips_of_vidor)
+    file.write_text(good)
+    (clips_of_vidor / "JPEGImages" / "2401075277_clip000").rename(clips_of_vidor / "elsewhere")
+    with pytest.raises(DataError, match="no frames; run `reviosa data vidor` with --videos"):
+        sources.read(clips_of_vidor)
+
+
+def test_videos_and_folders_of_frames(tmp_path: Path):
+    (tmp_path / "many" / ".hidden").mkdir(parents=True)
+    (tmp_path / "many" / "notes.txt").write_text("-")
+    film(tmp_path / "many" / "b.mp4")
+    stills(tmp_path / "many" / "a")
+    found = sources.read(tmp_path / "many")
+    assert [(s.clip.id, s.kind, len(s.clip), s.clip.size) for s in found] == [
+        ("a", "grid", T, (H, W)),
+        ("b", "grid", T, (H, W)),
+    ]
+    assert [s.clip.id for s in sources.read(tmp_path / "many" / "b.mp4")] == ["b"]
+    assert [s.clip.id for s in sources.read(tmp_path / "many" / "a")] == ["a"]
+
+
+def test_a_data_set_gives_its_masks_and_keeps_its_sentences_to_itself(world: Path):
+    found = sources.read(world)
+    assert [s.clip.id for s in found] == [f"intershapes_val_{i:05d}" for i in range(5)]
+    assert {s.kind for s in found} == {"given"}
+    assert [s.clip.id for s in sources.read(world.parent, "val")] == [s.clip.id for s in found]
+    assert all(s.clip.masks and not s.clip.expressions for s in found)
+
+
+def test_nothing_to_annotate(tmp_path: Path):
+    with pytest.raises(DataError, match="no such file or folder"):
+        sources.read(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no video, no frames and no data set in here"):
+        sources.read(tmp_path)
+
+
+def test_masks_are_tracked_once_and_again_with_other_weights(clips_of_vidor: Path, tmp_path: Path):
+    calls = []
+
+    def tracker(clip, boxes, settings):
+        calls.append(sorted(boxes))
+        mask = np.zeros(clip.size, bool)
+        mask[2:20, 3:12] = True
+        return {id: [masks.encode(mask)] * len(clip) for id in boxes}
+
+    for name, times in (("one", 1), ("one", 1), ("two", 2)):
+        (source,) = sources.read(clips_of_vidor, tracker=tracker, tracked_by=name)
+        clip = source.masked(tmp_path / "masks", Annotation())
+        assert list(clip.masks) == ["0", "3"] and len(calls) == times
+    (source,) = sources.read(clips_of_vidor)
+    with pytest.raises(DataError, match=re.escape("has no masks; name a SAM2 to track them with (--sam2)")):
+        source.masked(tmp_path / "other", Annotation())
