@@ -10,6 +10,7 @@ import papermill
 import pytest
 from ruamel.yaml import YAML
 
+from reviosa_core import config
 from reviosa_core.baselines import folders, studies, training
 from reviosa_core.training import finetune
 
@@ -60,6 +61,12 @@ def test_every_query_system_and_study_has_its_run(root: Path):
         assert stages[name]["cmd"][0].startswith(f"printf '%s\\n' {' '.join(rows)} | xargs"), name
         assert {f"reviosa_core/{part}" for part in training.CODE} < set(stages[name]["deps"]), "what decides a result"
         assert "backbones/${profile}-query" in stages[name]["deps"]
+    of = {name: stage["params"][0]["params.yaml"] for name, stage in stages.items()}
+    read = {n: {p.rpartition(".")[2] for p in own if ".baselines." in p} for n, own in of.items()}
+    schedules = {"encoders", "train", "studies"}
+    assert read["systems"] == set(config.Baselines.model_fields) - schedules | {"train"}
+    assert read["studies"] == set(config.Baselines.model_fields) - schedules | {"studies"}
+    assert read["encoders"] < set(config.Baselines.model_fields) - {"train", "studies"}
     outs = [name for entry in stages["systems"]["outs"] for name in entry]
     assert outs == [f"runs/${{profile}}/query/{name}" for name in folders.KINDS]
     assert {*outs, "runs/${profile}/query/studies"} < set(stages["comparison"]["deps"])

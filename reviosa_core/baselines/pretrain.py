@@ -105,10 +105,10 @@ def found(grounding: Grounding, clips: Sequence[Clip]) -> float:
     """Mean J of the head's masks over all sentences of some clips, in percent: how far pretraining has come."""
     values = []
     for clip in clips:
-        sample = take(clip, range(len(clip)), range(len(clip.expressions)))
-        (group,) = grounding.collate([sample])
+        (group,) = grounding.collate([take(clip, tuple(range(len(clip))))])
         size = batch.fit(clip.size, grounding.sizes.short, grounding.sizes.long)
-        drawn = (F.interpolate(grounding.masks(group, size), clip.size, mode="bilinear") > 0).numpy()
+        logits = grounding.masks(group.to(grounding.film.weight.device), size)
+        drawn = (F.interpolate(logits, clip.size, mode="bilinear") > 0).cpu().numpy()
         truth = group.masks[:, 0].numpy()
         values += [region_similarity(d, t).mean() for d, t in zip(drawn, truth, strict=True)]
     return 100 * float(np.mean(values))

@@ -17,7 +17,7 @@ def page(
     seeds: Mapping[str, Sequence[Summary]],
     kinds: Mapping[str, Mapping[str, Any]],
     asked: Mapping[str, Mapping[str, Summary]],
-    costs: Mapping[str, Mapping[str, float]],
+    costs: Mapping[str, Mapping[str, Any]],
     studies: Mapping[str, Mapping[str, Summary]],
     published: Mapping[str, Any],
 ) -> str:
@@ -91,7 +91,7 @@ def by_kind(kinds: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def cost(costs: Mapping[str, Mapping[str, float]]) -> str:
+def cost(costs: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown(
         [
             {

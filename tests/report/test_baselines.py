@@ -9,7 +9,8 @@ from reviosa_core.report import baselines
 
 
 def summary(actor: float, target: float | None, rvos: float) -> dict:
-    def line(value: float) -> dict:
+    def line(number: float) -> dict:
+        value = float(number)
         return {"J": value, "F": value, "J&F": value, "n": 7, "interval": [value - 1, value + 1]}
 
     named = {"InterRVOS-Actor": line(actor), "RVOS": line(rvos)}
