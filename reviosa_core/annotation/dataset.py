@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 
 from reviosa_core.annotation.records import Line, Negative, Text, Verdict
 from reviosa_core.data import interrvos
-from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.schema import Clip, Expression
 
 ROLES = "roles.json"
@@ -52,7 +51,7 @@ def write(
     try:
         interrvos.write(partial, made())
         (partial / interrvos.IMAGES).mkdir(exist_ok=True)  # of no clip at all
-        (partial / ROLES).write_text(json.dumps(roles, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (partial / ROLES).write_text(to_json(roles, ascii=False) + "\n", encoding="utf-8")
         (out / interrvos.EXPRESSIONS).unlink(missing_ok=True)
         shutil.rmtree(out / interrvos.IMAGES, ignore_errors=True)
         for name in PARTS:

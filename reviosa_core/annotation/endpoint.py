@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from reviosa_core.annotation.questions import Question, Reply
 from reviosa_core.annotation.records import Asked, explain
+from reviosa_core.data.jsonfile import to_json
 
 TRIES = 3  # of a question: the first, and two with what was wrong
 CALLS = 6  # of one try, while the endpoint is busy or down
@@ -157,7 +158,7 @@ class Endpoint:
         file = self._file(key)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f".{file.name}.partial")
-        partial.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
+        partial.write_text(to_json(kept, ascii=False), encoding="utf-8")
         os.replace(partial, file)
         if self._trace:
             self._trace(question.name, dict(question.facts), kept["answer"], {"key": key, "reason": kept["reason"]})

@@ -5,7 +5,6 @@ Work lies in OUT/annotation: a file a stage, the answers, masks that were tracke
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from reviosa_core.annotation.records import (
 from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.sources import Source
 from reviosa_core.annotation.view import View
+from reviosa_core.data.jsonfile import to_json
 from reviosa_core.schema import Clip, DataError
 
 WORK, CACHE, REJECTED, SUMMARY = "annotation", "answers", "rejected.jsonl", "summary.json"
@@ -101,7 +101,7 @@ class Pipeline:
         rejected = [Rejected(clip=id, **v.model_dump()) for id, v in verdicts if v.rejected is not None]
         write_lines(self.out / WORK / REJECTED, rejected)
         summary = self._summary(written)
-        (self.out / WORK / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        (self.out / WORK / SUMMARY).write_text(to_json(summary) + "\n", encoding="utf-8")
         return summary
 
     def _items(self, stage: str, view: View) -> Sequence[Any]:

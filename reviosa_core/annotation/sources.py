@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from reviosa_core.annotation.settings import Annotation
 from reviosa_core.annotation.tracks import plain
 from reviosa_core.data import formats, vidor
 from reviosa_core.data.interrvos import IMAGES
-from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.data.video import IMAGES as SUFFIXES
 from reviosa_core.data.video import Video, open_video
 from reviosa_core.schema import RLE, Clip, DataError
@@ -58,7 +57,7 @@ class Source:
             kept = {"made_from": of, "masks": self.tracker(self.clip, self.boxes, settings)}
             file.parent.mkdir(parents=True, exist_ok=True)
             partial = file.with_name(f".{file.name}.partial")
-            partial.write_text(json.dumps(kept), encoding="utf-8")
+            partial.write_text(to_json(kept, indent=None), encoding="utf-8")
             os.replace(partial, file)
         clip = self.clip
         return Clip(clip.id, clip.frames, clip.frame_names, clip.size, (), kept["masks"])

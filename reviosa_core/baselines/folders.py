@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
 from reviosa_core.baselines.sizes import Sizes, SocSizes
 from reviosa_core.baselines.soc import Soc
-from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.schema import DataError
 from reviosa_core.weights import files
 from reviosa_core.weights.tokenizer import load_tokenizer
@@ -35,7 +34,7 @@ def save(system: QuerySystem, folder: str | Path) -> None:
     with outputs.folder(folder, WHAT) as new:
         files.of({name: tensor.detach().cpu() for name, tensor in system.state_dict().items()}, new).write(new)
         system.text.tokenizer.save_pretrained(new)
-        (new / ABOUT).write_text(json.dumps({"system": name, "sizes": system.sizes.model_dump()}, indent=1) + "\n")
+        (new / ABOUT).write_text(to_json({"system": name, "sizes": system.sizes.model_dump()}) + "\n")
 
 
 def load(folder: str | Path, device: str | torch.device | None = None) -> QuerySystem:

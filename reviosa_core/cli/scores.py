@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from reviosa_core.cli.shared import DATA, Predictions, Split, decoration, fail, source_of
+from reviosa_core.cli.shared import DATA, Predictions, Split, decoration, fail, naming, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,6 +117,9 @@ def compare(
     from reviosa_core.scoring import metrics, rows
 
     first, second = rows.read(a), rows.read(b)
+    for path, table in ((a, first), (b, second)):
+        with naming(path):
+            metrics.summarise(table, 0, seed)  # what makes no scores of one table is said of that one
     found = {s: metrics.paired_difference(first, second, s, bootstrap, seed) for s in metrics.SETTINGS}
     typer.echo(f"J&F of {a} minus J&F of {b}, in points")
     typer.echo(
@@ -162,5 +165,6 @@ def submit(
     source = source_of(predictions, targets)
     outputs.try_out(out)
     clips = formats.read(data, split)
-    count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
+    with naming(predictions):
+        count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
     typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")

@@ -7,7 +7,6 @@ none. The only file that knows VidOR's keys.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import Image
 from reviosa_core import outputs
 from reviosa_core.data.images import check_name
 from reviosa_core.data.interrvos import IMAGES
-from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.data.video import open_video
 from reviosa_core.schema import DataError
 
@@ -198,7 +197,7 @@ def export(video: Video, out: Path | str, videos: Path | str | None = None) -> l
     source = None
     for clip in clips(video):
         names.append(clip.id)
-        text = json.dumps(prompts(clip)) + "\n"
+        text = to_json(prompts(clip), indent=None) + "\n"
         file, folder = out / PROMPTS / f"{clip.id}.json", out / IMAGES / clip.id
         if file.exists() and file.read_text() != text:
             raise DataError(f"{file}: says something else than {video.id} now gives; name another folder")

@@ -52,6 +52,8 @@ def _scores(stored: dict[str, Any]) -> pd.DataFrame:
 
 
 def _check(table: pd.DataFrame, where: str) -> None:
+    if doubled := [str(name) for name in table.columns[table.columns.duplicated()]]:
+        raise DataError(f"{where}: {len(doubled)} columns are there twice, first {doubled[0]}")
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise DataError(f"{where}: no columns {missing}, only {[str(name) for name in table.columns][:8]}")
@@ -62,7 +64,10 @@ def _check(table: pd.DataFrame, where: str) -> None:
     if table["is_interaction"].dtype != bool and len(table):
         raise DataError(f"{where}: is_interaction is {table['is_interaction'].iloc[0]!r}, not True or False")
     for name in ("J", "F"):
-        values = np.asarray(pd.to_numeric(table[name], errors="coerce"), np.float64)
+        try:
+            values = np.asarray(pd.to_numeric(table[name], errors="coerce"), np.float64)
+        except (OverflowError, TypeError) as error:
+            raise DataError(f"{where}: {name}: {error}") from None
         wrong = np.flatnonzero((np.isnan(values) & table[name].notna()) | (values < 0) | (values > 1))
         if len(wrong):
             row = table.iloc[wrong[0]]
