@@ -170,7 +170,8 @@ class Endpoint:
         body |= {"max_tokens": self.tokens, "response_format": question.format()}
         raw = self._post(body, question)
         usage = raw.get("usage") or {}
-        used = {"in": int(usage.get("prompt_tokens") or 0), "out": int(usage.get("completion_tokens") or 0)}
+        counted = [usage.get(key) if isinstance(usage, dict) else 0 for key in ("prompt_tokens", "completion_tokens")]
+        used = {what: n if isinstance(n, int) else 0 for what, n in zip(("in", "out"), counted, strict=True)}
         self._count(question.name, tokens_in=used["in"], tokens_out=used["out"])
         choice = raw["choices"][0]
         message = choice["message"]

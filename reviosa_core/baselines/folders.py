@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from reviosa_core import outputs
 from reviosa_core.baselines.ifirvos import Ifirvos
-from reviosa_core.baselines.layouts import assemble
+from reviosa_core.baselines.layouts import assemble, shapes
 from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
 from reviosa_core.baselines.sizes import Sizes, SocSizes
@@ -41,7 +41,7 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> QueryS
     """What `save` left, in evaluation mode. Raises DataError naming file and key, or the tensor that does not fit."""
     folder = Path(folder)
     about = read_json(folder / ABOUT)
-    if about.get("system") not in KINDS:
+    if about.get("system") not in list(KINDS):
         raise DataError(f"{folder / ABOUT}: system is {about.get('system')!r}, not one of {', '.join(KINDS)}")
     kind, described = KINDS[about["system"]]
     try:
@@ -50,5 +50,9 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> QueryS
         first = error.errors()[0]
         raise DataError(f"{folder / ABOUT}: sizes.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     tokenizer = load_tokenizer(folder)
+    try:
+        shapes(kind, sizes)
+    except ValueError as error:  # torch's own rules, as of groups of channels
+        raise DataError(f"{folder / ABOUT}: sizes of no {about['system']}: {error}") from None
     made = assemble(files.Weights.at(folder), kind, sizes, tokenizer)
     return made.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

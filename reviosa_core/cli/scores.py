@@ -119,7 +119,7 @@ def compare(
     first, second = rows.read(a), rows.read(b)
     for path, table in ((a, first), (b, second)):
         with naming(path):
-            metrics.summarise(table, 0, seed)  # what makes no scores of one table is said of that one
+            metrics.paired_difference(table, table, "RVOS", 0, seed)  # what is wrong with one is said of that one
     found = {s: metrics.paired_difference(first, second, s, bootstrap, seed) for s in metrics.SETTINGS}
     typer.echo(f"J&F of {a} minus J&F of {b}, in points")
     typer.echo(

@@ -15,22 +15,16 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type
-from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from reviosa_core import outputs
-from reviosa_core.data import files, images
+from reviosa_core.data import containers, files, images
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression, Frames
 
 IMAGES = (".jpg", ".jpeg", ".png")
 FOLDER_FPS = 12.0  # a folder of images does not say how fast it plays
 CACHE_BYTES = 256 * 2**20
 NOT_SQUARE = 0.01  # of a pixel's side: less is what scaling to whole pixels leaves
-# Files that hold pictures themselves. FFmpeg also reads lists of other files and addresses, and draws text as a video.
-CONTAINERS = (
-    *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "ivf", "obu", "ogg", "asf"),
-    *("flv", "gif", "mjpeg", "mxf", "nut", "yuv4mpegpipe", "wav"),  # wav: to say that it is sound
-)
 BROKEN = (FFmpegError, OSError, ValueError, IndexError)  # ValueError: what PyAV does not know, or cannot decode as text
 
 # Codecs by preference; the second is in every build of FFmpeg.
@@ -80,7 +74,8 @@ def stated(path: Path) -> tuple[tuple[int, int], int]:
 
 
 def _container(path: Path) -> InputContainer:
-    return av.open(str(path), options={"format_whitelist": ",".join(CONTAINERS)})
+    containers.check_whole(path)
+    return av.open(str(path), options={"format_whitelist": ",".join(containers.TAKEN)})
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -246,10 +241,8 @@ class _VideoFile:
                         f"{self.path}: its pixels are {aspect.numerator}:{aspect.denominator}, not square; make them "
                         "so (ffmpeg -i IN -vf scale=iw*sar:ih,setsar=1 OUT)"
                     )
-                until = 0.0
                 for raw in container.decode(stream):
                     self._check_opaque(raw)
-                    until = max(until, (raw.time or 0.0) + 1 / self.fps)
                     # Phones store frames lying down, with the turn that makes them upright.
                     frame, turn = raw.to_ndarray(format="rgb24"), raw.side_data.get(Type.DISPLAYMATRIX)
                     if turn is not None:
@@ -261,7 +254,6 @@ class _VideoFile:
                     self._keep(self._next, frame)
                     self._next += 1
                     yield frame
-                self._check_whole(stream, until)
         except DataError:
             raise
         except BROKEN as error:
@@ -276,16 +268,6 @@ class _VideoFile:
                     f"{self.path}: frame {self._next}: {hidden} of {alpha.size} pixels are transparent "
                     f"({raw.format.name}); save it without transparency"
                 )
-
-    def _check_whole(self, stream: VideoStream, until: float) -> None:
-        """Of a Matroska file that breaks off FFmpeg says nothing; what wrote it may have said how long it is."""
-        hours = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", stream.metadata.get("DURATION", ""))
-        due = sum(float(part) * unit for part, unit in zip(hours.groups(), (3600, 60, 1), strict=True)) if hours else 0
-        if until < due - 2 / self.fps:
-            raise DataError(
-                f"{self.path}: states {due:.2f} s, and has {self._next} frames, {until:.2f} s: cut off? if it is "
-                "whole, write it anew (ffmpeg -i IN OUT)"
-            )
 
     def _keep(self, position: int, frame: np.ndarray) -> None:
         self._cache[position] = frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def read(path: str | Path) -> pd.DataFrame:
 
 
 def _csv(text: str) -> pd.DataFrame:
-    columns = pd.read_csv(io.StringIO(text), nrows=0, dtype=str).columns
+    columns = next(csv.reader(io.StringIO(text)), [])
+    if len(set(columns)) < len(columns):
+        raise DataError(f"its {len(columns)} columns have {len(set(columns))} different names")  # pandas renames them
     missing = {name: NONE for name in columns if name not in TEXT} | {"inverse": [""]}
     return pd.read_csv(
         io.StringIO(text), dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=missing, low_memory=False
@@ -52,8 +55,8 @@ def _scores(stored: dict[str, Any]) -> pd.DataFrame:
 
 
 def _check(table: pd.DataFrame, where: str) -> None:
-    if doubled := [str(name) for name in table.columns[table.columns.duplicated()]]:
-        raise DataError(f"{where}: {len(doubled)} columns are there twice, first {doubled[0]}")
+    if (names := table.columns.nunique()) < len(table.columns):
+        raise DataError(f"{where}: its {len(table.columns)} columns have {names} different names")
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise DataError(f"{where}: no columns {missing}, only {[str(name) for name in table.columns][:8]}")

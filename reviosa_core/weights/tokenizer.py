@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer, RobertaTokenizer
 
+from reviosa_core.data.files import text
 from reviosa_core.model.described import Described, cut, short
 from reviosa_core.schema import DataError
 from reviosa_core.weights import parts
@@ -138,7 +139,7 @@ def _tables(folder: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 
 def _merges(file: Path) -> list[tuple[str, str]]:
     usable(file, JSON_BYTES)
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#version")]
+    lines = [line for line in text(file).splitlines() if line and not line.startswith("#version")]
     pairs = [tuple(line.split(" ")) for line in lines]
     if wrong := [pair for pair in pairs if len(pair) != 2]:
         raise DataError(f"{file}: a merge is two parts, not {len(wrong[0])}: {short(' '.join(wrong[0]))}")
