@@ -135,7 +135,11 @@ ROWS = [
         compare(COLUMNS + "a,0,actor,single,False,,1\n"),
         r"a.csv: 1 of 1 rows have no J or F",
     ),
-    Row("scores with a column twice", compare("video," + COLUMNS + "a,a,0,actor,single,False,1,1\n"), "a.csv: "),
+    Row(
+        "scores with a column twice",
+        compare("video," + COLUMNS + "a,a,0,actor,single,False,1,1\n"),
+        "a.csv: its 8 columns have 7 different names",
+    ),
     Row(
         "a frame of another size in a data set",
         show(lambda data: Image.new("RGB", (W, H + 1)).save(data / "JPEGImages" / "alpha" / "00002.jpg")),

@@ -273,7 +273,7 @@ ROWS = [
     ),
     Row(
         "a tokenizer with an id beyond the embeddings",
-        convert(lambda f: spoil(f / "tokenizer.json", lambda raw: raw["model"]["vocab"].update(zzz=2**31))),
+        convert(lambda f: spoil(f / "tokenizer.json", lambda raw: raw["model"]["vocab"].update(user=2**31))),
         r"tokenizer\.json: \d+ tokens with ids up to 2147483648: 0 and on, each once, is due",
     ),
     Row(
