@@ -21,7 +21,8 @@ from reviosa_core.intershapes.splits import write_split
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
-    made = tiny.data(64, 4, no_interaction=0.0).model_copy(update={"splits": Splits(train=1, val=2, test=1, shift=1)})
+    splits = Splits(train=1, val=2, dev=1, test=1, shift=1)
+    made = tiny.data(64, 4, no_interaction=0.0).model_copy(update={"splits": splits})
     write_split(made, "val", folder, seed=0, progress=False)
     return folder / "val"
 
