@@ -289,6 +289,6 @@ ROWS = [
     Row(
         "weights beyond the precision they are loaded in",
         predict(tensors(too_large)),
-        r"segmenter\.sam\.no_mem_embed: 1 of 32 values are beyond float32, as 1e\+300 > 3\.403e\+38",
+        r"segmenter\.sam\.no_mem_embed: 1 of 32 values are beyond float32, as 1e\+300 > 3\.40282e\+38",
     ),
 ]
