@@ -31,7 +31,7 @@ def check_whole(path: Path) -> None:
         head = file.read(12)
         end = _ending(head)(file, size) if len(head) == 12 else 0
     if end > size:
-        raise DataError(f"{path}: cut off: it has {size:,} bytes, and says that it has {end:,}")
+        raise DataError(f"{path}: cut off: it has {size:,} bytes, and its last part ends at {end:,}")
 
 
 def _ending(head: bytes) -> Callable[[BinaryIO, int], int]:

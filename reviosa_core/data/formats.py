@@ -52,7 +52,9 @@ def detect(root: Path | str, format: str | None = None) -> Found:
     found = [Found(name, splits) for name, reader in asked.items() if (splits := reader.splits(root))]
     if len(found) != 1:
         several = " and ".join(own.format for own in found)
-        raise DataError(f"{root}: {several or 'none'} of {', '.join(asked)} by its files; see docs/datasets.md")
+        odd = sorted(p.name for p in root.iterdir() if not p.is_file() and (p.suffix or not p.is_dir()))
+        more = f" ({odd[0]} there is no plain file)" if odd else ""
+        raise DataError(f"{root}: {several or 'none'} of {', '.join(asked)} by its files{more}; see docs/datasets.md")
     return found[0]
 
 

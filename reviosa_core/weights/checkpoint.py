@@ -6,6 +6,7 @@ checked by name and shape before anything is allocated, and none is left over: a
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.resources import files
 from operator import attrgetter
@@ -38,7 +39,7 @@ Kind = Literal["internvl, as released", "internvl, transformers", "reviosa, as r
 def identify(path: str | Path) -> Kind:
     """What a file or folder holds, by the names of its tensors. DataError when it is none of the known."""
     path = Path(path)
-    if (path / ABOUT).is_file():
+    if os.path.lexists(path / ABOUT):
         return "reviosa workbook"
     names = Weights.at(path).entries
     if any(name.startswith(("mlp1.", "vision_model.")) for name in names):

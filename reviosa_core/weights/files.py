@@ -239,7 +239,7 @@ def narrowed(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
         if beyond := int((tensor.isfinite() & ~made.isfinite()).sum()):
             largest, end, name = tensor.abs().max().item(), torch.finfo(dtype).max, str(dtype).removeprefix("torch.")
             raise DataError(
-                f"{where}: {beyond} of {tensor.numel()} values are beyond {name}, as {largest:.4g} > {end:.4g}"
+                f"{where}: {beyond} of {tensor.numel()} values are beyond {name}, as {largest:.6g} > {end:.6g}"
             )
     return made
 

@@ -148,3 +148,15 @@ def test_commands_and_notebooks_have_one_way_to_write_json(root: Path):
     """Any other could write NaN, which only Python reads."""
     files = [*(root / "notebooks").glob("*.ipynb"), *(root / "reviosa_core" / "cli").glob("*.py")]
     assert not [file.name for file in files if re.search(r"json\.dump\(|json\.dumps\([^\n]*indent", file.read_text())]
+
+
+def test_files_of_json_have_one_writer():
+    """`to_json` alone knows what becomes of NaN; json.dumps writes words that no other reader takes."""
+    root = Path(jsonfile.__file__).parents[1]
+    found = [
+        f"{path.relative_to(root)}: {line.strip()}"
+        for path in root.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"\bjson\.dump\(|write\w*\(.*json\.dumps\((?!\[key|clip_id)", line)
+    ]
+    assert found == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reviosa_core.data import video
+from reviosa_core.data import containers, video
 from reviosa_core.data.video import open_clip, open_video, write_mp4
 from reviosa_core.schema import DataError, Frames
 
@@ -244,3 +245,32 @@ def test_real_frames(shared: Path, tmp_path: Path):
     assert len(clip) == len(list(folder.glob("*.jpg"))) and clip.frames[0].shape == (*clip.size, 3)
     write_mp4(tmp_path / "real.mp4", (clip.frames[i] for i in range(4)), fps=24.0)
     assert len(open_video(tmp_path / "real.mp4").frames) == 4
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "live.mkv"])
+def test_a_file_says_how_long_it_is(tmp_path: Path, name: str):
+    """Whole it passes, with something behind it too; what was written while it played says nothing."""
+    path = tmp_path / name
+    options = {"live": "1"} if name.startswith("live") else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        for _ in range(9):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 32, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    whole = path.read_bytes()
+    containers.check_whole(path)
+    path.write_bytes(whole + b"\0\0\0\0trailer of a camera")
+    containers.check_whole(path)
+    path.write_bytes(whole[:-1])
+    if name.startswith("live"):
+        containers.check_whole(path)
+    else:
+        with pytest.raises(
+            DataError, match=f"{name}: cut off: it has {len(whole) - 1:,} bytes.* ends at {len(whole):,}"
+        ):
+            containers.check_whole(path)
+    for length in range(24):  # and nothing is read where nothing is
+        path.write_bytes(whole[:length])
+        with suppress(DataError):
+            containers.check_whole(path)

@@ -124,6 +124,7 @@ ROWS = [
     ),
     Row("a pipe in place of masks", show(pipe(MASKS)), f"{MASKS}: a named pipe, not a file"),
     Row("frames that are called like decimals", decimals, "video: counted, 0.5.jpg comes before 0.25.jpg"),
+    Row("a pipe in place of expressions", show(pipe(META)), rf"data: none of .*{META} there is no plain file"),
     Row("scores without a column", compare("video,expression\na,b\n"), r"a.csv: no columns \['role'"),
     Row("scores that are empty", compare(""), "a.csv: no table of rows"),
     Row("scores in text", compare(COLUMNS + "a,0,actor,single,False,x,1\n"), "a.csv: video a, expression 0: J is x"),

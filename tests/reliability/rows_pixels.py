@@ -190,7 +190,7 @@ ROWS = [
     Row(
         "an MP4 that broke off while it was fetched",
         video(broken_off(moving(movflags="faststart"))),
-        r"v.mp4: cut off: it has [\d,]+ bytes, and says that it has [\d,]+",
+        r"v.mp4: cut off: it has [\d,]+ bytes, and its last part ends at [\d,]+",
     ),
     Row(
         "an MP4 in pieces that broke off",

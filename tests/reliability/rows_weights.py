@@ -205,6 +205,11 @@ ROWS = [
         "reviosa.json too large", inspect(written("reviosa.json", " " * 2**19)), "524,288 bytes, more than the 262,144"
     ),
     Row("reviosa.json left behind by git", inspect(written("reviosa.json", LFS)), ABOUT + "a Git LFS pointer"),
+    Row(
+        "a pipe in place of reviosa.json",
+        inspect(lambda folder: ((folder / "reviosa.json").unlink(), os.mkfifo(folder / "reviosa.json"))),
+        ABOUT + "not a plain file",
+    ),
     # Values.
     Row("weights with NaN", predict(tensors(poisoned)), NAN),
     Row("weights with NaN, converted", convert(tensors(poisoned)), NAN),
@@ -289,6 +294,6 @@ ROWS = [
     Row(
         "weights beyond the precision they are loaded in",
         predict(tensors(too_large)),
-        r"segmenter\.sam\.no_mem_embed: 1 of 32 values are beyond float32, as 1e\+300 > 3\.403e\+38",
+        r"segmenter\.sam\.no_mem_embed: 1 of 32 values are beyond float32, as 1e\+300 > 3\.40282e\+38",
     ),
 ]

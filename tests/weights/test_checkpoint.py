@@ -706,3 +706,24 @@ def test_the_papers_sam2_has_the_packaged_sizes(root: Path, version: str):
     ours, theirs = said.shapes(), packaged.shapes()
     assert {n: ours[n] for n in theirs} == theirs
     assert len(ours) - len(theirs) == (3 if version == "sam2" else 0)
+
+
+@pytest.mark.parametrize("part", ["internvl", "sam2"])
+def test_a_backbone_beyond_half_precision_is_named(tmp_path: Path, part: str):
+    """Backbones are stored in float16, which ends at 65504."""
+    made = tiny.reader().internvl if part == "internvl" else tiny.seeing().sam
+    name, parameter = next(iter(made.named_parameters()))
+    parameter.data.view(-1)[0] = 7e4
+    with pytest.raises(DataError, match=rf"{part}.*: {name}: 1 of \d+ values are beyond float16, as 70000 > 65504"):
+        if part == "internvl":
+            folders.save_internvl(tmp_path, made, tiny.tokenizer())
+        else:
+            folders.save_sam2(tmp_path, made)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_backbone_is_loaded_in_holds_its_values(folder: Path):
+    rewrite(folder, **{"mlp1.1.bias": torch.full((DT,), 7e4)})
+    checkpoint.load_internvl(folder)
+    with pytest.raises(DataError, match=rf"mlp1\.1\.bias: {DT} of {DT} values are beyond float16"):
+        checkpoint.load_internvl(folder, torch.float16)

@@ -129,3 +129,22 @@ def test_what_lies_in_the_place_of_weights_is_said(tmp_path: Path, begins: bytes
         (tmp_path / name).write_bytes(begins.upper() if begins.startswith(b"<") else begins + bytes(99))
         with pytest.raises(DataError, match=said.split(";")[0]):
             Weights.at(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "message"),
+    [
+        (65504.0, torch.float16, None),
+        (65520.0, torch.float16, r"x\.st: a: 1 of 3 values are beyond float16, as 65520 > 65504"),
+        (3.4e38, torch.bfloat16, "1 of 3 values are beyond bfloat16"),
+        (-1e39, torch.float32, "1 of 3 values are beyond float32"),
+    ],
+)
+def test_a_precision_that_does_not_hold_a_value_is_named(value: float, dtype: torch.dtype, message: str | None):
+    given = torch.tensor([1.0, value, 2.0], dtype=torch.float64 if dtype == torch.float32 else torch.float32)
+    weights = files.of({"a": given}, Path("x.st"))
+    if message is None:
+        assert weights.cast("a", dtype).tolist() == [1.0, value, 2.0]
+    else:
+        with pytest.raises(DataError, match=message):
+            weights.cast("a", dtype)

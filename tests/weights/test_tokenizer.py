@@ -8,11 +8,11 @@ from pathlib import Path
 import made
 import pytest
 import tiny
-from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer, RobertaTokenizer
 
 from reviosa_core.schema import DataError
-from reviosa_core.weights import layouts
-from reviosa_core.weights.tokenizer import load_tokenizer
+from reviosa_core.weights import layouts, parts
+from reviosa_core.weights.tokenizer import load_roberta_tokenizer, load_tokenizer
 
 TEXT = "the red circle pushing it. [SEG]<|im_end|> x  y\n日本"
 
@@ -92,3 +92,32 @@ def test_a_broken_file_is_named(qwen: Path, file: str, content: str, message: st
     (qwen / file).write_text(content)
     with pytest.raises(DataError, match=message):
         load_tokenizer(qwen)
+
+
+def test_of_known_models_every_part_is_known(ours: Path, qwen: Path, tmp_path: Path):
+    """Ours, Qwen2's and RoBERTa's; Phi-3's and Llama's parts by hand."""
+    for tokenizer in (load_tokenizer(ours), load_tokenizer(qwen), RobertaTokenizer()):
+        parts.check(json.loads(tokenizer.backend_tokenizer.to_str()), "x")
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    starts = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, spaces]}
+    ends = [spaces | {"pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    ends.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    model = {"type": "BPE", "vocab": {"<unk>": 0}, "merges": [], "unk_token": "<unk>", "byte_fallback": True}
+    decoder = {"type": "Sequence", "decoders": ends}
+    parts.check({"normalizer": starts, "pre_tokenizer": None, "decoder": decoder, "model": model}, "x")
+
+
+def test_robertas_tables_in_either_form(tmp_path: Path):
+    """As RoBERTa is released, and with tokenizer.json alone: the same ids as transformers' own reading."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", *made.BYTES, "th", "the", "<mask>"]
+    theirs = RobertaTokenizer({word: id for id, word in enumerate(words)}, [("t", "h"), ("th", "e")])
+    theirs.save_pretrained(tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "vocab.json").write_text(json.dumps(theirs.get_vocab()))
+    (tmp_path / "two" / "merges.txt").write_text("#version: 0.2\nt h\nth e\n")
+    due = theirs(["the other", "a"], padding=True)
+    assert theirs.pad_token_id == 1 and len(due.input_ids[0]) > 5
+    for folder in ("one", "two"):
+        found = load_roberta_tokenizer(tmp_path / folder)
+        assert found(["the other", "a"], padding=True).input_ids == due.input_ids
+        assert found.pad_token_id == theirs.pad_token_id
