@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 # Upper ends are far beyond use: a slip of the finger is to be a message, not a machine without memory.
@@ -31,9 +31,18 @@ SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 80, 80
 
 
 class Strict(BaseModel):
-    """Frozen, no key passes unread, and every number is finite."""
+    """Frozen, no key passes unread, every number is finite, and no truth stands in the place of one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: Any) -> Any:
+        """Pydantic takes true for 1."""
+        asked = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and any(kind in (int, float) for kind in (asked, *get_args(asked))):
+            raise PydanticCustomError("number", "should be a number")
+        return value
 
 
 def need(fine: bool, key: str, value: Any, rule: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from reviosa_core import masks, outputs
-from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.data.video import write_mp4
 from reviosa_core.report import drawing, style
 from reviosa_core.schema import Clip, DataError, Prediction
@@ -67,7 +66,7 @@ def write(out: Path, clip: Clip, prediction: Prediction, fps: float, origin: Map
         "masks": {str(role): [masks.encode(mask) for mask in found] for role, found in by_role.items()},
     }
     with outputs.folder(out, WHAT) as new:
-        (new / RESULT).write_text(json.dumps(about, indent=1) + "\n")
+        (new / RESULT).write_text(to_json(about) + "\n")
         for role, found in by_role.items():
             (new / "masks" / role).mkdir(parents=True)
             for name, mask in zip(clip.frame_names, found, strict=True):

@@ -21,7 +21,7 @@ HOUSE = {
     "model": "schema masks config data",
     "scoring": "schema outputs masks data",
     "training": "schema outputs config data",
-    "weights": "schema outputs config data model",
+    "weights": "schema outputs sizes config data model",
     "baselines": "schema outputs bounds sizes schedules config data model scoring training weights",
     "studies": "config scoring",
     "intershapes": "schema outputs masks config data model scoring training",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 from reviosa_core import outputs
 from reviosa_core.annotation.records import Line, Negative, Text, Verdict
 from reviosa_core.data import interrvos
-from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.schema import Clip, Expression
 
 ROLES = "roles.json"
@@ -48,7 +47,7 @@ def write(
 
     with outputs.folder(out, WHAT) as folder:
         interrvos.fill(folder, made())
-        (folder / ROLES).write_text(json.dumps(roles, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / ROLES).write_text(to_json(roles, ascii=False) + "\n", encoding="utf-8")
     return written
 
 

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from reviosa_core import outputs
 from reviosa_core.annotation.questions import Question, Reply
 from reviosa_core.annotation.records import Asked, explain
+from reviosa_core.data.jsonfile import to_json
 
 TRIES = 3  # of a question: the first, and two with what was wrong
 CALLS = 6  # of one try, while the endpoint is busy or down
@@ -163,7 +164,7 @@ class Endpoint:
                 kept["reason"] = f"no usable answer in {len(kept['tries'])} tries: {error}"
                 wrong = f"This answer cannot be used: {error}\nAnswer again, in full, in the form that was asked for."
                 messages += [{"role": "assistant", "content": text[:4000]}, {"role": "user", "content": wrong}]
-        outputs.text(self._file(key), json.dumps(kept, ensure_ascii=False, indent=1))
+        outputs.text(self._file(key), to_json(kept, ascii=False))
         if self._trace:
             about = {"question": key} | {k: kept[k] for k in ("model", "prompt", "images", "tries", "reason")}
             self._trace(question.name, dict(question.facts), kept["answer"], about)
@@ -175,7 +176,8 @@ class Endpoint:
         body |= {"max_tokens": self.tokens, "response_format": question.format()}
         raw = self._post(body, question)
         usage = raw.get("usage") or {}
-        used = {"in": int(usage.get("prompt_tokens") or 0), "out": int(usage.get("completion_tokens") or 0)}
+        counted = [usage.get(key) if isinstance(usage, dict) else 0 for key in ("prompt_tokens", "completion_tokens")]
+        used = {what: n if isinstance(n, int) else 0 for what, n in zip(("in", "out"), counted, strict=True)}
         self._count(question.name, tokens_in=used["in"], tokens_out=used["out"])
         choice = raw["choices"][0]
         message = choice["message"]

@@ -6,7 +6,6 @@ rejected, and the summary.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
@@ -35,6 +34,7 @@ from reviosa_core.annotation.records import (
 from reviosa_core.annotation.sources import Source
 from reviosa_core.annotation.view import View
 from reviosa_core.config import Annotation
+from reviosa_core.data.jsonfile import to_json
 from reviosa_core.schema import Clip, DataError
 
 CACHE, REJECTED, SUMMARY = "answers", "rejected.jsonl", "summary.json"
@@ -107,7 +107,7 @@ class Pipeline:
         rejected = [Rejected(clip=id, **v.model_dump()) for id, v in verdicts if v.rejected is not None]
         write_lines(work(self.out) / REJECTED, rejected)
         summary = self._summary(written)
-        outputs.text(work(self.out) / SUMMARY, json.dumps(summary, indent=1) + "\n")
+        outputs.text(work(self.out) / SUMMARY, to_json(summary) + "\n")
         return summary
 
     def _items(self, stage: str, view: View) -> Sequence[Any]:

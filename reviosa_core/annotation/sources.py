@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from reviosa_core.annotation.tracks import plain
 from reviosa_core.config import Annotation
 from reviosa_core.data import formats, vidor
 from reviosa_core.data.interrvos import IMAGES
-from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.data.video import IMAGES as SUFFIXES
 from reviosa_core.data.video import Video, open_video
 from reviosa_core.schema import RLE, Clip, DataError
@@ -56,7 +55,7 @@ class Source:
             if self.tracker is None:
                 raise DataError(f"clip {self.clip.id}: has no masks; name a SAM2 to track them with (--sam2)")
             kept = {"made_from": of, "masks": self.tracker(self.clip, self.boxes, settings)}
-            outputs.text(file, json.dumps(kept))
+            outputs.text(file, to_json(kept, indent=None))
         clip = self.clip
         return Clip(clip.id, clip.frames, clip.frame_names, clip.size, (), kept["masks"])
 

@@ -90,4 +90,4 @@ def took(out: Path) -> pd.DataFrame:
         | {f"tokens {way}": sum(used[way] for used in one["tries"]) for way in ("in", "out")}
         for one in kept
     ]
-    return pd.DataFrame(rows).groupby("stage", sort=False).sum()
+    return pd.DataFrame(pd.DataFrame(rows).groupby("stage", sort=False).sum())

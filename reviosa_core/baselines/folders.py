@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +12,13 @@ from transformers import PreTrainedTokenizerBase
 from reviosa_core import config, outputs
 from reviosa_core.baselines import layouts
 from reviosa_core.baselines.ifirvos import Ifirvos
-from reviosa_core.baselines.layouts import assemble
+from reviosa_core.baselines.layouts import assemble, shapes
 from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
 from reviosa_core.baselines.sizes import IFIRVOS, REFERFORMER, SOC, Sizes, SocSizes, at
 from reviosa_core.baselines.soc import Soc
 from reviosa_core.bounds import changed
-from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.schema import DataError, System
 from reviosa_core.weights import checkpoint, files
 from reviosa_core.weights.tokenizer import load_tokenizer
@@ -66,14 +65,14 @@ def save(system: QuerySystem, folder: str | Path) -> None:
     with outputs.folder(folder, WHAT) as new:
         files.of({name: tensor.detach().cpu() for name, tensor in system.state_dict().items()}, new).write(new)
         system.text.tokenizer.save_pretrained(new)
-        (new / ABOUT).write_text(json.dumps({"system": name, "sizes": system.sizes.model_dump()}, indent=1) + "\n")
+        (new / ABOUT).write_text(to_json({"system": name, "sizes": system.sizes.model_dump()}) + "\n")
 
 
 def load(folder: str | Path, device: str | torch.device | None = None) -> QuerySystem:
     """What `save` left, in evaluation mode. Raises DataError naming file and key, or the tensor that does not fit."""
     folder = Path(folder)
     about = read_json(folder / ABOUT)
-    if about.get("system") not in KINDS:
+    if about.get("system") not in list(KINDS):
         raise DataError(f"{folder / ABOUT}: system is {about.get('system')!r}, not one of {', '.join(KINDS)}")
     kind = KINDS[about["system"]]
     try:
@@ -82,5 +81,9 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> QueryS
         first = error.errors()[0]
         raise DataError(f"{folder / ABOUT}: sizes.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     tokenizer = load_tokenizer(folder)
+    try:
+        shapes(kind.system, sizes)
+    except ValueError as error:  # torch's own rules, as of groups of channels
+        raise DataError(f"{folder / ABOUT}: sizes of no {about['system']}: {error}") from None
     made = assemble(files.Weights.at(folder), kind.system, sizes, tokenizer)
     return made.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -18,11 +18,11 @@ from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.referformer import ReferFormer
 from reviosa_core.baselines.sizes import Sizes
 from reviosa_core.baselines.soc import Soc
-from reviosa_core.baselines.text import roberta_tokenizer
 from reviosa_core.model.mllm import word_tokenizer
 from reviosa_core.model.sam2 import unallocated
 from reviosa_core.schema import DataError
 from reviosa_core.weights.files import Entry, Weights
+from reviosa_core.weights.tokenizer import load_roberta_tokenizer
 
 _SWINS = {"Video-Swin-T": sizes.VIDEO_SWIN_T, "Video-Swin-S": sizes.VIDEO_SWIN_S, "Video-Swin-B": sizes.VIDEO_SWIN_B}
 _RESNETS = {"ResNet-50": sizes.RESNET_50, "ResNet-101": sizes.RESNET_101}
@@ -192,7 +192,7 @@ def assemble(
     """The system with these tensors, in evaluation mode. DataError for one that is missing, unknown or misshapen."""
     ours.check(shapes(kind, described))
     system = kind(described, tokenizer)
-    system.load_state_dict({name: ours[name].to(tensor.dtype) for name, tensor in system.state_dict().items()})
+    system.load_state_dict({name: ours.cast(name, tensor.dtype) for name, tensor in system.state_dict().items()})
     return system.eval()
 
 
@@ -217,7 +217,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> QuerySys
         raise FileNotFoundError(
             f"{path.parent}: no tokenizer: put RoBERTa's vocab.json and merges.txt beside {path.name}"
         )
-    system = assemble(ours, kind, described, roberta_tokenizer(path.parent))
+    system = assemble(ours, kind, described, load_roberta_tokenizer(path.parent))
     return system.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, RobertaConfig, RobertaModel, RobertaTokenizer
+from transformers import PreTrainedTokenizerBase, RobertaConfig, RobertaModel
 
 from reviosa_core.baselines import positions
 from reviosa_core.baselines.sizes import Text
 from reviosa_core.schema import DataError
 from reviosa_core.weights import files
-from reviosa_core.weights.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,6 @@ class Words:
     real: Bool[Tensor, "p l"]
     positions: Float[Tensor, "p l d"]
     sentence: Float[Tensor, "p d"]
-
-
-SPECIALS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-
-
-def roberta_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """RoBERTa's, from tokenizer.json, or from vocab.json and merges.txt. DataError as `load_tokenizer`."""
-    return load_tokenizer(folder, RobertaTokenizer, **SPECIALS)
 
 
 def _of_roberta(name: str) -> str | None:

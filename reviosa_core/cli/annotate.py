@@ -64,7 +64,7 @@ def run(
     again: Annotated[bool, typer.Option("--again", help="Ask once more what got no usable answer.")] = False,
     at_once: Annotated[int | None, typer.Option(min=1, help="Questions under way; by default params.yaml's.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and ask nothing.")] = False,
-    events: Annotated[float, typer.Option(min=0, help="Of a clip, for --dry-run.")] = 1.5,
+    events: Annotated[float, typer.Option(min=0, max=1000, help="Of a clip, for --dry-run.")] = 1.5,
     objects: Annotated[int, typer.Option(min=1, help="Of a clip whose masks are not there yet, for --dry-run.")] = 5,
     price_in: Annotated[float | None, typer.Option(min=0, help="Of a million tokens asked, for --dry-run.")] = None,
     price_out: Annotated[float | None, typer.Option(min=0, help="Of a million answered.")] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from reviosa_core.cli.shared import DATA, Predictions, Split, decoration, fail, source_of
+from reviosa_core.cli.shared import DATA, Predictions, Split, decoration, fail, naming, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,6 +157,9 @@ def compare(
     from reviosa_core.scoring import metrics, rows
 
     first, second = rows.read(a), rows.read(b)
+    for path, table in ((a, first), (b, second)):
+        with naming(path):
+            metrics.paired_difference(table, table, "RVOS", 0, seed)  # what is wrong with one is said of that one
     found = {s: metrics.paired_difference(first, second, s, bootstrap, seed) for s in metrics.SETTINGS}
     typer.echo(f"J&F of {a} minus J&F of {b}, in points")
     typer.echo(
@@ -202,5 +205,6 @@ def submit(
     source = source_of(predictions, targets)
     outputs.try_out(out)
     clips = formats.read(data, split)
-    count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
+    with naming(predictions):
+        count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())
     typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")

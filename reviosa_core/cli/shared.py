@@ -37,7 +37,8 @@ class Guarded(TyperGroup):
         except MemoryError as error:
             fail(f"out of memory: {_one_line(error)}")
         except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":  # torch's, of a GPU; torch is not imported for it
+            # Torch's, of a GPU and of the CPU; torch is not imported for it.
+            if type(error).__name__ != "OutOfMemoryError" and "DefaultCPUAllocator" not in str(error):
                 raise
             fail(f"out of memory: {_one_line(error)}")
         except KeyboardInterrupt:
@@ -52,6 +53,15 @@ def decoration(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         warn(f"{what} is not drawn: {type(error).__name__}: {_one_line(error)}")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What is wrong in here is wrong with this file."""
+    try:
+        yield
+    except ValueError as error:
+        fail(f"{path}: {_one_line(error)}")
 
 
 def warn(message: str) -> None:

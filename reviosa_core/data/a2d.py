@@ -19,12 +19,13 @@ from jaxtyping import Bool
 
 from reviosa_core import masks
 from reviosa_core.data import files, jsonfile
-from reviosa_core.data.images import check_name
+from reviosa_core.data.images import check_name, check_whole
 from reviosa_core.data.lazy import Lazy
 from reviosa_core.data.report import Report
 from reviosa_core.data.video import open_video, stated
 from reviosa_core.schema import RLE, Clip, DataError, Expression
 
+INSTANCES = 1024  # of a frame; real ones have a few
 Row = tuple[str, int, int, str]  # video, frame, instance, text
 
 
@@ -101,11 +102,19 @@ def _mask(path: Path, instance: int, size: tuple[int, int], _: int) -> RLE:
 
     try:
         with h5py.File(files.regular(path)) as file:
-            if file["reMask"].shape[-2:] != size[::-1]:  # before it is read: what a file claims may not fit in memory
-                raise DataError(f"{path}: masks of size {file['reMask'].shape[:-3:-1]}, the frame has {size}")
-            mask = pick(np.ravel(file["instance"][()]), np.asarray(file["reMask"]), instance, str(path))
-    except (OSError, KeyError, AttributeError) as error:  # AttributeError: a group in place of an array
-        raise DataError(f"{path}: {error}") from None
+            stack, numbers = file["reMask"], file["instance"]
+            # Before they are read: what a file claims may not fit in memory.
+            if stack.shape[-2:] != size[::-1]:
+                raise DataError(f"{path}: masks of size {stack.shape[:-3:-1]}, the frame has {size}")
+            count = len(stack) if stack.ndim == 3 else 1
+            if max(count, numbers.size) > INSTANCES:
+                raise DataError(f"{path}: {count} masks, {numbers.size} instances: more than {INSTANCES} are not read")
+            held = check_whole(np.asarray(stack), f"{path}: reMask")
+            mask = pick(np.ravel(numbers[()]), held, instance, str(path))
+    except DataError:
+        raise
+    except Exception as error:  # HDF5 has no error of its own: on broken files h5py raises whatever comes
+        raise DataError(f"{path}: no masks, or broken ones ({type(error).__name__}: {error})") from None
     return masks.encode(mask)
 
 

@@ -81,5 +81,7 @@ def text(path: Path, encoding: str = "utf-8") -> str:
     start = check_text(path)
     try:
         return path.read_bytes()[start:].decode(encoding)
+    except MemoryError:
+        raise DataError(f"{path}: {path.stat().st_size:,} bytes do not fit in memory") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from None

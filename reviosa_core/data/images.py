@@ -43,10 +43,12 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class Frames:
-    """The images of one video, decoded when asked for."""
+    """The images of one video, decoded when asked for; `size` is the height and width that they must have."""
 
-    def __init__(self, folder: Path, names: Sequence[str], suffix: str = ".jpg") -> None:
-        self.folder, self.names, self.suffix = folder, names, suffix
+    def __init__(
+        self, folder: Path, names: Sequence[str], suffix: str = ".jpg", size: tuple[int, int] | None = None
+    ) -> None:
+        self.folder, self.names, self.suffix, self.size = folder, names, suffix, size
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,8 +57,11 @@ class Frames:
         return self.folder / f"{self.names[index]}{self.suffix}"
 
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB. DataError when the file cannot be decoded."""
-        return read_frame(self.file(index))
+        """RGB. DataError when the file cannot be decoded, or is of another size."""
+        frame = read_frame(self.file(index))
+        if self.size is not None and frame.shape[:2] != self.size:
+            raise DataError(f"{self.file(index)}: size {frame.shape[:2]}, the first frame has {self.size}")
+        return frame
 
 
 def read_frame(path: Path) -> UInt8[np.ndarray, "h w 3"]:
@@ -175,6 +180,8 @@ def _indices(image: Image.Image, path: Path) -> tuple[UInt8[np.ndarray, "h w"], 
     """
     values, palette = np.asarray(image), np.zeros((256, 3), np.uint8)
     listed = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)[:256]
+    if not len(listed):
+        raise DataError(f"{path}: of a palette that is not there (no PLTE); save it as grey")
     palette[: len(listed)] = listed
     used = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
     black = [int(n) for n in used if n and n < len(listed) and not palette[n].any()]
@@ -247,6 +254,15 @@ def mask_folder(folder: Path, names: Sequence[str], size: tuple[int, int]) -> It
         if labels.values.shape != size:
             raise DataError(f"{labels.path}: {labels.values.shape} pixels, the frame has {size}")
         yield labels
+
+
+def check_whole(values: Any, where: str) -> np.ndarray:
+    """Masks out of a file of arrays: these values, if they are whole numbers, none below 0. DataError."""
+    kind = values.dtype.kind if isinstance(values, np.ndarray) else ""
+    if kind not in tuple("buif") or (kind == "f" and not (values == np.floor(values)).all()) or (values < 0).any():
+        found = values.dtype if kind else type(values).__name__
+        raise DataError(f"{where}: {found}; whole numbers are needed, 0 is nothing")  # NaN is not whole, either
+    return values
 
 
 def check_name(name: Any, where: str) -> None:

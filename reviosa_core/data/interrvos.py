@@ -7,7 +7,6 @@ val/new_meta_expressions.json and val/new_mask_dict.json instead: here that is t
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image
 from reviosa_core import outputs
 from reviosa_core.data import mevis_style
 from reviosa_core.data.images import check_name
-from reviosa_core.data.jsonfile import get
+from reviosa_core.data.jsonfile import get, to_json
 from reviosa_core.data.mevis_style import EXPRESSIONS, IMAGES, MASKS
 from reviosa_core.data.report import Report, expression_at
 from reviosa_core.schema import CaptionType, Clip, DataError, Expression
@@ -112,8 +111,8 @@ def fill(root: Path, clips: Iterable[Clip]) -> None:
             "frames": list(clip.frame_names),
             "expressions": {e.id: _raw(e, objects, first) for e in clip.expressions},
         }
-    (root / MASKS).write_text(json.dumps(rles))
-    (root / EXPRESSIONS).write_text(json.dumps({"videos": videos}, indent=1))
+    (root / MASKS).write_text(to_json(rles, indent=None))
+    (root / EXPRESSIONS).write_text(to_json({"videos": videos}))
 
 
 def _save_frame(clip: Clip, index: int, path: Path) -> None:

@@ -27,10 +27,13 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, indent: int | None = 1, ascii: bool = True) -> str:
     """The text of a JSON file: what is not defined (NaN) becomes null. ValueError for an infinite number, which nobody
     can mean, with its place."""
-    return json.dumps(_defined(value, ()), indent=1, allow_nan=False)
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
+    except ValueError:  # seldom: what is large is not copied for it
+        return json.dumps(_defined(value, ()), indent=indent, ensure_ascii=ascii, allow_nan=False)
 
 
 def _defined(value: Any, where: tuple[Any, ...]) -> Any:
@@ -65,6 +68,8 @@ def _named(where: str) -> Iterator[None]:
         raise
     except RecursionError:
         raise DataError(f"{where}: nested too deeply") from None
+    except MemoryError:
+        raise DataError(f"{where}: does not fit in memory") from None
     except JSONDecodeError as error:
         if error.msg == "Extra data":
             raise DataError(f"{where}: more behind the end of the JSON value, {_place(error.pos)}") from None

@@ -88,7 +88,7 @@ def _clip(
         with report.each():
             masks[key] = maskdict.track(mask_file, spans, key, len(names), size, name)
     whole = tuple(e for e in expressions if {*e.actor, *(e.target or ())} <= masks.keys())
-    return size and Clip(name, Frames(folder, names), names, size, whole, masks)
+    return size and Clip(name, Frames(folder, names, size=size), names, size, whole, masks)
 
 
 def _check_stated_size(video: dict[str, Any], size: tuple[int, int] | None, where: str) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -118,7 +117,7 @@ def write(table: str | Path, out: str | Path, progress: bool = True) -> dict[str
     with outputs.folder(out, WHAT) as folder:
         interrvos.fill(folder, clips())
         about = {"table": table.name, "sha256": hashlib.sha256(table.read_bytes()).hexdigest(), "expressions": written}
-        (folder / NOTES).write_text(json.dumps(about, indent=1) + "\n")
+        (folder / NOTES).write_text(jsonfile.to_json(about) + "\n")
     return written
 
 

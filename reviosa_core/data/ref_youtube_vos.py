@@ -107,7 +107,7 @@ def clip_of(
     masks: dict[str, Any] = {key: label_track(labels, value, extent) for key, value in values.items()}
     if any(UNKNOWN in e.actor for e in expressions):
         masks[UNKNOWN] = [None] * len(names)
-    return Clip(frames.name, Frames(frames, names), names, extent, tuple(expressions), masks)
+    return Clip(frames.name, Frames(frames, names, size=extent), names, extent, tuple(expressions), masks)
 
 
 def _check_objects(expressions: list[Expression], video: Any, where: str, report: Report) -> None:

@@ -12,18 +12,20 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type
 from jaxtyping import UInt8
 
 from reviosa_core import outputs
-from reviosa_core.data import files, images
+from reviosa_core.data import containers, files, images
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression, Frames
 
 IMAGES = (".jpg", ".jpeg", ".png")
 FOLDER_FPS = 12.0  # a folder of images does not say how fast it plays
 CACHE_BYTES = 256 * 2**20
 NOT_SQUARE = 0.01  # of a pixel's side: less is what scaling to whole pixels leaves
+BROKEN = (FFmpegError, OSError, ValueError, IndexError)  # ValueError: what PyAV does not know, or cannot decode as text
 
 # Codecs by preference; the second is in every build of FFmpeg.
 CODECS = ("libx264", "mpeg4")
@@ -62,11 +64,18 @@ def open_video(path: str | Path, stored: bool = False) -> Video:
 def stated(path: Path) -> tuple[tuple[int, int], int]:
     """(height, width) and number of frames as a video file states them, without decoding. DataError."""
     try:
-        with av.open(str(files.regular(path))) as container:
+        with _container(files.regular(path)) as container:
             stream = container.streams.video[0]
             return (stream.height, stream.width), stream.frames
-    except (FFmpegError, OSError, IndexError) as error:
+    except DataError:
+        raise
+    except BROKEN as error:
         raise DataError(f"{path}: unreadable video ({_reason(path, error)})") from None
+
+
+def _container(path: Path) -> InputContainer:
+    containers.check_whole(path)
+    return av.open(str(path), options={"format_whitelist": ",".join(containers.TAKEN)})
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -220,7 +229,7 @@ class _VideoFile:
         """All frames from the start, upright, each put into the cache."""
         self._next = 0
         try:
-            with av.open(str(self.path)) as container:
+            with _container(self.path) as container:
                 if not container.streams.video:
                     raise DataError(f"{self.path}: no video stream in this file")
                 stream = container.streams.video[0]
@@ -233,6 +242,7 @@ class _VideoFile:
                         "so (ffmpeg -i IN -vf scale=iw*sar:ih,setsar=1 OUT)"
                     )
                 for raw in container.decode(stream):
+                    self._check_opaque(raw)
                     # Phones store frames lying down, with the turn that makes them upright.
                     frame, turn = raw.to_ndarray(format="rgb24"), raw.side_data.get(Type.DISPLAYMATRIX)
                     if turn is not None:
@@ -244,9 +254,20 @@ class _VideoFile:
                     self._keep(self._next, frame)
                     self._next += 1
                     yield frame
-        except (FFmpegError, OSError) as error:
+        except DataError:
+            raise
+        except BROKEN as error:
             after = f" after {self._next} frames" if self._next else ""
             raise DataError(f"{self.path}: unreadable video{after} ({_reason(self.path, error)})") from None
+
+    def _check_opaque(self, raw: av.VideoFrame) -> None:
+        if any(part.is_alpha for part in raw.format.components):
+            alpha = raw.to_ndarray(format="rgba")[..., 3]
+            if hidden := int((alpha < 255).sum()):
+                raise DataError(
+                    f"{self.path}: frame {self._next}: {hidden} of {alpha.size} pixels are transparent "
+                    f"({raw.format.name}); save it without transparency"
+                )
 
     def _keep(self, position: int, frame: np.ndarray) -> None:
         self._cache[position] = frame

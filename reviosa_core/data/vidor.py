@@ -7,7 +7,6 @@ none. The only file that knows VidOR's keys.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import Image
 from reviosa_core import outputs
 from reviosa_core.data.images import check_name
 from reviosa_core.data.interrvos import IMAGES
-from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.data.video import open_video
 from reviosa_core.schema import DataError
 
@@ -91,6 +90,11 @@ def _video(raw: dict[str, Any]) -> Video:
     frames, size = raw["frame_count"], (raw["height"], raw["width"])
     if any(type(n) is not int or n < 1 for n in (frames, *size)):
         raise DataError(f"frame_count, height, width are {(frames, *size)}, not whole numbers from 1")
+    for key in ("subject/objects", "trajectories", "relation_instances"):
+        _of_type(raw, key, list, "the video")
+    for i, entry in enumerate(raw["subject/objects"]):
+        _of_type(entry, "tid", int, f"object {i}")
+        _of_type(entry, "category", str, f"object {i}")
     categories = {entry["tid"]: entry["category"] for entry in raw["subject/objects"]}
     if len(categories) != len(raw["subject/objects"]):
         raise DataError(f"{len(raw['subject/objects'])} objects with {len(categories)} different numbers")
@@ -102,6 +106,10 @@ def _video(raw: dict[str, Any]) -> Video:
         if len(boxes[-1]) != len(entries) or not boxes[-1].keys() <= categories.keys():
             found = [entry["tid"] for entry in entries]
             raise DataError(f"frame {index}: boxes of objects {found}; the video has {sorted(categories)}, each once")
+    for i, r in enumerate(raw["relation_instances"]):
+        _of_type(r, "predicate", str, f"relation {i}")
+        for key in ("subject_tid", "object_tid", "begin_fid", "end_fid"):
+            _of_type(r, key, int, f"relation {i}")
     relations = tuple(
         Relation(r["subject_tid"], r["predicate"], r["object_tid"], r["begin_fid"], r["end_fid"])
         for r in raw["relation_instances"]
@@ -113,13 +121,20 @@ def _video(raw: dict[str, Any]) -> Video:
             pair = relation.subject, relation.object
             raise DataError(f"relation {i}: between objects {pair}; the video has {sorted(categories)}")
     path, fps = raw["video_path"], float(raw["fps"])
+    if type(raw["fps"]) not in (int, float) or not 0 < fps <= 1000:
+        raise DataError(f"fps is {raw['fps']!r}, not a number above 0 and up to 1000")
     return Video(raw["video_id"], path, fps, size, frames, 0, categories, boxes, relations)
+
+
+def _of_type(entry: Any, key: str, kind: type, where: str) -> None:
+    if type(entry[key]) is not kind:  # a truth is no number here
+        raise DataError(f"{where}: {key} is {str(entry[key])[:80]!r}, not {kind.__name__}")
 
 
 def _box(entry: dict[str, Any], size: tuple[int, int], where: str) -> Box:
     corners = [entry["bbox"][key] for key in ("xmin", "ymin", "xmax", "ymax")]
     left, top, right, bottom = corners
-    if not (0 <= left <= right < size[1] and 0 <= top <= bottom < size[0]):
+    if bool in map(type, corners) or not (0 <= left <= right < size[1] and 0 <= top <= bottom < size[0]):
         raise DataError(f"{where}, object {entry['tid']}: box {corners} in a picture of {size[1]} x {size[0]}")
     return Box(*corners, drawn=not entry["generated"])
 
@@ -198,7 +213,7 @@ def export(video: Video, out: Path | str, videos: Path | str | None = None) -> l
     source = None
     for clip in clips(video):
         names.append(clip.id)
-        text = json.dumps(prompts(clip)) + "\n"
+        text = to_json(prompts(clip), indent=None) + "\n"
         file, folder = out / PROMPTS / f"{clip.id}.json", out / IMAGES / clip.id
         if file.exists() and file.read_text() != text:
             raise DataError(f"{file}: says something else than {video.id} now gives; name another folder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from reviosa_core import masks, outputs
 from reviosa_core.config import Data
-from reviosa_core.data import interrvos
+from reviosa_core.data import interrvos, jsonfile
 from reviosa_core.intershapes.scenes import make_scene
 from reviosa_core.intershapes.world import (
     SPLITS,
@@ -84,7 +83,7 @@ def write_split(config: Data, split: str, root: Path, seed: int, progress: bool 
 
     with outputs.folder(Path(root) / split, WHAT) as folder:
         interrvos.fill(folder, clips())
-        (folder / NOTES).write_text(json.dumps(notes, indent=1))
+        (folder / NOTES).write_text(jsonfile.to_json(notes))
 
 
 def _note(scene: Scene, utterance: Utterance) -> dict:
@@ -106,7 +105,7 @@ def read_side_file(folder: Path) -> dict[str, dict]:
     """What InterShapes knows about a written split, by video: shapes, centres [n t 2], interactions, solos and
     expressions. Empty for a folder that it did not write."""
     path = Path(folder) / NOTES
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return jsonfile.read_json(path) if path.is_file() else {}
 
 
 SUBSETS = ("cue", "verb", "pairs", "occlusion", "object size", "kind")

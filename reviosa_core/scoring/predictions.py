@@ -38,7 +38,7 @@ def writer(path: str | Path) -> Iterator[Callable[[Sequence[Prediction]], None]]
             if clip_id in seen:
                 raise DataError(f"{path}: clip {clip_id} written twice")
             entry = {p.expression_id: _entry(p) for p in predictions}
-            file.write(f"{',' if seen else '{'}\n{json.dumps(clip_id)}: {json.dumps(entry)}")
+            file.write(f"{',' if seen else '{'}\n{json.dumps(clip_id)}: {jsonfile.to_json(entry, indent=None)}")
             seen.add(clip_id)
 
         yield write

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def read(path: str | Path) -> pd.DataFrame:
 
 
 def _csv(text: str) -> pd.DataFrame:
-    columns = pd.read_csv(io.StringIO(text), nrows=0, dtype=str).columns
+    columns = next(csv.reader(io.StringIO(text)), [])
+    if len(set(columns)) < len(columns):
+        raise DataError(f"its {len(columns)} columns have {len(set(columns))} different names")  # pandas renames them
     missing = {name: NONE for name in columns if name not in TEXT} | {"inverse": [""]}
     return pd.read_csv(
         io.StringIO(text), dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=missing, low_memory=False
@@ -52,6 +55,8 @@ def _scores(stored: dict[str, Any]) -> pd.DataFrame:
 
 
 def _check(table: pd.DataFrame, where: str) -> None:
+    if (names := table.columns.nunique()) < len(table.columns):
+        raise DataError(f"{where}: its {len(table.columns)} columns have {names} different names")
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise DataError(f"{where}: no columns {missing}, only {[str(name) for name in table.columns][:8]}")
@@ -62,7 +67,10 @@ def _check(table: pd.DataFrame, where: str) -> None:
     if table["is_interaction"].dtype != bool and len(table):
         raise DataError(f"{where}: is_interaction is {table['is_interaction'].iloc[0]!r}, not True or False")
     for name in ("J", "F"):
-        values = np.asarray(pd.to_numeric(table[name], errors="coerce"), np.float64)
+        try:
+            values = np.asarray(pd.to_numeric(table[name], errors="coerce"), np.float64)
+        except (OverflowError, TypeError) as error:
+            raise DataError(f"{where}: {name}: {error}") from None
         wrong = np.flatnonzero((np.isnan(values) & table[name].notna()) | (values < 0) | (values > 1))
         if len(wrong):
             row = table.iloc[wrong[0]]

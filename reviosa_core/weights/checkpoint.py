@@ -30,7 +30,7 @@ from reviosa_core.weights import folders, layouts
 from reviosa_core.weights.design import ABOUT, Design, read_about, read_design
 from reviosa_core.weights.files import Weights, described, usable
 from reviosa_core.weights.internvl import InternVL
-from reviosa_core.weights.tokenizer import load_tokenizer
+from reviosa_core.weights.tokenizer import check_end, load_tokenizer
 
 Kind = Literal["internvl, as released", "internvl, transformers", "reviosa, as released", "sam2", "reviosa workbook"]
 
@@ -125,6 +125,7 @@ def read_internvl(folder: Path) -> tuple[InternVL, PreTrainedTokenizerFast, str,
     image_token = tokenizer.convert_tokens_to_ids(prompts.IMAGE_CONTEXT)
     if image_token is None or image_token == tokenizer.unk_token_id:
         raise DataError(f"{folder}: the tokenizer has no token {prompts.IMAGE_CONTEXT!r}")
+    check_end(tokenizer, prompts.TEMPLATES[template].end, str(folder))
     if len(tokenizer) > design.text_config.vocab_size:
         raise DataError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the embeddings {design.text_config.vocab_size}"
@@ -143,7 +144,7 @@ def load_internvl(
     model = mllm.empty(design.config())
     expected = model.state_dict()
     tensors.check({name: tuple(tensor.shape) for name, tensor in expected.items()})
-    model.load_state_dict({name: tensors[name].to(dtype, copy=True) for name in expected}, assign=True)
+    model.load_state_dict({name: tensors.cast(name, dtype) for name in expected}, assign=True)
     return model.eval(), tokenizer, template
 
 
@@ -191,7 +192,7 @@ def load_sam2(path: str | Path | Weights, configuration: Sam2 | None = None) -> 
     weights.check(configuration.shapes())
     sam = configuration.build()
     for name, tensor in sam.state_dict().items():
-        tensor.copy_(weights[name])
+        tensor.copy_(weights.cast(name, tensor.dtype))
     return sam.eval()
 
 

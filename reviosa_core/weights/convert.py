@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from reviosa_core import outputs
+from reviosa_core.data.jsonfile import to_json
 from reviosa_core.model import mllm
 from reviosa_core.model.sam2 import Sam2
 from reviosa_core.schema import DataError
@@ -107,7 +107,7 @@ def _ours_released(source: Path) -> tuple[Weights, Rest]:
 
     def rest(folder: Path) -> None:
         config = layouts.released_config(design.internvl.config(), design.template, design.wording)
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        (folder / "config.json").write_text(to_json(config) + "\n")
         layouts.released_tokens(tokenizer, design.roles).save_pretrained(folder)
         (folder / "README.md").write_text(model_card(_origin(source, about["card"]), _count(tensors), design.roles))
 

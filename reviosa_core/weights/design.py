@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ from pydantic import FailFast, Field, ValidationError, model_validator
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from reviosa_core import config
+from reviosa_core.data.jsonfile import to_json
 from reviosa_core.model import mllm, prompts, segmenter
 from reviosa_core.model.described import Described, cut, problem, short
 from reviosa_core.model.reviosa import ReVIOSa
@@ -19,7 +19,7 @@ from reviosa_core.schema import DataError, Role
 from reviosa_core.weights.card import check_facts, model_card
 from reviosa_core.weights.files import described
 from reviosa_core.weights.internvl import InternVL
-from reviosa_core.weights.tokenizer import TOKENIZER, load_tokenizer
+from reviosa_core.weights.tokenizer import TOKENIZER, check_end, load_tokenizer
 
 ABOUT, FORMAT = "reviosa.json", "reviosa-workbook 2"
 ABOUT_BYTES = 2**18  # it takes seven thousand
@@ -88,7 +88,7 @@ def write_about(
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(model_card(facts, parameters, design.roles))
     about = design.model_dump(mode="json") | {"format": FORMAT, "card": dict(facts), **more}
-    (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    (folder / ABOUT).write_text(to_json(about) + "\n")
 
 
 def read_design(folder: Path) -> tuple[Design, dict[str, Any], PreTrainedTokenizerFast]:
@@ -106,6 +106,7 @@ def read_design(folder: Path) -> tuple[Design, dict[str, Any], PreTrainedTokeniz
     known, needed = tokenizer.get_vocab(), (prompts.IMAGE_CONTEXT, *(prompts.TOKENS[role] for role in design.roles))
     if absent := [token for token in needed if token not in known]:
         raise DataError(f"{folder / TOKENIZER}: no token {absent[0]!r}")
+    check_end(tokenizer, prompts.TEMPLATES[design.template].end, str(folder / TOKENIZER))
     return design, about, tokenizer
 
 

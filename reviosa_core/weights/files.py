@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zipfile
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reviosa_core.data.jsonfile import read_json
+from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.model.described import cut, short
 from reviosa_core.schema import DataError
 
@@ -93,6 +92,10 @@ class Weights(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def cast(self, name: str, dtype: torch.dtype) -> Tensor:
+        """A copy in this precision. DataError for values beyond it."""
+        return narrowed(self[name], dtype, f"{self.path}: {self.entries[name].source}")
+
     def named(self, rename: Callable[[str], str | None]) -> Weights:
         """The tensors that `rename` gives a name, under that name. DataError when two get the same."""
         entries: dict[str, Entry] = {}
@@ -141,7 +144,7 @@ class Weights(Mapping[str, Tensor]):
                 "metadata": {"total_size": sum(entry.nbytes for entry in self.entries.values())},
                 "weight_map": {name: file for file, names in zip(files, shards, strict=True) for name in names},
             }
-            (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+            (folder / INDEX).write_text(to_json(index) + "\n")
 
 
 def of(tensors: Mapping[str, Tensor], path: Path) -> Weights:
@@ -229,6 +232,18 @@ def finite(tensor: Tensor, where: str) -> Tensor:
     return tensor
 
 
+def narrowed(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
+    """A copy in this precision. DataError where finite values become infinite, as above 65504 in float16."""
+    made = tensor.to(dtype, copy=True)
+    if tensor.is_floating_point() and torch.finfo(dtype).max < torch.finfo(tensor.dtype).max:
+        if beyond := int((tensor.isfinite() & ~made.isfinite()).sum()):
+            largest, end, name = tensor.abs().max().item(), torch.finfo(dtype).max, str(dtype).removeprefix("torch.")
+            raise DataError(
+                f"{where}: {beyond} of {tensor.numel()} values are beyond {name}, as {largest:.4g} > {end:.4g}"
+            )
+    return made
+
+
 def _open(file: Path) -> Any:
     usable(file)
     with file.open("rb") as opened:
@@ -239,7 +254,7 @@ def _open(file: Path) -> Any:
         raise DataError(f"{file}: its header has {claimed:,} bytes, more than the {HEADER_BYTES:,} that are read")
     try:
         return safe_open(str(file), framework="pt")
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, MemoryError) as error:
         raise DataError(f"{file}: {cut(str(error), 200)}") from None
 
 

@@ -57,9 +57,7 @@ def assemble(design: Design, tokenizer: PreTrainedTokenizerBase, tensors: files.
     tensors.check(shapes(design, tokenizer))
     model = _empty(design, tokenizer)
     # Copies, or the files would have to stay as they are for as long as the model lives.
-    state = {
-        name: tensors[name].to(dtype if name.startswith("mllm.") else torch.float32, copy=True) for name in tensors
-    }
+    state = {name: tensors.cast(name, dtype if name.startswith("mllm.") else torch.float32) for name in tensors}
     model.load_state_dict(state, assign=True)
     return model.eval()
 
@@ -96,6 +94,8 @@ def fingerprint(model: ReVIOSa) -> str:
 def save_internvl(folder: Path, internvl: InternVLForConditionalGeneration, tokenizer: Any) -> None:
     """A pretrained backbone, in half precision: what an InternVL-2.5 checkpoint is to the paper."""
     with outputs.folder(folder / "internvl", "backbone") as new:
+        for name, parameter in internvl.named_parameters():
+            files.narrowed(parameter.detach(), torch.float16, f"{folder / 'internvl'}: {name}")
         copy.deepcopy(internvl).half().save_pretrained(new)
         tokenizer.save_pretrained(new)
 
@@ -103,4 +103,8 @@ def save_internvl(folder: Path, internvl: InternVLForConditionalGeneration, toke
 def save_sam2(folder: Path, sam: nn.Module) -> None:
     """The other one, what a SAM2 checkpoint is to the paper."""
     with outputs.file(folder / "sam2.safetensors") as new:
-        save_file({k: v.half().contiguous().cpu() for k, v in sam.state_dict().items()}, new)
+        state = {
+            k: files.narrowed(v, torch.float16, f"{folder / 'sam2.safetensors'}: {k}")
+            for k, v in sam.state_dict().items()
+        }
+        save_file({k: v.contiguous().cpu() for k, v in state.items()}, new)

@@ -14,15 +14,11 @@ from pydantic import Field, field_validator, model_validator
 from transformers import InternVLConfig
 
 from reviosa_core.model.described import Described, divides, short
+from reviosa_core.sizes import Heads, Layers, Pixels, Wide, Width
 
-Width = Annotated[int, Field(ge=1, le=16384)]
-Wide = Annotated[int, Field(ge=1, le=2**19)]
-Layers = Annotated[int, Field(ge=1, le=128)]
-Heads = Annotated[int, Field(ge=1, le=256)]
 Tokens = Annotated[int, Field(ge=1, le=2**21)]
 Epsilon = Annotated[float, Field(gt=0, le=1e-2)]
 Spread = Annotated[float, Field(ge=0, le=10)]
-Pixels = Annotated[int, Field(ge=1, le=2048)]
 DOWNSAMPLE = 0.5  # of a side: four patches become a token
 
 

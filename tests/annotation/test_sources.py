@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from running import SETTINGS
 
 from reviosa_core import masks
-from reviosa_core.annotation import sources
+from reviosa_core.annotation import pipeline, sources, truth
+from reviosa_core.annotation.endpoint import Endpoint
+from reviosa_core.annotation.records import read_lines
+from reviosa_core.annotation.server import Server
 from reviosa_core.config import Annotation
 from reviosa_core.data import vidor
+from reviosa_core.data.verify import verify
 from reviosa_core.data.video import write_mp4
 from reviosa_core.schema import DataError
 
@@ -132,3 +138,21 @@ def test_masks_are_tracked_once_and_again_with_other_weights(clips_of_vidor: Pat
     (source,) = sources.read(clips_of_vidor)
     with pytest.raises(DataError, match=re.escape("has no masks; name a SAM2 to track them with (--sam2)")):
         source.masked(tmp_path / "other", Annotation())
+
+
+def test_from_boxes_to_a_data_set(world: Path, tmp_path: Path):
+    """VidOR's way from end to end: frames and boxes in, masks by a tracker, sentences by an endpoint, data out."""
+    given, root = sources.read(world)[0].clip, tmp_path / "clips"
+    (root / "prompts").mkdir(parents=True)
+    shutil.copytree(world / "JPEGImages" / given.id, root / "JPEGImages" / given.id)
+    objects = {key: {"prompts": [{"frame": 0, "box": [0, 0, 9, 9], "drawn": True}]} for key in given.masks}
+    about = {"frames": len(given), "size": list(given.size), "objects": objects}
+    (root / "prompts" / f"{given.id}.json").write_text(json.dumps(about))
+    (source,) = sources.read(root, tracker=lambda clip, boxes, settings: {id: list(given.masks[id]) for id in boxes})
+    truths, out = {given.id: truth.of_intershapes(world)[given.id]}, tmp_path / "out"
+    clip = source.masked(pipeline.work(out) / "masks", SETTINGS)
+    with Server([clip], truths) as server, Endpoint(server.url, "m", pipeline.work(out) / "answers") as endpoint:
+        summary = pipeline.Pipeline([source], out, endpoint, SETTINGS, progress=False).run()
+    assert summary["expressions"] > 5 and not verify(out, progress=False)["problems"]
+    lines = read_lines(pipeline.stage_file(out, "tracks"), pipeline.KINDS["tracks"])
+    assert {track.source for track in lines[given.id].items} == {"box"}

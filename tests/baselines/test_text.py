@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from transformers import RobertaTokenizer
 
 from reviosa_core.baselines.referformer import ReferFormer
-from reviosa_core.baselines.text import TextEncoder, roberta_tokenizer
+from reviosa_core.baselines.text import TextEncoder
 from reviosa_core.schema import DataError
+from reviosa_core.weights.tokenizer import load_roberta_tokenizer
 
 SIZES = queries.SIZES[ReferFormer]
 LONG = "the blue ball that moves to the right"
@@ -119,7 +120,7 @@ def test_the_tokenizer_is_robertas(tmp_path: Path, whole: bool):
     if whole:
         theirs.save_pretrained(tmp_path)
         assert (tmp_path / "tokenizer.json").is_file()
-    ours = roberta_tokenizer(tmp_path)
+    ours = load_roberta_tokenizer(tmp_path)
     texts = ["the dog", "the blue dog there"]
     given = [made(texts, padding=True)["input_ids"] for made in (ours, theirs)]
     assert given[0] == given[1] and given[0][0][:2] == [0, words.index("the")] and given[0][0][-1] == 1

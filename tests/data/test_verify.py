@@ -119,14 +119,14 @@ def test_all_at_once(tmp_path):
         there % "no folder" + ": no folder",
         there % "no frame" + ": 1 of 3 frames missing in .*first 00005.jpg",
         r"broken/00015.jpg: ",
-        r"video 'larger', frame 00005: size \(10, 15\), the first has \(10, 14\)",
+        r"larger/00005.jpg: size \(10, 15\), the first frame has \(10, 14\)",
         there % "unsorted" + ": 'frames' must be a sorted list",
         there % "../train" + ": not a plain file name",
         there % "escape" + ", frame '../text/00000': not a plain file name",
         there % "bare" + ": no key 'expressions'",
     ]
     each_found(problems(tmp_path), due)
-    decoded = ("mask 22, frame", "mask 23: no pixel", "broken/00015", "'larger'")
+    decoded = ("mask 22, frame", "mask 23: no pixel", "broken/00015", "larger/")
     each_found(problems(tmp_path, fast=True), [text for text in due if not any(part in text for part in decoded)])
     with pytest.raises(DataError, match="duplicate key '0'"):
         formats.read(tmp_path, "train")

@@ -83,4 +83,9 @@ ROWS = [
         lambda f: intershapes(f, "seed: 0", "seed: 0", "--clips", 10**12),
         "test: should be less than or equal to 10000000, got 10{12}",
     ),
+    Row(
+        "parameters with a truth for a number",
+        lambda f: intershapes(f, "seed: 0", "seed: true"),
+        "seed: should be a number, got True",
+    ),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
@@ -26,6 +27,16 @@ def bomb(file: Path) -> None:
     parts = ((b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(b"")))
     chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def without_palette() -> bytes:
+    """MASK as indices of a palette, whose chunk is taken out."""
+    picture, file = Image.fromarray(MASK // 255), io.BytesIO()
+    picture.putpalette((0, 0, 0, 255, 255, 255))
+    picture.save(file, format="PNG")
+    raw = file.getvalue()
+    at = raw.index(b"PLTE") - 4
+    return raw[:at] + raw[at + 12 + int.from_bytes(raw[at : at + 4], "big") :]
 
 
 def pipe(file: Path) -> None:
@@ -105,6 +116,36 @@ def oblong(file: Path) -> None:
         container.mux(stream.encode(None))
 
 
+def moving(count: int = 30, codec: str = "mpeg4", form: str = "yuv420p", **options: str) -> Callable[[Path], None]:
+    """A video of noise, all of it there."""
+
+    def write(file: Path) -> None:
+        rng = np.random.default_rng(0)
+        with av.open(str(file), "w", options=options) as container:
+            stream = container.add_stream(codec, rate=10, options={"g": "1"})
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height, stream.pix_fmt = W, H, form
+            for _ in range(count):
+                pixels = rng.integers(0, 255, (H, W, 4)).astype(np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=form)))
+            container.mux(stream.encode(None))
+
+    return write
+
+
+def broken_off(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    def change(file: Path) -> None:
+        write(file)
+        os.truncate(file, file.stat().st_size * 6 // 10)
+
+    return change
+
+
+def playlist(file: Path) -> None:
+    moving()(file.with_name("secret.mp4"))
+    file.write_text("ffconcat version 1.0\nfile secret.mp4\n")
+
+
 COLOURS = np.dstack([MASK, 255 - MASK, MASK])
 AT, FRAME = "tree/alpha/1/00003.png: ", "alpha/00002.jpg: "
 ROWS = [
@@ -140,5 +181,33 @@ ROWS = [
         "a video that is a pointer",
         video(lambda file: file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")),
         "v.mp4: unreadable video .a Git LFS pointer",
+    ),
+    Row(
+        "a mask of a palette that is not there",
+        tree(lambda file: file.write_bytes(without_palette())),
+        AT + "of a palette that is not there",
+    ),
+    Row(
+        "an MP4 that broke off while it was fetched",
+        video(broken_off(moving(movflags="faststart"))),
+        r"v.mp4: cut off: it has [\d,]+ bytes, and says that it has [\d,]+",
+    ),
+    Row(
+        "an MP4 in pieces that broke off",
+        video(broken_off(moving(movflags="frag_keyframe+empty_moov"))),
+        "v.mp4: cut off: it has",
+    ),
+    Row("a Matroska file that broke off", video(broken_off(moving()), "v.mkv"), "v.mkv: cut off: it has"),
+    Row("an AVI that broke off", video(broken_off(moving()), "v.avi"), "v.avi: cut off: it has"),
+    Row("a list of other videos", video(playlist), "v.mp4: unreadable video"),
+    Row(
+        "text that FFmpeg would draw",
+        video(lambda file: file.write_text("\x1b[31mhello\n" * 99), "v.nfo"),
+        "v.nfo: unreadable video",
+    ),
+    Row(
+        "a video with transparency",
+        video(moving(2, "ffv1", "bgra"), "v.mkv"),
+        "v.mkv: frame 0: 19. of 192 pixels are transparent .bgra.",
     ),
 ]

@@ -46,4 +46,9 @@ ROWS = [
         lambda f: predict(f, {"system": "SOC", "sizes": {"dim": 64}}),
         r"query\.json: sizes\.backbone: Field required",
     ),
+    Row(
+        "a query system whose name is a list",
+        lambda f: predict(f, {"system": []}),
+        r"query\.json: system is \[\], not one",
+    ),
 ]

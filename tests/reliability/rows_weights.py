@@ -122,6 +122,23 @@ def renamed(folder: Path, token: str) -> None:
     file.write_text(file.read_text().replace(token, "[ELSE]"))
 
 
+def tokenizer(**sections: Any) -> Callable[[Path], object]:
+    return lambda folder: spoil(folder / "tokenizer.json", lambda raw: raw.update(sections))
+
+
+def split(regex: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+
+
+def replace(old: str, new: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"String": old}, "content": new}
+
+
+def too_large(found: dict) -> None:
+    found["segmenter.sam.no_mem_embed"] = found["segmenter.sam.no_mem_embed"].double()
+    found["segmenter.sam.no_mem_embed"][0, 0, 3] = 1e300
+
+
 def pickled(content: object) -> Callable[[Path], object]:
     def save(path: Path) -> None:
         import torch
@@ -223,5 +240,55 @@ ROWS = [
     Row("a tokenizer of nothing", convert(written("tokenizer.json", "{}")), r"ck/tokenizer\.json: no tokenizer: "),
     Row(
         "a tokenizer left behind by git", predict(written("tokenizer.json", LFS)), r"tokenizer\.json: a Git LFS pointer"
+    ),
+    Row(
+        "a tokenizer whose regular expression takes for ever",
+        predict(tokenizer(pre_tokenizer=split(r"(.*)*(.*)*(.*)*=x"))),
+        r"tokenizer\.json: pre_tokenizer: Split: pattern .*; a text, or Qwen2's regular expression, can be loaded",
+    ),
+    Row(
+        "a tokenizer that decodes by a regular expression",
+        convert(tokenizer(decoder={"type": "Sequence", "decoders": [replace("a", "") | split("(.*)*=")]})),
+        r"tokenizer\.json: decoder is 'Split'; only ByteLevel",
+    ),
+    Row(
+        "a tokenizer that makes a text longer and longer",
+        predict(tokenizer(normalizer={"type": "Sequence", "normalizers": [replace("e", "ee")] * 30})),
+        r"tokenizer\.json: normalizer has 30 parts, more than 16",
+    ),
+    Row(
+        "a tokenizer that doubles letters",
+        predict(tokenizer(normalizer=replace("e", "ee"))),
+        r"tokenizer\.json: normalizer: Replace: content 'ee' has more than one character",
+    ),
+    Row(
+        "a tokenizer with a table that is no table",
+        predict(tokenizer(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+        r"tokenizer\.json: normalizer is 'Precompiled'; only NFC",
+    ),
+    Row(
+        "a tokenizer that draws lots",
+        predict(tokenizer(model={"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": 0.5})),
+        r"tokenizer\.json: model: dropout 0\.5 draws lots",
+    ),
+    Row(
+        "a tokenizer with an id beyond the embeddings",
+        convert(lambda f: spoil(f / "tokenizer.json", lambda raw: raw["model"]["vocab"].update(user=2**31))),
+        r"tokenizer\.json: \d+ tokens with ids up to 2147483648: 0 and on, each once, is due",
+    ),
+    Row(
+        "a tokenizer whose listed ids are others",
+        convert(lambda f: spoil(f / "tokenizer.json", lambda raw: raw["added_tokens"][0].update(id=1))),
+        r"tokenizer\.json: token .* is to have id 1, and gets \d",
+    ),
+    Row(
+        "a tokenizer that cannot write the end of an answer",
+        convert(lambda f: spoil(f / "reviosa.json", lambda about: about.update(template="phi3_chat"))),
+        r"tokenizer\.json: the tokenizer cannot write '<\|end\|>'",
+    ),
+    Row(
+        "weights beyond the precision they are loaded in",
+        predict(tensors(too_large)),
+        r"segmenter\.sam\.no_mem_embed: 1 of 32 values are beyond float32, as 1e\+300 > 3\.403e\+38",
     ),
 ]

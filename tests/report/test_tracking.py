@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -96,6 +97,25 @@ def test_a_run_holds_what_it_was_and_what_it_gave(store: Path, caplog: pytest.Lo
     assert [(point.step, point.value) for point in history] == [(0, 3.0), (1, 2.0), (2, 1.0)]
     kept = {path.relative_to(store / "mlruns").parts[-1] for path in (store / "mlruns").rglob("*") if path.is_file()}
     assert kept == {"curve.png", "scores.json", "a.txt"}
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")  # mlflow's, of its own hints
+def test_a_call_is_a_trace_of_its_run_from_whatever_thread(store: Path):
+    with tracking.run("annotate") as run, ThreadPoolExecutor(3) as pool:
+        for number in range(3):
+            pool.submit(
+                run.trace, "events", {"frames": [number]}, {"events": []}, {"model": "m", "tries": [1]}
+            ).result()
+    mlflow.flush_trace_async_logging()
+    (experiment,) = [e.experiment_id for e in MlflowClient().search_experiments() if e.name == tracking.EXPERIMENT]
+    traces = MlflowClient().search_traces([experiment])
+    assert {trace.info.request_metadata["mlflow.sourceRun"] for trace in traces} == {run.id}
+    spans = [trace.data.spans[0] for trace in traces]
+    assert sorted(span.inputs["frames"] for span in spans) == [[0], [1], [2]]
+    assert all(
+        (span.name, span.attributes["model"], span.attributes["tries"]) == ("events", "m", [1]) for span in spans
+    )
+    assert all(span.outputs == {"events": []} for span in spans)
 
 
 def test_a_crash_ends_failed_and_is_not_swallowed(store: Path):
