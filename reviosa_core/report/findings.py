@@ -57,19 +57,27 @@ def steps(
     return found
 
 
+def _moved(before: float, after: float, lifted: float) -> str:
+    """Of the attention on the own object, before and after; `lifted`: its share of that on any over that of area."""
+    if after <= before:
+        return "doesn't"
+    return "holds" if lifted >= 2 else "partly" if lifted >= 1.25 else "onto objects only"
+
+
 def attention(shares: Mapping[str, Mapping[str, float]], correlation: Mapping[str, Scores]) -> list[Finding]:
     """Fig. A4: does AML move attention onto the object that is meant? Fig. A1: does attention go with quality?"""
-    own, area = "own object's share of that on any", "own object's share of their area"
+    on, own, area = "on the own object", "own object's share of that on any", "own object's share of their area"
     before, after = shares["without AML"], shares["with AML"]
-    lifted = after[own] / after[area]
     return [
         Finding(
             "AML moves the role token's attention onto its object (Fig. A4)",
             "pictures",
-            f"on any object {before['on any object']:.1%} of all attention, with AML {after['on any object']:.1%}; of "
-            f"that on the own one {before[own]:.0%}, with AML {after[own]:.0%}; its part of the area {after[area]:.0%}",
-            "holds" if lifted >= 2 and after[own] > before[own] else "onto objects only" if lifted < 1.25 else "partly",
-            "AML can sharpen on its layer what that layer knows; see the selection rules",
+            f"on the own object {before[on]:.1%} of all attention, with AML {after[on]:.1%}; on any "
+            f"{before['on any object']:.1%}, with AML {after['on any object']:.1%}. Of that on any the own one has "
+            f"{before[own]:.0%}, with AML {after[own]:.0%}; of their area {after[area]:.0%}",
+            _moved(before[on], after[on], after[own] / after[area]),
+            "`holds`: more of it than before, and the own object gets twice its share of the area. The layer knew "
+            "before which object is meant; AML brings the attention",
             "`make repro`, figures/attention",
         ),
         Finding(

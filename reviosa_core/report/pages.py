@@ -108,8 +108,8 @@ def report(
         comparison(project.profile, scores, published),
         "## Role tokens and attention mask loss (paper: Table 4)",
         "Rows (i) to (iv) under the paper's conditions: a backbone whose attention nobody has supervised, one learning rate "
-        f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` has rates of its own, chosen on the "
-        "split `dev`, and more steps. One fine-tuning run a row: `make seeds` trains more of them and writes "
+        f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` has rates of its own, those that "
+        "were good on earlier backbones (LOG.md), and more steps. One fine-tuning run a row: `make seeds` trains more of them and writes "
         "`tables/seeds.md`. Where the cross-entropy of a row stayed flat (training curves, below), its token has not learned "
         "to point, and the size of a difference to it says how far the other got, not how much better it is.",
         project.report("tables", "ablation.md").read_text().strip(),

@@ -42,10 +42,17 @@ def test_steps_are_the_papers_differences():
 
 
 def shares(on_any: float, own: float) -> dict[str, float]:
-    return {"on any object": on_any, "own object's share of that on any": own, "own object's share of their area": 0.25}
+    return {
+        "on the own object": on_any * own,
+        "on any object": on_any,
+        "own object's share of that on any": own,
+        "own object's share of their area": 0.25,
+    }
 
 
-@pytest.mark.parametrize(("own", "due"), [(0.6, "holds"), (0.4, "partly"), (0.26, "onto objects only")])
+@pytest.mark.parametrize(
+    ("own", "due"), [(0.6, "holds"), (0.4, "partly"), (0.26, "onto objects only"), (0.05, "doesn't")]
+)
 def test_attention_holds_when_the_own_object_gets_twice_its_share(own, due):
     correlation = {"0": entry(-0.1, -0.2, 0), "3": entry(0.3, 0.1, 0.4)}
     moved, quality = findings.attention({"without AML": shares(0.1, 0.25), "with AML": shares(0.4, own)}, correlation)
