@@ -68,6 +68,7 @@ def attention(shares: Mapping[str, Mapping[str, float]], correlation: Mapping[st
     """Fig. A4: does AML move attention onto the object that is meant? Fig. A1: does attention go with quality?"""
     on, own, area = "on the own object", "own object's share of that on any", "own object's share of their area"
     before, after = shares["without AML"], shares["with AML"]
+    known = {layer: found for layer, found in correlation.items() if found["value"] is not None}
     return [
         Finding(
             "AML moves the role token's attention onto its object (Fig. A4)",
@@ -83,8 +84,8 @@ def attention(shares: Mapping[str, Mapping[str, float]], correlation: Mapping[st
         Finding(
             "More attention on the object goes with better masks (Fig. A1)",
             "picture",
-            ", ".join(f"layer {layer} {found['value']:+.2f}" for layer, found in correlation.items()),
-            verdict(max(correlation.values(), key=lambda found: found["value"])),
+            ", ".join(f"layer {layer} {found['value']:+.2f}" for layer, found in known.items()) or NOT_YET,
+            verdict(max(known.values(), key=lambda found: found["value"], default=None)),
             "attention over area, on the model without AML; the verdict is of the layer where it goes most",
             "`make repro`, figures/attention_vs_quality.png",
         ),

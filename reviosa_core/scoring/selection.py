@@ -144,7 +144,7 @@ def rank_correlation(
     attention: pd.DataFrame, quality: pd.Series, bootstrap: int, seed: int
 ) -> dict[int, dict[str, Any]]:
     """Does attention on the object go with better masks (Fig. A1)? By layer Spearman's correlation, with a 95 %
-    bootstrap interval over whole videos: {layer: {"value", "n", "interval"}}.
+    bootstrap interval over whole videos: {layer: {"value", "n", "interval"}}; None where one of the two does not vary.
 
     `attention` has a column a layer, `quality` the J&F of the same rows; both are indexed by video first.
     """
@@ -154,16 +154,18 @@ def rank_correlation(
     rng, drawn = np.random.default_rng(seed), []
     for _ in range(bootstrap if len(videos) > 1 else 0):
         taken = np.concatenate([rows[video] for video in rng.integers(len(videos), size=len(videos))])
-        drawn.append([stats.spearmanr(by[taken], ranked[taken]).statistic for by in attention.to_numpy().T])
-    ends = np.nanpercentile(drawn, [2.5, 97.5], axis=0) if drawn else None
-    return {
-        int(layer): {
-            "value": float(stats.spearmanr(attention[layer], ranked).statistic),
-            "n": len(attention),
-            "interval": None if ends is None else [float(end) for end in ends[:, column]],
-        }
-        for column, layer in enumerate(attention.columns)
-    }
+        drawn.append([_spearman(by[taken], ranked[taken]) for by in attention.to_numpy().T])
+    found = {}
+    for column, layer in enumerate(attention.columns):
+        known = [draw[column] for draw in drawn if draw[column] is not None]
+        ends = [float(end) for end in np.percentile(known, [2.5, 97.5])] if known else None
+        value = _spearman(attention[layer].to_numpy(), ranked)
+        found[int(layer)] = {"value": value, "n": len(attention), "interval": ends}
+    return found
+
+
+def _spearman(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float | None:
+    return float(stats.spearmanr(a, b).statistic) if len(a) > 1 and np.ptp(a) and np.ptp(b) else None
 
 
 def by_layer_and_head(rows: pd.DataFrame, column: str = "vision", role: Role = Role.ACTOR) -> Float[np.ndarray, "l h"]:

@@ -58,6 +58,11 @@ def test_attention_holds_when_the_own_object_gets_twice_its_share(own, due):
     moved, quality = findings.attention({"without AML": shares(0.1, 0.25), "with AML": shares(0.4, own)}, correlation)
     assert moved.verdict == due and quality.verdict == "holds"
     assert "layer 3 +0.30" in quality.ours
+    nothing = {"0": {"value": None, "n": 9, "interval": None}}
+    assert (
+        findings.attention({"without AML": shares(0.1, 0.25), "with AML": shares(0.4, own)}, nothing)[1].verdict
+        == "can't tell"
+    )
 
 
 def test_the_tokens_layers():

@@ -115,3 +115,5 @@ def test_rank_correlation_by_layer():
     assert low < 0 < high and high - low == pytest.approx(2 * 1.96 / np.sqrt(119), rel=0.3)
     alone = selection.rank_correlation(attention.loc[[0]], quality, 100, 0)
     assert alone[0]["interval"] is None, "one video says nothing of videos"
+    same = selection.rank_correlation(attention, quality * 0, 10, 0)
+    assert same[0] == {"value": None, "n": 120, "interval": None}
