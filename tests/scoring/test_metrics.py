@@ -491,6 +491,18 @@ def test_bootstrap_is_seeded_and_covers_the_mean():
     assert metrics.summarise(rows[rows["video"] == "v0"], 500, seed=1)["RVOS"]["interval"] is None
 
 
+def test_mean_of_runs():
+    """J and F are averaged by row, whatever the order of rows; everything else stays."""
+    rows = noisy(0)
+    other = rows.assign(J=rows["J"] + 0.25, F=rows["F"] - 0.5)
+    found = metrics.mean_of_runs([rows, other.sample(frac=1, random_state=1)])
+    pd.testing.assert_series_equal(found["J"], rows["J"] + 0.125)
+    pd.testing.assert_series_equal(found["F"], rows["F"] - 0.25)
+    pd.testing.assert_series_equal(found["caption_type"], rows["caption_type"])
+    with pytest.raises(DataError, match=rf"runs differ in {(rows['video'] == 'v0').sum()} of {len(rows)} rows"):
+        metrics.mean_of_runs([rows, rows[rows["video"] != "v0"]])
+
+
 def test_paired_difference():
     rows = noisy(0)
     better = rows.assign(J=rows["J"] + 0.04, F=rows["F"] + 0.02)
