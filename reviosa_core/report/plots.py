@@ -206,17 +206,14 @@ def attention_vs_quality(
 
 
 def study(runs: pd.DataFrame, score: str) -> Figure:
-    """The runs of a study (`studies.table`): a column for everything that varies, a line a row of Table 4, and J&F
-    against what varies most. A run a point; where only seeds differ, their mean and range."""
-    varied = [name for name in ("layer", "clips", "rule") if runs[name].nunique(dropna=False) > 1] or ["row"]
-    along, *rest = sorted(varied, key=lambda name: -runs[name].nunique(dropna=False))
-    shown = runs.assign(
-        **{name: runs[name].map(lambda v: "–" if pd.isna(v) else str(v).removesuffix(".0")) for name in varied}
-    )
+    """The runs of a study (`studies.table`): J&F against what varies most of AML's layer, clips, rates; a colour a row
+    of Table 4. Runs that fall on one place (seeds, and what varies less) show as their mean and range."""
+    along = max(("layer", "clips", "rule"), key=lambda name: runs[name].nunique(dropna=False))
+    shown = runs.assign(**{along: runs[along].astype("string").str.removesuffix(".0").fillna("–")})
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(WIDTH * 0.7, 2.8))
         sns.pointplot(shown, x=along, y=score, hue="row", errorbar=("pi", 100), linestyles=":", markersize=4, ax=axis)
-        axis.set_xlabel({"layer": "AML on layer (–: none)", "clips": "training clips", "rule": "rates"}.get(along, ""))
+        axis.set_xlabel({"layer": "AML on layer (–: none)", "clips": "training clips (–: all)", "rule": "rates"}[along])
         axis.set_ylabel(f"{score} J&F on dev")
         sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1), title=None)
     return done(figure)

@@ -193,3 +193,17 @@ def test_attention_vs_quality():
         "J&F 0.7–1 (n = 1)",
     ]
     assert np.allclose(np.asarray(axis.lines[1].get_ydata()), mass[1:3].mean(0))
+
+
+def test_a_study_shows_what_varies_most():
+    runs = pd.DataFrame(
+        [
+            {"row": row, "rule": "one", "layer": layer, "clips": None, "seed": seed, "RVOS": 50.0 + seed}
+            for row, layer in (("tokens", None), ("full", 0.0), ("full", 1.0))
+            for seed in range(2)
+        ]
+    )
+    (axis,) = plots.study(runs, "RVOS").axes
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["–", "0", "1"]
+    assert axis.get_xlabel() == "AML on layer (–: none)" and axis.get_ylabel() == "RVOS J&F on dev"
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["tokens", "full"]
