@@ -189,7 +189,7 @@ def test_errors_name_the_file(tmp_path: Path, mp4: Path):
     assert "unreadable video" in refused(tmp_path / "zero.mp4")
     half = mp4.with_name("half.mp4")
     half.write_bytes(mp4.read_bytes()[: mp4.stat().st_size // 2])
-    assert f"cut off: it has {half.stat().st_size} bytes, and says that it has" in refused(half)
+    assert f"cut off: it has {half.stat().st_size} bytes, and its last part ends at" in refused(half)
 
 
 def test_a_video_that_breaks_off_is_not_cut_short(mp4: Path):
