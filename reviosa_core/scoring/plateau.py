@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-WINDOW = 20  # steps that are averaged: a step is a few clips, and noisy
+WINDOW = 50  # steps that are averaged: a step is a few clips, and noisy
 LEVEL = 0.75
 
 
@@ -12,10 +12,11 @@ def left_at(history: pd.DataFrame, window: int = WINDOW, level: float = LEVEL) -
     """The step at whose end the Dice loss, averaged over the last `window` steps, is at most `level` times what it was
     in the second window (the first is still warming up); None for a run that never gets there.
 
-    `history` has a row a step, with columns `step` and `dice`; one shorter than three windows gets shorter ones.
+    `history` has columns `step` and `dice`, at even distances; one shorter than three windows gets shorter ones.
     """
-    window = max(1, min(window, len(history) // 3))
-    mean = history["dice"].rolling(window).mean()
-    later = mean.iloc[2 * window :]
-    down = later <= level * mean.iloc[min(2 * window, len(history)) - 1]
+    apart = max(1, int(history["step"].diff().median())) if len(history) > 1 else 1
+    rows = max(1, min(window // apart, len(history) // 3))
+    mean = history["dice"].rolling(rows).mean()
+    later = mean.iloc[2 * rows :]
+    down = later <= level * mean.iloc[min(2 * rows, len(history)) - 1]
     return int(history["step"].loc[down.idxmax()]) if down.any() else None

@@ -25,3 +25,9 @@ def test_never():
 def test_a_short_run_has_shorter_windows():
     assert plateau.left_at(curve(1.0, 1.0, 0.5)) == 3
     assert plateau.left_at(curve(1.0)) is None
+
+
+def test_a_window_is_of_steps_not_of_rows():
+    """A row every ten steps, windows of twenty: as `test_the_step_at_which_the_mean_is_down`."""
+    sparse = curve(3, 1, 0.8, 0.8, 0.9, 0.7, 0.3, 0.2, 0.9).assign(step=lambda table: 10 * table["step"])
+    assert plateau.left_at(sparse, window=20) == 70
