@@ -172,11 +172,12 @@ def report(
 def findings(
     project: config.Project, scores: Mapping[str, Scores], published: Mapping[str, Any], measured: Mapping[str, Any]
 ) -> str:
-    """The paper's claims beside what the stages measured: `measured` is what they left in reports/metrics, by name."""
+    """The paper's claims beside what the stages measured: `measured` is what they left in reports/metrics, by name,
+    and when each row left its plateau."""
     shares = dict(measured["attention"])
     correlation = shares.pop("rank correlation with J&F")
     found = [
-        *claims.steps(measured["ablation"], published["table 4"]["experiments"]),
+        *claims.steps(measured["ablation"], published["table 4"]["experiments"], measured["plateau"]),
         *claims.layers(measured["selection"]["attention to vision"]),
         *claims.attention(shares, correlation),
         *claims.level(scores),

@@ -219,6 +219,22 @@ def study(runs: pd.DataFrame, score: str) -> Figure:
     return done(figure)
 
 
+def gains(found: pd.DataFrame) -> Figure:
+    """What AML adds: a row a run with `study`, `run`, `value`, `low`, `high`, in points; a colour a study."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 0.17 * len(found) + 0.8))
+        places = np.arange(len(found))[::-1]
+        for (name, own), color in zip(found.groupby("study", sort=False), cycle(found.study.nunique()), strict=True):
+            at = places[found.study == name]
+            axis.hlines(at, own.low, own.high, color=color)
+            axis.plot(own.value, at, "o", color=color, markersize=4, label=name)
+        axis.axvline(0, color=INK, linewidth=0.8)
+        axis.set_yticks(places, found.run, fontsize=7)
+        axis.set_xlabel("RVOS J&F with AML minus without, dev, points")
+        axis.legend(fontsize=7, title=None)
+    return done(figure)
+
+
 def _bins(values: np.ndarray) -> np.ndarray:
     """Bins centred on whole numbers while those are few, with an empty one at each end; else about twelve equal ones,
     of whole numbers as many each (where one holds three and the next two, a histogram has teeth)."""

@@ -168,6 +168,18 @@ def study(runs: Mapping[Any, Mapping[str, Any]]) -> str:
     )
 
 
+def what_aml_adds(gains: Mapping[str, Mapping[Any, Mapping[str, Any]]]) -> str:
+    """`gains[study][variant][setting]`, of each run with AML against the same without (`studies.without_aml`)."""
+    return markdown(
+        [
+            {"study": study, "row": ROW.get(variant.row, variant.row), "otherwise": variant.otherwise}
+            | {setting: with_interval(gain[setting], "value") for setting in SETTINGS}
+            for study, found in gains.items()
+            for variant, gain in found.items()
+        ]
+    )
+
+
 def where(differences: Mapping[str, Mapping[str, Mapping[str, Scores | None]]], against: Mapping[str, str]) -> str:
     """`differences[row][column][value]` of each row against another, from `metrics.difference_by_subset`."""
     columns = next(iter(differences.values()))
