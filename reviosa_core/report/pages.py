@@ -108,9 +108,9 @@ def report(
         comparison(project.profile, scores, published),
         "## Role tokens and attention mask loss (paper: Table 4)",
         "Rows (i) to (iv) under the paper's conditions: a backbone whose attention nobody has supervised, one learning rate "
-        f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` has rates of its own, those that "
-        "were good on earlier backbones (LOG.md), and more steps. One fine-tuning run a row: `make seeds` trains more of them and writes "
-        "`tables/seeds.md`. Where the cross-entropy of a row stayed flat (training curves, below), its token has not learned "
+        f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` is row (iv) under what was best on `dev` "
+        f"({', '.join(f'{key} {value:g}' for key, value in settings.best.model_dump(exclude_none=True).items())}). One "
+        "fine-tuning run a row: `make seeds` trains more of them and writes `tables/seeds.md`. Where the cross-entropy of a row stayed flat (training curves, below), its token has not learned "
         "to point, and the size of a difference to it says how far the other got, not how much better it is.",
         project.report("tables", "ablation.md").read_text().strip(),
         "![Ablation](figures/ablation.png)",

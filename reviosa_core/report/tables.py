@@ -20,7 +20,7 @@ ROW = {
     "aml": "(ii) + AML",
     "tokens": "(iii) + role tokens",
     "full": "(iv) ReVIOSa",
-    "best": "best: ReVIOSa, its own rates",
+    "best": "best: (iv), trained longer",
 }
 
 
