@@ -166,18 +166,21 @@ def attention_maps(
             share = f"own {(attention * own).sum() / found:.0%} (area {own.sum() / every.sum():.0%})"
             labels.append(f"{role}\n{name}\nobjects {found / attention.sum():.0%}\n{share}")
         figure, axes = _strips(frames, labels, shown, title)
-        extent = (-0.5, frames.shape[2] - 0.5, frames.shape[1] - 0.5, -0.5)
         for line, (role, _, attention) in zip(axes, strips, strict=True):
             for axis, index in zip(line, shown, strict=True):
-                axis.imshow(frames[index].mean(-1), cmap="gray", vmin=0, vmax=400)  # dimmed: the heat is the message
-                heat = np.clip(attention[index] / attention.max(), 0, 1)
-                # Opaque where high, so that the picture shows through where the token does not look.
-                axis.imshow(
-                    heat, cmap="inferno", vmin=0, vmax=1, alpha=np.sqrt(heat), extent=extent, interpolation="bilinear"
-                )
+                heat(axis, frames[index], attention[index] / attention.max())
                 contour(axis, truth[role][index], COLOR[role])
         role_legend(figure, [role for role in Role if any(role == r for r, _, _ in strips)])
     return figure
+
+
+def heat(axis: Axes, frame: UInt8[np.ndarray, "h w 3"], shares: Float[np.ndarray, "p q"]) -> None:
+    """A frame, dimmed, under attention in [0, 1]: opaque where high, so that the picture shows where nobody looks."""
+    axis.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=400)
+    shares, extent = np.clip(shares, 0, 1), (-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5)
+    axis.imshow(
+        shares, cmap="inferno", vmin=0, vmax=1, alpha=np.sqrt(shares), extent=extent, interpolation="bilinear"
+    )
 
 
 def spread(frames: int, columns: int) -> list[int]:
