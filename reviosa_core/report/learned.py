@@ -48,8 +48,8 @@ def dataset(counts: Sequence[Mapping[str, Any]], blind: pd.DataFrame | None, ord
             f" Of the predictors that see too little, {best['predictor']!r} gets furthest on sentences made against it "
             f"({best['question']} {with_interval(best, 'accuracy')} %, chance {number(best['chance'])}): {stands}; {verdict}."
         )
-    known = {row["frames"]: row for row in orders.to_dict("records")}
-    if {"in order", "shuffled"} <= known.keys() and all(known[name]["n"] for name in known):
+    known = {row["frames"]: row for row in orders.to_dict("records") if row["n"]}
+    if {"in order", "shuffled"} <= known.keys() and against(known["in order"], 50.0) == "above chance":
         right, mixed = (known[name]["accuracy"] for name in ("in order", "shuffled"))
         kept = "needs little of" if right - mixed < 5 else "rests on"
         text += (
@@ -79,7 +79,7 @@ def evaluation(row: str, scores: Scores, direction: Scores, by_subset: Mapping[s
         stands = {
             "above chance": "more often than chance has it: it follows something else",
             "below chance": "less often than chance: it sees who acts",
-            "not told from chance": "no less often than chance: it does not see who acts",
+            "not told from chance": "not told from chance: that it sees who acts is not shown",
         }[against(confusion, 50.0)]
         text += f" It has them the wrong way round in {with_interval(confusion, 'value')} % {known}, {stands}."
     parts = {

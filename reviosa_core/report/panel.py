@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -62,7 +63,7 @@ class Panel:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         bundle = self.box._repr_mimebundle_() or {}
-        return {**bundle, "image/png": self.picture.value}
+        return {**bundle, "image/png": base64.b64encode(self.picture.value).decode()}
 
     @property
     def question(self) -> Question:

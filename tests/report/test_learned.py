@@ -35,7 +35,8 @@ def blind(accuracy: float) -> pd.DataFrame:
 
 
 def orders(shuffled: float) -> pd.DataFrame:
-    return pd.DataFrame([{"frames": f, "accuracy": a, "n": 9} for f, a in (("in order", 98.0), ("shuffled", shuffled))])
+    found = (("in order", 98.0), ("shuffled", shuffled))
+    return pd.DataFrame([{"frames": f, "accuracy": a, "interval": [a - 1, a + 1], "n": 9} for f, a in found])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_where_aml_goes():
     assert "own_object would name another" in learned.selection({"to_vision": here, "own_object": there}, "to_vision")
 
 
-@pytest.mark.parametrize(("confused", "said"), [(10, "it sees who acts"), (50, "does not see"), (90, "something else")])
+@pytest.mark.parametrize(("confused", "said"), [(10, "it sees who acts"), (50, "is not shown"), (90, "something else")])
 def test_one_row(confused: float, said: str):
     scores = {"InterRVOS-Actor": score(70), "InterRVOS-Target": score(60), "RVOS": score(65)}
     part = {"direction": {"role confusion": score(confused)}}
