@@ -17,7 +17,7 @@ $(error the project is in $(CURDIR), its environment in $(VENV): a path with a c
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help ours setup install repro seeds studies annotation baselines test lint lab ui
+.PHONY: help ours setup install repro seeds studies annotation baselines test lint lab ui site
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,9 @@ lint: setup ## formatting, lint, types
 
 lab: setup ## open the notebooks in JupyterLab
 	jupyter lab notebooks
+
+site: setup ## executed notebooks, report and docs as pages in site/, which open without a server
+	reviosa site $(ARGS)
 
 ui: setup ## compare the runs in MLflow's web page
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri "$$(python -c "from reviosa_core.report import tracking; print(tracking.tracking_uri())")" $(ARGS)

@@ -123,7 +123,7 @@ def side_by_side(
             frame = asked.clip.frames[index]
             truth = masks.by_role(asked.clip, asked.expression, [index])[asked.role][0]
             mask = drawn[name].get(asked.role)
-            left.imshow(frame if mask is None else paint(frame, {asked.role: mask[index]}))
+            left.imshow(frame if mask is None else paint(frame, {asked.role: mask[index]}, 0.6))
             left.set_title(name)
             left.set_xlabel("no such role" if mask is None else f"mask, IoU {_iou(mask[index], truth):.2f}")
             if seen.knows(asked):
@@ -164,14 +164,14 @@ def layers_by_heads(asked: Question, by_name: Mapping[str, Seen]) -> Figure:
             left.set_yticks((np.arange(count) + 0.5) * p - 1, [f"L{layer:02d}" for layer in range(count)], fontsize=7)
             left.set_title(f"{name}: where each looks")
             left.spines[:].set_visible(False)
-            _frame(left, asked, q, p, -0.5)
+            _frame(left, asked, float(q), float(p), -0.5)
             token = _of_token(asked, seen)
             scores = token.assign(share=token["own"] / token["any"]).pivot(index="layer", columns="head", values="share")
             few = scores.size <= ANNOTATED
             sns.heatmap(scores, vmin=0, vmax=1, cmap="viridis", annot=few, fmt=".0%", ax=right, annot_kws={"size": 7})
             area = token["own_area"].mean() / token["any_area"].mean()
             right.set_title(f"own object's share of that on any (of area: {area:.0%})")
-            _frame(right, asked, 1, 1, 0)
+            _frame(right, asked, 1.0, 1.0, 0.0)
         for axis in axes.flat[2 * len(known) :]:
             axis.set_axis_off()
             axis.set_title("no such token")
