@@ -101,7 +101,9 @@ def rules(seen: Seen, heads: int) -> pd.DataFrame:
         scores = rule(seen.rows)
         choice = selection.choose(scores, heads)
         chosen = ", ".join(f"H{head:02d}" for head in choice.heads)
-        rows.append({"rule": name, "layer": f"L{choice.layer:02d}", "heads": chosen, "score": scores[choice.layer].mean()})
+        rows.append(
+            {"rule": name, "layer": f"L{choice.layer:02d}", "heads": chosen, "score": scores[choice.layer].mean()}
+        )
     return pd.DataFrame(rows).set_index("rule")
 
 
@@ -166,7 +168,9 @@ def layers_by_heads(asked: Question, by_name: Mapping[str, Seen]) -> Figure:
             left.spines[:].set_visible(False)
             _frame(left, asked, float(q), float(p), -0.5)
             token = _of_token(asked, seen)
-            scores = token.assign(share=token["own"] / token["any"]).pivot(index="layer", columns="head", values="share")
+            scores = token.assign(share=token["own"] / token["any"]).pivot(
+                index="layer", columns="head", values="share"
+            )
             few = scores.size <= ANNOTATED
             sns.heatmap(scores, vmin=0, vmax=1, cmap="viridis", annot=few, fmt=".0%", ax=right, annot_kws={"size": 7})
             area = token["own_area"].mean() / token["any_area"].mean()

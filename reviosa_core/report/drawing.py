@@ -178,9 +178,7 @@ def heat(axis: Axes, frame: UInt8[np.ndarray, "h w 3"], shares: Float[np.ndarray
     """A frame, dimmed, under attention in [0, 1]: opaque where high, so that the picture shows where nobody looks."""
     axis.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=400)
     shares, extent = np.clip(shares, 0, 1), (-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5)
-    axis.imshow(
-        shares, cmap="inferno", vmin=0, vmax=1, alpha=np.sqrt(shares), extent=extent, interpolation="bilinear"
-    )
+    axis.imshow(shares, cmap="inferno", vmin=0, vmax=1, alpha=np.sqrt(shares), extent=extent, interpolation="bilinear")
 
 
 def spread(frames: int, columns: int) -> list[int]:

@@ -43,10 +43,11 @@ def dataset(counts: Sequence[Mapping[str, Any]], blind: pd.DataFrame | None, ord
     if made:
         best = max(made, key=lambda row: row["accuracy"] - row["chance"])
         stands = against(best, best["chance"])
-        verdict = "it games the benchmark" if stands == "above chance" else "the benchmark holds against it"
+        holds = "it games the benchmark" if stands == "above chance" else "the benchmark holds against it"
         text += (
             f" Of the predictors that see too little, {best['predictor']!r} gets furthest on sentences made against it "
-            f"({best['question']} {with_interval(best, 'accuracy')} %, chance {number(best['chance'])}): {stands}; {verdict}."
+            f"({best['question']} {with_interval(best, 'accuracy')} %, chance {number(best['chance'])}): {stands}; "
+            f"{holds}."
         )
     known = {row["frames"]: row for row in orders.to_dict("records") if row["n"]}
     if {"in order", "shuffled"} <= known.keys() and against(known["in order"], 50.0) == "above chance":

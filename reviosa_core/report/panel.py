@@ -25,8 +25,9 @@ HELD = 16  # clips whose attention is remembered
 class Panel:
     """Shown by a notebook as live widgets; by what has none, as the picture they stood at.
 
-    `systems` are loaded when they are first chosen; the first two stand side by side at the start. `chosen` is the layer
-    and the heads that AML is on, where the sliders begin. Every widget is an attribute: to move one, set its `value`.
+    `systems` are loaded when they are first chosen; the first two stand side by side at the start. `chosen` is the
+    layer and the heads that AML is on, where the sliders begin. Every widget is an attribute: to move one, set its
+    `value`.
     Raises DataError without clips or systems.
     """
 
@@ -100,7 +101,9 @@ class Panel:
             self._busy = False
 
     def _offer(self) -> None:
-        said = sorted(self._clips[self.clip.value].expressions, key=lambda e: not e.is_interaction)  # these have targets
+        said = sorted(
+            self._clips[self.clip.value].expressions, key=lambda e: not e.is_interaction
+        )  # these have targets
         _offer(self.expression, [(f"{e.text} ({e.caption_type})", e.id) for e in said])
         seen = self.seen()
         of_all = [layers for found in seen.values() for layers in found.maps.values()]

@@ -86,9 +86,7 @@ class _Site:
         heading = soup.find("h1")
         title = heading.get_text().rstrip("¶") if heading else source.stem
         home = "" if name == "index.html" else f'<a href="{_between(name, "index.html")}">all pages</a>'
-        filled = self.template.substitute(
-            title=html.escape(title), nav=home, body=str(soup), highlight=self.highlight
-        )
+        filled = self.template.substitute(title=html.escape(title), nav=home, body=str(soup), highlight=self.highlight)
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(filled, encoding="utf-8")
@@ -142,9 +140,7 @@ def _notebook(notebook: nbformat.NotebookNode) -> str:
     return body
 
 
-def _index(
-    project: config.Project, texts: dict[Path, str], notebooks: dict[str, nbformat.NotebookNode]
-) -> str:
+def _index(project: config.Project, texts: dict[Path, str], notebooks: dict[str, nbformat.NotebookNode]) -> str:
     """What there is, with the key figures on top. Links are to the sources, as everywhere."""
     reports = project.params.reports
     metrics = {row: project.root / reports / "metrics" / f"{row}.json" for row in project.params.experiments}
@@ -162,7 +158,9 @@ def _index(
     first = (f"{reports}/README.md", f"{reports}/findings.md", "README.md", "LOG.md")
     for path in sorted(texts, key=lambda p: p.relative_to(project.root).as_posix() not in first):
         name = path.relative_to(project.root).as_posix()
-        title = next((line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), name)
+        title = next(
+            (line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), name
+        )
         if name.startswith(f"{reports}/tables/"):
             kind, title = "Tables", path.stem
         elif name == f"{reports}/intershapes.md":

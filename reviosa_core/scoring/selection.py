@@ -16,7 +16,6 @@ from reviosa_core import masks
 from reviosa_core.data import sampling
 from reviosa_core.schema import Clip, Role
 
-
 # By (expression id, role), then layer: every head's attention to the visual tokens of the frames that are read.
 Maps = Mapping[tuple[str, Role], Mapping[int, Float[np.ndarray, "h t p q"]]]
 

@@ -1,4 +1,4 @@
-"""The paragraph at the end of a notebook: what it says follows from the numbers, both ways and where nobody can tell."""
+"""The paragraph at the end of a notebook: it follows from the numbers, both ways, and where nobody can tell."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def test_a_difference(value: float, said: str):
 
 def blind(accuracy: float) -> pd.DataFrame:
     row = {"predictor": "text only", "question": "who acts?", "interval": [accuracy - 4, accuracy + 4], "n": 50}
-    return pd.DataFrame([row | {"accuracy": a, "chance": 50.0, "against": b} for a, b in ((accuracy, True), (99, False))])
+    return pd.DataFrame(
+        [row | {"accuracy": a, "chance": 50.0, "against": b} for a, b in ((accuracy, True), (99, False))]
+    )
 
 
 def orders(shuffled: float) -> pd.DataFrame:
@@ -94,7 +96,11 @@ def test_the_ablation_and_the_report():
 @pytest.mark.parametrize(("before", "after", "said"), [(0.1, 0.2, "more"), (0.2, 0.1, "less"), (0.1, 0.1, "no more")])
 def test_attention_that_moves(before: float, after: float, said: str):
     def shares(own: float, part: float) -> dict[str, float]:
-        return {"on the own object": own, "own object's share of that on any": part, "own object's share of their area": 0.3}
+        return {
+            "on the own object": own,
+            "own object's share of that on any": part,
+            "own object's share of their area": 0.3,
+        }
 
     text = learned.moved({"without": shares(before, 0.1), "with": shares(after, 0.6)}, "without", "with")
     assert f"{100 * after:.1f} % (with) falls on its own object, {said} than {100 * before:.1f} % (without)." in text
@@ -106,8 +112,8 @@ def test_transfer():
     found = {"shift": {"baseline": {"RVOS": score(20)}, "best": {"RVOS": score(60)}}, "mine": {"best": {"RVOS": None}}}
     text = learned.transfer(found)
     assert text == (
-        "On shift best: ReVIOSa, its own rates gets furthest, RVOS 60.0 [58.0, 62.0]; (i) one token, 20.0 [18.0, 22.0], "
-        "is clearly below."
+        "On shift best: ReVIOSa, its own rates gets furthest, RVOS 60.0 [58.0, 62.0]; (i) one token, 20.0 "
+        "[18.0, 22.0], is clearly below."
     )
     found["shift"]["best"]["RVOS"] = score(23)
     assert "not clearly below" in learned.transfer(found)

@@ -114,7 +114,10 @@ def test_figures():
     left, right = grid.axes[:2]
     assert [t.get_text() for t in left.get_xticklabels()] == [f"H{h:02d}" for h in range(HEADS)]
     assert len(right.texts) == LAYERS * HEADS and "100%" in [t.get_text() for t in right.texts]
-    assert attention.layers_by_heads(question(Role.TARGET, expression=0), seen).axes[0].get_title("left") == "no such token"
+    assert (
+        attention.layers_by_heads(question(Role.TARGET, expression=0), seen).axes[0].get_title("left")
+        == "no such token"
+    )
 
 
 def widgets() -> tuple[panel.Panel, dict[str, Looks]]:
@@ -137,7 +140,9 @@ def test_moving_a_widget_changes_what_is_seen():
     assert "0.500" in before
     look.head.value = (0,)
     assert look.numbers.value != before
-    assert systems["baseline"].asked == 0 and systems["full"].asked == 1, "nothing is loaded or asked before it is chosen"
+    assert systems["baseline"].asked == 0 and systems["full"].asked == 1, (
+        "nothing is loaded or asked before it is chosen"
+    )
     look.beside.value = "baseline"
     assert systems["baseline"].asked == 1
     look.beside.value = panel.ALONE
@@ -161,7 +166,8 @@ def test_nothing_to_look_at():
 MOVED = """
 before = look.picture.value, look.grid.value
 look.layer.value = (look.layer.value + 1) % (look.layer.max + 1)
-print([a != b for a, b in zip(before, (look.picture.value, look.grid.value), strict=True)], list(look.experiment.options))
+after = look.picture.value, look.grid.value
+print([a != b for a, b in zip(before, after, strict=True)], list(look.experiment.options))
 """
 
 

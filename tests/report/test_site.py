@@ -30,7 +30,9 @@ def notebook() -> nbformat.NotebookNode:
         new_output("stream", name="stderr", text="\rclips: 100%\n"),
         new_output("display_data", data={"text/html": "<table><tr><td onclick='bad()'>7</td></tr></table>"}),
         new_output("display_data", data={"image/png": PIXEL, site.WIDGETS: {"model_id": "abc"}, "text/plain": "Panel"}),
-        new_output("display_data", data={"text/markdown": "said: <script>bad()</script><img src='data:,' onerror='b()'>"}),
+        new_output(
+            "display_data", data={"text/markdown": "said: <script>bad()</script><img src='data:,' onerror='b()'>"}
+        ),
     ]
     short = new_output("execute_result", data={"text/markdown": "It **sees** who acts.", "text/plain": "Markdown"})
     cells = [
