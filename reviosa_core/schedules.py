@@ -109,7 +109,9 @@ class Otherwise(Rules):
     """What a study does otherwise than the profile, in the loss and in the model too; None: the same.
 
     `heads`: how many of its layer AML is put on, those that look most at the video. `shown`: K, the frames that the
-    language model sees. `prompted`: which of these the mask decoder is prompted on.
+    language model sees. `prompted`: which of these the mask decoder is prompted on. `flips`: the share of events whose
+    roles the training clips have the wrong way round; `verifier`: how often one errs that has looked at each sentence
+    (`studies.labelled`).
     """
 
     OF_AML: ClassVar = ("aml_heads", "aml_over", "heads")  # without AML they change nothing
@@ -119,6 +121,8 @@ class Otherwise(Rules):
     heads: Few | None = None
     shown: Few | None = None
     prompted: Literal["first", "all"] | None = None
+    flips: Share | None = None
+    verifier: Share | None = None
 
     def train(self, train: Train) -> Train:
         """Raises ValueError as `changed`."""

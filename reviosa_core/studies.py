@@ -7,10 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reviosa_core import config
+from reviosa_core.schema import Clip
 from reviosa_core.scoring import selection
+
+FLIPS = (0, 2)  # after the seed: a stream of its own, beside the sampler's and the wording's
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,29 @@ def every(project: config.Project) -> dict[str, list[Variant]]:
     """The runs of each study; several studies may ask for the same one."""
     count = project.settings.model.mllm.language.layers
     return {name: variants(s, project.params.experiments, count) for name, s in project.params.studies.runs.items()}
+
+
+def labelled(clips: Iterable[Clip], otherwise: config.Otherwise, seed: int) -> list[Clip]:
+    """The clips as somebody labels them who has `flips` of all events the wrong way round: every sentence of such an
+    event has actor and target in each other's place. With a `verifier` only those sentences of two roles are left that
+    it believes: the right ones but for its errors, and by its errors some of the others.
+
+    An event is two sets of objects, whoever acts. A clip that keeps no sentence is left out.
+    """
+    rng, made = np.random.default_rng((seed, *FLIPS)), []
+    for clip in clips:
+        wrong: dict[frozenset[frozenset[str]], bool] = {}
+        kept = []
+        for e in clip.expressions:
+            if e.target is not None and set(e.actor) != set(e.target):
+                pair = frozenset((frozenset(e.actor), frozenset(e.target)))
+                flipped = wrong.setdefault(pair, bool(rng.random() < (otherwise.flips or 0.0)))
+                if otherwise.verifier is not None and flipped != (rng.random() < otherwise.verifier):
+                    continue
+                e = replace(e, actor=e.target, target=e.actor) if flipped else e
+            kept.append(e)
+        made += [replace(clip, expressions=tuple(kept))] if kept else []
+    return made
 
 
 def without_aml(variant: Variant, params: config.Params) -> Variant | None:

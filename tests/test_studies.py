@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 
 from reviosa_core import config, studies
+from reviosa_core.intershapes import scenes, splits
 from reviosa_core.report import findings, plots
 from reviosa_core.schema import Role
 from reviosa_core.scoring import selection
@@ -62,6 +64,36 @@ def test_a_study_may_change_rates_loss_and_model(root: Path):
     assert model.mllm.language == settings.model.mllm.language
     nothing = config.Otherwise()
     assert (nothing.train(settings.train), nothing.model(settings.model)) == (settings.train, settings.model)
+
+
+def test_labels_the_wrong_way_round_and_what_a_verifier_leaves():
+    clips = [splits.to_clip(scenes.make_scene(tiny.data(32, 4), (0, 0, i)), str(i)) for i in range(60)]
+    assert studies.labelled(clips, config.Otherwise(), 3) == clips
+    assert [c.expressions for c in studies.labelled(clips, config.Otherwise(verifier=0.0), 3)] == [
+        c.expressions for c in clips
+    ]
+    two = [(c.id, e.id) for c in clips for e in c.expressions if e.is_interaction]
+    right = {(c.id, e.id): e for c in clips for e in c.expressions}
+
+    def shares(**rule: float) -> tuple[float, float]:
+        """Of the sentences with two roles, those left, and of these those the wrong way round."""
+        found = {(c.id, e.id): e for c in studies.labelled(clips, config.Otherwise(**rule), 3) for e in c.expressions}
+        assert all(found[k] == right[k] for k in right.keys() - two), "sentences with one role stay as they are"
+        left = [k for k in two if k in found]
+        turned = [k for k in left if found[k] != right[k]]
+        assert all((found[k].actor, found[k].target) == (right[k].target, right[k].actor) for k in turned)
+        return len(left) / len(two), len(turned) / len(left)
+
+    assert shares(flips=1.0) == (1.0, 1.0) and shares(flips=1.0, verifier=1.0) == (1.0, 1.0)
+    kept, wrong = shares(flips=0.3)
+    assert kept == 1 and 0.15 < wrong < 0.45
+    kept, wrong = shares(flips=0.3, verifier=0.1)
+    assert 0.5 < kept < 0.85 and wrong < 0.1
+    for clip in studies.labelled(clips, config.Otherwise(flips=0.3), 3):
+        pairs = {}
+        for e in (e for e in clip.expressions if e.is_interaction and set(e.actor) != set(e.target)):
+            pairs.setdefault(frozenset((e.actor, e.target)), set()).add(e == right[clip.id, e.id])
+        assert all(len(same) == 1 for same in pairs.values()), "an event is wrong in all its sentences or in none"
 
 
 def test_what_a_run_is_compared_with(root: Path):

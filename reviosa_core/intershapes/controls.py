@@ -122,8 +122,8 @@ def measured(
     bootstrap: int,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """What each control does to a system: {control: {"scores", "all", "same names"}}, that is the metrics' summaries, and
-    direction of all sentences and of those whose two objects bear one name. A control that changes none of `clips` is
+    """What each control does to a system: {control: {"scores", "all", "same names"}}, the metrics' summaries, and direction
+    of all sentences and of those whose two objects bear one name. A control that changes none of `clips` is
     left out.
 
     `answered` are the rows of the unchanged clips, which need no second answer; `notes` those of `splits.read_notes`.

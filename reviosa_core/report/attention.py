@@ -87,11 +87,11 @@ def shares(asked: Question, by_name: Mapping[str, Seen]) -> pd.DataFrame:
 
 def _of_heads(asked: Question, seen: Seen) -> pd.DataFrame:
     rows = _of_token(asked, seen)
-    return rows[(rows["layer"] == asked.layer) & rows["head"].isin(asked.heads)]
+    return rows.loc[(rows["layer"] == asked.layer) & rows["head"].isin(asked.heads)]
 
 
 def _of_token(asked: Question, seen: Seen) -> pd.DataFrame:
-    return seen.rows[(seen.rows["expression"] == asked.expression.id) & (seen.rows["role"] == asked.role)]
+    return seen.rows.loc[(seen.rows["expression"] == asked.expression.id) & (seen.rows["role"] == asked.role)]
 
 
 def rules(seen: Seen, heads: int) -> pd.DataFrame:

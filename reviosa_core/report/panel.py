@@ -76,7 +76,7 @@ class Panel:
 
     def seen(self) -> dict[str, Seen]:
         """What the chosen systems do with the chosen clip."""
-        names = dict.fromkeys((self.experiment.value, self.beside.value))
+        names = dict.fromkeys(str(widget.value) for widget in (self.experiment, self.beside))
         return {name: self._seen(name, self.clip.value) for name in names if name != ALONE}
 
     def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -45,17 +46,18 @@ def write(project: config.Project, out: str | Path) -> int:
     if not notebooks:
         raise DataError(f"{project.run('notebooks')}: no executed notebook; make repro makes them")
     texts = [path for pattern in ("*.md", "docs/*.md", "benchmarks/*.md") for path in project.root.glob(pattern)]
-    texts += (project.root / project.params.reports).rglob("*.md")
+    reports = project.root / project.params.reports
+    texts += reports.rglob("*.md")
     named = {path: path.relative_to(project.root).with_suffix(".html").as_posix() for path in sorted(set(texts))}
     with outputs.folder(out, WHAT, {"profile": project.profile}) as folder:
         site = _Site(project.root, folder, {**named, **notebooks})
         for path, name in named.items():
-            site.page(name, markdown2html(path.read_text(encoding="utf-8")), path.parent, path)
+            site.page(name, markdown2html(path.read_text(encoding="utf-8")), path, path.parent)
         read = {path: nbformat.read(path, as_version=4) for path in notebooks}
         for path, name in notebooks.items():
-            site.page(name, _notebook(read[path]), project.root / "notebooks", path)
+            site.page(name, _notebook(read[path]), path, project.root / "notebooks", reports)  # it shows pages of these
         index = _index(project, named, {name: read[path] for path, name in notebooks.items()})
-        site.page("index.html", markdown2html(index), project.root, project.root / "index.md")
+        site.page("index.html", markdown2html(index), project.root / "index.md", project.root)
     return len(named) + len(notebooks) + 1
 
 
@@ -65,8 +67,8 @@ class _Site:
         self.template = Template((files("reviosa_core.report") / "site.html").read_text(encoding="utf-8"))
         self.highlight = HtmlFormatter().get_style_defs(".highlight")
 
-    def page(self, name: str, body: str, base: Path, source: Path) -> None:
-        """Write one page, of which links are relative to the folder `base`."""
+    def page(self, name: str, body: str, source: Path, *bases: Path) -> None:
+        """Write one page, of which links are relative to the first of `bases` that has what they name."""
         soup = BeautifulSoup(body, "html.parser")
         for tag in soup.find_all(True):
             if tag.name in ACTIVE:
@@ -76,7 +78,7 @@ class _Site:
         _anchors(soup)
         for tag, key in [*((a, "href") for a in soup.find_all("a")), *((i, "src") for i in soup.find_all("img"))]:
             if tag.get(key) is not None:
-                tag[key] = self._link(str(tag[key]), name, base, source, picture=key == "src")
+                tag[key] = self._link(str(tag[key]), name, source, bases, picture=key == "src")
         for cell in soup.find_all("div", class_="input"):
             folded = soup.new_tag("details")
             cell.wrap(folded)
@@ -91,7 +93,7 @@ class _Site:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(filled, encoding="utf-8")
 
-    def _link(self, link: str, name: str, base: Path, source: Path, picture: bool) -> str:
+    def _link(self, link: str, name: str, source: Path, bases: Sequence[Path], picture: bool) -> str:
         parts = urlsplit(link)
         if parts.scheme == "data" and picture:
             return link
@@ -101,8 +103,9 @@ class _Site:
             raise DataError(f"{source}: {link[:80]!r} is none of the project's files")
         if not parts.path:
             return link
-        found = (base / unquote(parts.path)).resolve()
-        if not found.is_relative_to(self.root.resolve()) or not found.is_file():
+        places = [(base / unquote(parts.path)).resolve() for base in bases]
+        found = next((p for p in places if p.is_relative_to(self.root.resolve()) and p.is_file()), None)
+        if found is None:
             raise DataError(f"{source}: links to {link!r}, which is no file of the project")
         page = self.pages.get(found) or self.pages.get(self.root / found.relative_to(self.root.resolve()))
         if page is None:
