@@ -122,7 +122,7 @@ def measured(
     bootstrap: int,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """What each control does to a system: {control: {"scores", "all", "same names"}}, the metrics' summaries, and direction
+    """What each control does to a system: {control: {"scores", "all", "same names"}}, summaries, and direction
     of all sentences and of those whose two objects bear one name. A control that changes none of `clips` is
     left out.
 

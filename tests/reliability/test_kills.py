@@ -102,7 +102,9 @@ def annotated(inputs: Path, out: Path, version: int) -> None:
                  level="class", event=None, asked=())
             for e in clip.expressions
         ]  # fmt: skip
-        lines[clip.id] = Line[Verdict](clip=clip.id, made_from="x", items=tuple(Verdict(text=t, **about) for t in texts))
+        lines[clip.id] = Line[Verdict](
+            clip=clip.id, made_from="x", items=tuple(Verdict(text=t, **about) for t in texts)
+        )
     annotated_dataset.write(out / "a", clips, lines)
     write_lines(out / "verified.jsonl", lines.values())
 

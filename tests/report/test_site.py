@@ -28,6 +28,7 @@ def notebook() -> nbformat.NotebookNode:
     outputs = [
         new_output("stream", name="stderr", text="\rclips:   0%"),
         new_output("stream", name="stderr", text="\rclips: 100%\n"),
+        new_output("display_data", data={"text/markdown": "[findings](findings.md) ![bars](figures/ablation.png)"}),
         new_output("display_data", data={"text/html": "<table><tr><td onclick='bad()'>7</td></tr></table>"}),
         new_output("display_data", data={"image/png": PIXEL, site.WIDGETS: {"model_id": "abc"}, "text/plain": "Panel"}),
         new_output(
@@ -133,6 +134,9 @@ def test_a_notebook_reads_as_a_page(project: config.Project, tmp_path: Path):
     text = (tmp_path / "out" / "notebooks" / "05_evaluate@full.html").read_text()
     assert text.count("clips:") == 1 and "clips: 100%" in text and "output_stderr" not in text.partition("</style>")[2]
     assert f"data:image/png;base64,{PIXEL}" in text and "widget" not in text and "<td>7</td>" in text
+    assert 'href="../reports/findings.html"' in text and 'src="../reports/figures/ablation.png"' in text, (
+        "what it shows"
+    )
     assert "said: " in text and "bad()" not in text
     index = (tmp_path / "out" / "index.html").read_text()
     assert '<a href="notebooks/05_evaluate%40full.html">05 · Evaluate (full)</a>' in index
