@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from reviosa_core.report import learned
+from reviosa_core.report.tables import ROW
 from reviosa_core.scoring.selection import Selection
 
 
@@ -87,7 +88,7 @@ def test_the_ablation_and_the_report():
     assert "(iv) ReVIOSa and (ii) + AML cannot be told apart" in text
     levels = {"InterRVOS-Actor": score(1), "InterRVOS-Target": None}
     text = learned.report({row: levels | {"RVOS": score(v)} for row, v in (("baseline", 24), ("best", 76))}, gains)
-    assert text.startswith("best: ReVIOSa, its own rates is the best row: InterRVOS-Actor 1.0 [-1.0, 3.0], RVOS 76.0")
+    assert text.startswith(f"{ROW['best']} is the best row: InterRVOS-Actor 1.0 [-1.0, 3.0], RVOS 76.0")
     assert "(iv) ReVIOSa is ahead of (i) one token by 45.0" in text
     text = learned.report({row: levels | {"RVOS": score(v)} for row, v in (("baseline", 80), ("best", 76))}, {})
     assert text.startswith("(i) one token is the best row") and "ahead" not in text
@@ -112,7 +113,7 @@ def test_transfer():
     found = {"shift": {"baseline": {"RVOS": score(20)}, "best": {"RVOS": score(60)}}, "mine": {"best": {"RVOS": None}}}
     text = learned.transfer(found)
     assert text == (
-        "On shift best: ReVIOSa, its own rates gets furthest, RVOS 60.0 [58.0, 62.0]; (i) one token, 20.0 "
+        f"On shift {ROW['best']} gets furthest, RVOS 60.0 [58.0, 62.0]; (i) one token, 20.0 "
         "[18.0, 22.0], is clearly below."
     )
     found["shift"]["best"]["RVOS"] = score(23)
