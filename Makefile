@@ -80,4 +80,4 @@ lab: setup ## open the notebooks in JupyterLab
 	jupyter lab notebooks
 
 ui: setup ## compare the runs in MLflow's web page
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri "$$(python -c "from reviosa_core.report import tracking; print(tracking.tracking_uri())")" $(ARGS)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri "$$(python -c "from reviosa_core.report import store; print(store.tracking_uri())")" $(ARGS)

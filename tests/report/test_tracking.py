@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from pydantic import BaseModel
 
-from reviosa_core.report import machine, tracking
+from reviosa_core.report import machine, origin, tracking
+from reviosa_core.report import store as where
 from reviosa_core.schema import DataError
 
 
@@ -42,7 +43,7 @@ def store(tmp_path: Path, root: Path, tables: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    monkeypatch.delenv(tracking.SWITCH, raising=False)
+    monkeypatch.delenv(where.SWITCH, raising=False)
     monkeypatch.setattr(tracking, "_answered", set())
     yield tmp_path
     mlflow.set_tracking_uri(None)
@@ -266,7 +267,7 @@ def refusing() -> Iterator[int]:
 
 def refused(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """What a run says that finds nobody at an address; its work is not begun."""
-    monkeypatch.setattr(tracking, "PATIENCE", 1)
+    monkeypatch.setattr(where, "PATIENCE", 1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     begun = time.monotonic()
     with pytest.raises(tracking.NoServer) as caught, tracking.run("train"):
@@ -303,7 +304,7 @@ def test_an_address_that_is_none(store: Path, monkeypatch):
 
 def test_a_server_that_goes_away_costs_a_line_and_no_work(store: Path, port: int, monkeypatch, capsys):
     """It had answered this process before: what has been done since is not to be lost."""
-    monkeypatch.setattr(tracking, "PATIENCE", 1)
+    monkeypatch.setattr(where, "PATIENCE", 1)
     address = f"http://me:geheim@127.0.0.1:{port}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     tracking._answered.add(address)
@@ -331,7 +332,7 @@ def test_what_cannot_be_logged_costs_a_line_and_no_work(store: Path, monkeypatch
 
 def test_tracking_can_be_off(store: Path, port: int, monkeypatch, capfd):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv(tracking.SWITCH, "off")
+    monkeypatch.setenv(where.SWITCH, "off")
     (store / "mlflow.db").unlink()
     tracking.reach()
     with tracking.run("train", params={"lr": 1}, inputs={"data": store / "nowhere"}, parent="group") as run:
@@ -342,7 +343,7 @@ def test_tracking_can_be_off(store: Path, port: int, monkeypatch, capfd):
         assert run.card() == {}
     tracking.keep_notebooks(store)
     assert [file.name for file in store.iterdir()] == ["params.yaml"] and not "".join(capfd.readouterr())
-    monkeypatch.setenv(tracking.SWITCH, "no")
+    monkeypatch.setenv(where.SWITCH, "no")
     with pytest.raises(ValueError, match="REVIOSA_TRACKING is 'no'; it can be on or off"):
         tracking.reach()
 
@@ -350,7 +351,7 @@ def test_tracking_can_be_off(store: Path, port: int, monkeypatch, capfd):
 def test_machine_shows_where_runs_go(store: Path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:geheim@host")
     assert machine.describe()["project"]["runs"] == "http://***@host"
-    monkeypatch.setenv(tracking.SWITCH, "off")
+    monkeypatch.setenv(where.SWITCH, "off")
     assert machine.describe()["project"]["runs"] == "not logged"
 
 
@@ -400,12 +401,12 @@ def test_a_killed_run_is_marked_when_its_stage_runs_again(store: Path):
 
 
 def test_only_runs_of_processes_that_are_gone_are_marked(store: Path):
-    host, number, start = tracking._this_process().rsplit(" ", 2)
-    assert not tracking._gone(f"{host} {number} {start}")
-    assert tracking._gone(f"{host} {number} {int(start) - 60}"), "its number was given again"
-    assert tracking._gone(f"{host} 4194304 {start}"), "no process has this number"
+    host, number, start = origin.this_process().rsplit(" ", 2)
+    assert not origin.gone(f"{host} {number} {start}")
+    assert origin.gone(f"{host} {number} {int(start) - 60}"), "its number was given again"
+    assert origin.gone(f"{host} 4194304 {start}"), "no process has this number"
     for unknown in (None, "", "x", f"elsewhere {number} 1", f"{host} x 1"):
-        assert not tracking._gone(unknown)
+        assert not origin.gone(unknown)
 
 
 # -- notebooks ---------------------------------------------------------------------------------------------------------
