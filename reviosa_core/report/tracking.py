@@ -322,16 +322,18 @@ def _end(run: Run, status: str) -> None:
         return
     run.open = False
     _begun.pop(run.id, None)
+    set_terminated = MlflowClient().set_terminated
     try:
         with nullcontext() if run.taken else store.hurried():
-            for id in filter(None, (run.id, run.parent)):
-                _told(MlflowClient().set_terminated, id, status)
+            _told(set_terminated, run.id, status)
+            mlflow.end_run(status)  # the run leaves this process, and the thread of its system metrics ends
+            if run.parent:
+                _told(set_terminated, run.parent, status)
     except LOSSES as error:
         if run.taken:
             _lost(error)
-        run.taken = False
-    with nullcontext() if run.taken else store.hurried(), suppress(*LOSSES):
-        mlflow.end_run(status)  # known already; here the run leaves this process, and its metrics' thread ends
+        with store.hurried(), suppress(*LOSSES):
+            mlflow.end_run(status)  # where it had not come to that
     run.taken = False
 
 
