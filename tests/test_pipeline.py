@@ -32,7 +32,8 @@ def dvc(folder: Path, *arguments: str, tools: Path = Path(sys.executable).parent
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     env = clean | {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     done = subprocess.run(["dvc", *arguments], cwd=folder, env=env, capture_output=True, text=True)
-    assert (done.returncode != 0) is fails, f"dvc {' '.join(arguments)}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
+    errors = [line for line in done.stderr.splitlines() if re.match(r"(\S*(Error|Exception|Killed)\b|ERROR)", line)]
+    assert (done.returncode != 0) is fails, "\n".join([f"dvc {' '.join(arguments)}", *errors[:20], done.stderr[-1500:]])
     return done.stdout + done.stderr * fails
 
 
@@ -63,7 +64,8 @@ def copy(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, folder / name)
     params = folder / "params.yaml"
-    params.write_text(re.sub(r"(?m)^profile: \w+", "profile: smoke", params.read_text()))
+    text = re.sub(r"(?m)^profile: \w+", "profile: smoke", params.read_text())
+    params.write_text(text.replace("\nseeds: [1, 2] ", "\nseeds: [1] "))
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     dvc(folder, "repro")
     return folder
@@ -122,11 +124,11 @@ def test_a_changed_parameter_reruns_what_depends_on_it(copy: Path):
 def test_other_seeds(copy: Path):
     dvc(copy, "repro", "seeds/dvc.yaml")
     found = json.loads((copy / "reports" / "metrics" / "seeds.json").read_text())
-    assert found["seeds"] == [0, 1, 2] and {e: len(runs) for e, runs in found["levels"].items()} == dict.fromkeys(
-        ("baseline", "aml", "tokens", "full", "best"), 3
+    assert found["seeds"] == [0, 1] and {e: len(runs) for e, runs in found["levels"].items()} == dict.fromkeys(
+        ("baseline", "aml", "tokens", "full", "best"), 2
     )
     assert found["levels"]["full"][0]["RVOS"]["J&F"] == pytest.approx(results(copy)["full.json"]["RVOS"]["J&F"])
-    assert "Mean of 3 seeds" in (copy / "reports" / "tables" / "seeds.md").read_text()
+    assert "Mean of 2 seeds" in (copy / "reports" / "tables" / "seeds.md").read_text()
     assert "Running stage" not in dvc(copy, "repro", "seeds/dvc.yaml")
 
 
@@ -135,6 +137,8 @@ def test_studies(copy: Path):
     dvc(copy, "repro", "studies/dvc.yaml")
     found = json.loads((copy / "reports" / "metrics" / "studies.json").read_text())
     assert [name for name in found["layers"] if "layer" in name] == [f"full-one-layer{n}-seed0" for n in range(3)]
+    assert found["rates"].keys() > found["what AML adds"]["rates"].keys() > {"aml-one-seed0", "full-slow-seed0"}
+    del found["what AML adds"]
     runs = {name: run for study in found.values() for name, run in study.items()}
     dev = interrvos.read(copy / "data" / "smoke" / "dev")
     assert {run["RVOS"]["n"] for run in runs.values()} == {sum(len(clip.expressions) for clip in dev)}
@@ -149,7 +153,7 @@ def test_query_systems_are_trained_and_compared(copy: Path):
     found = results(copy)["baselines.json"]
     systems = {"ReferFormer", "IFIRVOS", "SOC"}
     assert found["scores"].keys() == systems | {"baseline", "best"}
-    assert all(len(found["seeds"][name]) == 3 for name in systems)
+    assert all(len(found["seeds"][name]) == 2 for name in systems)
     assert found["scores"]["SOC"]["InterRVOS-Target"] is None, "one role"
     for name in systems:
         asked = found["asked"][name]["voice turned round"]["InterRVOS-Target"]

@@ -1,0 +1,24 @@
+"""papermill's engine for our stages (`papermill --engine reviosa`): as its own, on sockets that are files.
+
+Jupyter finds a kernel's five TCP ports by asking for free ones and letting go of them again, a second before the kernel
+takes them. Of two notebooks started at once, as rows of one table are, one in some five hundred pairs then asks for a
+port of the other's, and dies (LOG.md). Files in a folder of its own cannot meet, and no other user can connect to them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+from papermill.engines import NBClientEngine
+from traitlets.config import Config
+
+
+class Engine(NBClientEngine):
+    """A kernel listens in a temporary folder: a socket's path has at most 107 bytes, which the project's may exceed."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> None:
+        with tempfile.TemporaryDirectory(prefix="reviosa-", ignore_cleanup_errors=True) as folder:
+            sockets = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
+            super().execute_managed_notebook(nb_man, kernel_name, config=sockets, **kwargs)
