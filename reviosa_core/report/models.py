@@ -56,12 +56,12 @@ def score(
 
 def crown(run: str, group: str, weights: Path) -> None:
     """Among the models whose names begin with `group`, these weights are the best: tag and alias in the registry, where
-    the model is `reviosa-<group>`. Raises MlflowException, also where `score` has not seen them."""
+    the model is `reviosa-<group>`. Nothing happens where they were scored in another store. Raises MlflowException."""
     client, digest = MlflowClient(), md5(weights)
     models = [model for model in _all(run) if model.name.partition(" ")[0] == group]
     best = next((model for model in models if model.tags.get("md5") == digest), None)
     if best is None:
-        raise MlflowException(f"{weights}: no logged model has its md5 {digest}")
+        return
     for model in models:
         if BEST in model.tags and model is not best:
             client.delete_logged_model_tag(model.model_id, BEST)
@@ -69,10 +69,10 @@ def crown(run: str, group: str, weights: Path) -> None:
     registered = f"reviosa-{group}"
     if not client.search_registered_models(f"name = '{registered}'"):
         client.create_registered_model(registered)
+    source = f"models:/{best.model_id}"
     versions = client.search_model_versions(f"name = '{registered}'")
-    version = next((v for v in versions if v.model_id == best.model_id), None) or client.create_model_version(
-        registered, f"models:/{best.model_id}", model_id=best.model_id
-    )
+    known = next((version for version in versions if version.source == source), None)
+    version = known or client.create_model_version(registered, source, model_id=best.model_id)
     client.set_registered_model_alias(registered, BEST, version.version)
 
 

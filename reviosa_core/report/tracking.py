@@ -122,7 +122,7 @@ class Run:
         if not self.taken:
             return
         digests = {name: md5(path) for name, path in inputs.items()}
-        self.send(mlflow.set_tags, {f"md5.{name}": digest for name, digest in digests.items()})
+        self.send(mlflow.set_tags, {f"md5.{legal_name(name)}": digest for name, digest in digests.items()})
         for name, digest in digests.items():
             if name.startswith("data"):
                 self.send(mlflow.log_input, models.dataset(inputs[name], digest), context=Path(inputs[name]).name)
