@@ -17,7 +17,7 @@ $(error the project is in $(CURDIR), its environment in $(VENV): a path with a c
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help ours setup install repro seeds studies annotation baselines test lint lab ui
+.PHONY: help ours setup install repro status seeds studies annotation baselines test lint lab ui
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,9 @@ install:
 
 repro: setup ## run every stage that is out of date, down to the report (ARGS=... goes to dvc repro)
 	dvc repro $(ARGS)
+
+status: setup ## which stages are stale, why, and which figures and tables hang on them (ARGS=seeds/dvc.yaml for others)
+	reviosa status $(ARGS)
 
 seeds: setup ## Table 4 in the mean of three seeds (two more runs a row: about half an hour on two cores)
 	dvc repro seeds/dvc.yaml $(ARGS)
