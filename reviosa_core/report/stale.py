@@ -12,7 +12,7 @@ from dvc.repo import Repo
 
 from reviosa_core.schema import DataError
 
-SHOWN = 6  # causes, and files, of a stage; the rest is counted
+SHOWN = 5  # causes, and files, of a stage; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,23 @@ def _why(entries: list[Any]) -> list[str]:
 
 
 def as_text(found: list[Stage], pipeline: str) -> str:
-    """A paragraph a stale stage; the others in a line."""
-    makes, lines = {stage.name: stage.makes for stage in found}, []
-    for stage in (stage for stage in found if stage.why):
-        lines += [f"{stage.name} is stale", f"  because  {_few(stage.why)}", f"  makes    {_few(stage.makes) or '-'}"]
-        lines += [f"  {'then' if n == 0 else '':8} {name}: {_few(makes[name])}" for n, name in enumerate(stage.after)]
+    """A paragraph a stale stage, with what comes after it; those that are up to date in a line."""
+    makes, lines, stale = {stage.name: stage.makes for stage in found}, [], [stage for stage in found if stage.why]
+    names = {stage.name for stage in stale}
+    for stage in stale:
+        lines += [f"{stage.name} is stale", f"  because  {_few(stage.why)}", f"  makes    {_files(stage.makes)}"]
+        later = [name if name in names else f"{name} ({_files(makes[name])})" for name in stage.after]
+        lines += [f"  then     {', '.join(later)}"] if later else []
         lines += [""]
     fresh = ", ".join(stage.name for stage in found if not stage.why)
     if not lines:
         return f"up to date: {fresh}. `dvc repro {pipeline}` has nothing to run."
     return "\n".join([*lines, f"up to date: {fresh or 'nothing'}. What comes then runs if what it reads has changed."])
+
+
+def _files(paths: tuple[str, ...]) -> str:
+    """Each with the folder it lies in."""
+    return _few(tuple("/".join(Path(path).parts[-2:]) for path in paths)) or "nothing that git keeps"
 
 
 def _few(texts: tuple[str, ...]) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,20 +69,25 @@ def test_from_nothing_to_up_to_date_and_stale_again(made: Path, monkeypatch: pyt
         "apart": ((), ()),
     }
     lines = stale.as_text([*stages.values()], "dvc.yaml").splitlines()
-    assert lines[:6] == [
+    assert lines[:9] == [
         "train is stale",
         "  because  steps modified",
-        "  makes    -",
-        "  then     table: table.md",
-        "           figure: figure.txt",
+        "  makes    nothing that git keeps",
+        "  then     table, figure",
         "",
+        "table is stale",
+        "  because  table.md modified, its result",
+        "  makes    table.md",
+        "  then     figure",
     ]
+    alone = stale.as_text([stages["train"], replace(stages["table"], why=()), stages["figure"]], "dvc.yaml")
+    assert "  then     table (table.md), figure" in alone
     assert lines[-1].startswith("up to date: apart.")
 
 
 def test_long_lists_are_counted():
     stage = stale.Stage("train", tuple(f"{n} modified" for n in range(9)), (), ())
-    assert "5 modified, and 3 more" in stale.as_text([stage], "dvc.yaml")
+    assert "4 modified, and 4 more" in stale.as_text([stage], "dvc.yaml")
 
 
 def test_what_dvc_cannot_say_is_a_line(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch):
