@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from reviosa_core.masks import segmented
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Prediction, Role, System
 from reviosa_core.scoring import bitmasks, metrics, pairing, predictions
 from reviosa_core.scoring.bitmasks import BitMask
@@ -36,7 +37,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     with predictions.writer(save) if save else nullcontext(lambda found: None) as write:
         for clip in tqdm(clips, desc="evaluate", unit="clip", disable=not progress):
-            found = system.segment(clip, clip.expressions)
+            found = segmented(system, clip, clip.expressions)
             rows += score_clip(clip, found)
             write(found)
     if not rows:
