@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 from pycocotools import mask as coco
 
-from reviosa_core.schema import RLE, Clip, Compact, DataError, Expression, Prediction, Role, System
+from reviosa_core.schema import RLE, Clip, Compact, DataError, Expression, Prediction, Role, Segments
 
 GROUPS = 7  # of five bits: COCO's run lengths are 32-bit numbers
 
@@ -108,7 +108,7 @@ def decode_all(rles: Sequence[Any], size: tuple[int, int]) -> Bool[np.ndarray, "
     return np.stack([decode(rle, size) for rle in rles])
 
 
-def segmented(system: System, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
+def segmented(system: Segments, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
     """What a system segments, with masks as run lengths where it can give these without holding arrays."""
     return (system.run_lengths if isinstance(system, Compact) else system.segment)(clip, expressions)
 

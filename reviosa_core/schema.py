@@ -169,11 +169,20 @@ class Prediction:
 
 
 @runtime_checkable
+class Segments(Protocol):
+    """What using a system takes; training it takes more."""
+
+    def segment(self, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
+        """One prediction per expression, in order, over all frames of the clip."""
+        ...
+
+
+@runtime_checkable
 class Compact(Protocol):
     """A system that need not hold every mask of a clip as an array."""
 
     def run_lengths(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
-        """`System.segment`, with masks as run lengths: memory that does not grow with the clip."""
+        """`segment`, with masks as run lengths: memory that does not grow with the clip."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Tables that people make by hand: CSV (UTF-8, with a header) or JSON lines, read row by row, all that is wrong listed."""
+"""Tables that people make by hand, CSV (UTF-8, with a header) or JSON lines: their rows, and all that is wrong."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Released layout: {video: {expression id: {"prediction_masks_act": [RLE per frame], "prediction_masks_tar": [...]}}}. An
 empty mask is an RLE; a role the system does not support has no key. "score", beside the masks, is how sure the system
 is, where it says so. Trees: <video>/<expression id>/<frame>.png, one
-tree a role; every pixel above 0 is foreground, and images that are no masks are refused (see `images`).
+tree a role; every pixel above 0 is foreground, and images that are no masks are refused (see `images`). Folders that
+`reviosa predict` wrote, a video and a sentence each, belong to the clip of that name and its expressions of that text.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from reviosa_core.data import images, jsonfile
 from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
 
 SCORE = "score"
+RESULT = "prediction.json"  # of a folder that `reviosa predict` wrote
 KEYS = {Role.ACTOR: "prediction_masks_act", Role.TARGET: "prediction_masks_tar"}
 
 
@@ -64,7 +66,7 @@ def read(path: str | Path, progress: Callable[[int], Any] | None = None) -> Iter
     path = Path(path)
     for video, entry in jsonfile.items(path, progress):
         if not isinstance(entry, dict):
-            own = "; this is what `reviosa predict` wrote for one video" if video == "video" else ""
+            own = "; this is what `reviosa predict` wrote for one video: name its folder" if video == "video" else ""
             raise DataError(
                 f"{path}: video {video}: an object of expressions is needed, got {type(entry).__name__}{own}"
             )
@@ -105,7 +107,7 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
     for tree in trees.values():
         if not tree.is_dir():
             raise DataError(f"{tree}: no such folder")
-        if (tree / "prediction.json").is_file():
+        if (tree / RESULT).is_file():
             raise DataError(f"{tree}: this is what `reviosa predict` wrote for one video, not predictions of a split")
         unknown = sorted({path.name for path in tree.iterdir() if path.is_dir()} - {clip.id for clip in clips})
         if unknown:
@@ -136,3 +138,38 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
 
 def _frames(folder: Path, clip: Clip) -> list[RLE]:
     return [masks.encode(labels.any()) for labels in images.mask_folder(folder, clip.frame_names, clip.size)]
+
+
+def results(folder: Path) -> list[Path]:
+    """The prediction.json of a folder that `reviosa predict` wrote, or of those in it."""
+    return [folder / RESULT] if (folder / RESULT).is_file() else sorted(folder.glob(f"*/{RESULT}"))
+
+
+def read_results(folder: Path, clips: Iterable[Clip]) -> Iterator[tuple[str, list[Prediction]]]:
+    """(video, its predictions) of folders that `reviosa predict` wrote, for the clips that have some.
+
+    A video is the clip of its name, with or without a suffix, and its sentence every expression of that text. Raises
+    DataError for a video or sentence that no clip has, two folders for one expression, other frames than the clip's,
+    and as `read`.
+    """
+    by_name, found = {clip.id: clip for clip in clips}, dict[str, dict[str, tuple[Path, Prediction]]]()
+    for path in results(folder):
+        about = jsonfile.read_json(path)
+        video, text = (jsonfile.get(about, key, str, str(path)) for key in ("video", "text"))
+        clip = by_name.get(Path(video).name) or by_name.get(Path(video).stem)
+        if clip is None:
+            raise DataError(f"{path}: video {video!r} is none of the {len(by_name)} clips of the data")
+        if (names := tuple(jsonfile.get(about, "frames", list, str(path)))) != clip.frame_names and len(names) != len(
+            clip
+        ):
+            raise DataError(f"{path}: {len(names)} frames, clip {clip.id} has {len(clip)}")
+        meant = [e.id for e in clip.expressions if e.text == text]
+        if not meant:
+            raise DataError(f"{path}: clip {clip.id} has no expression {text[:80]!r}")
+        drawn = jsonfile.get(about, "masks", dict, str(path))
+        for id in meant:
+            own = _prediction(path, clip.id, id, {key: drawn[role] for role, key in KEYS.items() if role in drawn})
+            if id in (there := found.setdefault(clip.id, {})):
+                raise DataError(f"{path}: clip {clip.id}, expression {id}: {there[id][0].parent} holds it, too")
+            there[id] = path, own
+    yield from ((video, [own for _, own in by_id.values()]) for video, by_id in found.items())
