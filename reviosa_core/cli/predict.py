@@ -166,9 +166,9 @@ def _roles(done: Done, min_confidence: float) -> list[str]:
 def _many(todo: Sequence[Job], out: Path, settings: Settings, device: str | None) -> None:
     """A folder a job, and the report. What fails is said, and the rest goes on."""
     from reviosa_core import outputs
-    from reviosa_core.predict import batch
+    from reviosa_core.predict import batch, jobs
 
-    for name in batch.REPORT:
+    for name in jobs.REPORT:
         outputs.try_out(out / name)
     found: dict[str, Done] = {}
     for done in batch.run(todo, lambda: _load(settings.checkpoint, device), settings):
@@ -181,9 +181,9 @@ def _many(todo: Sequence[Job], out: Path, settings: Settings, device: str | None
         what = "there already" if done.state == "there" else "; ".join(_roles(done, settings.min_confidence))
         typer.echo(f"{done.job.id}: {what}")
     batch.report(out, [found[job.id] for job in todo], settings)
-    typer.echo(f"written: {out}: {', '.join(batch.REPORT)}")
+    typer.echo(f"written: {out}: {', '.join(jobs.REPORT)}")
     if failed := [done for done in found.values() if done.state == "failed"]:
-        typer.echo(f"error: {len(failed)} of {len(found)} jobs failed: {out / batch.REPORT[0]} says why", err=True)
+        typer.echo(f"error: {len(failed)} of {len(found)} jobs failed: {out / jobs.REPORT[0]} says why", err=True)
         raise typer.Exit(SOME_FAILED)
 
 

@@ -15,11 +15,10 @@ from reviosa_core import masks, outputs
 from reviosa_core.data.jsonfile import to_json
 from reviosa_core.data.video import Video, clip_id, open_video, part, to_clip
 from reviosa_core.predict import result
-from reviosa_core.predict.jobs import Job, by_part
+from reviosa_core.predict.jobs import REPORT, Job, by_part
 from reviosa_core.predict.result import Settings
-from reviosa_core.schema import Clip, Segments
+from reviosa_core.schema import Clip, DataError, Segments
 
-REPORT = ("report.json", "report.csv")
 AT_ONCE = 8  # sentences about one video: SAM2's memory grows with them
 HELD = 16 * 2**20  # bytes of decoded frames: they are asked for in order
 
@@ -102,7 +101,8 @@ def _made(jobs: Sequence[Job], video: Video, system: Segments, settings: Setting
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    said = " ".join(str(error).split())
+    return said if isinstance(error, DataError) else f"{type(error).__name__}: {said}"
 
 
 def report(out: Path, found: Sequence[Done], settings: Settings) -> None:

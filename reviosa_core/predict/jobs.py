@@ -14,6 +14,7 @@ from reviosa_core.data import tables
 from reviosa_core.schema import DataError, Expression
 
 COLUMNS, OPTIONAL = ("video", "text", "id", "fps", "start", "end"), ("id", "fps", "start", "end")
+REPORT = ("report.json", "report.csv")  # beside the jobs' folders
 LETTERS = 60  # of a sentence, in the name of a folder
 LONGEST = 120  # characters of an id
 DEFAULT = Path("runs/predict")
@@ -52,7 +53,7 @@ def name_of(video: Path, text: str) -> str:
     other names."""
     words = "-".join(re.findall(r"\w+", text.lower()))[:LETTERS].strip("-")
     if words.replace("-", " ") != text:
-        words = f"{words}-{hashlib.sha256(text.encode()).hexdigest()[:6]}".strip("-")
+        words = f"{words}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}".strip("-")
     return f"{video.resolve().name}--{words}"
 
 
@@ -93,6 +94,8 @@ def _job(folder: Path, out: Path, cells: dict[str, Any]) -> Job:
             f"id {id[:60]!r} names no folder: a letter or digit, then letters, digits, spaces and . _ - + = @, at most "
             f"{LONGEST}"
         )
+    if id.lower() in REPORT:
+        raise DataError(f"id {id!r} is the report's name")
     numbers = {name: _number(name, given[name]) for name in ("fps", "start", "end")}
     return Job(video, given["text"].strip(), out / (id or name_of(video, given["text"].strip())), **numbers)
 

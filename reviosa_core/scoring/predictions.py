@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,21 +156,27 @@ def read_results(folder: Path, clips: Iterable[Clip]) -> Iterator[tuple[str, lis
     by_name, found = {clip.id: clip for clip in clips}, dict[str, dict[str, tuple[Path, Prediction]]]()
     for path in results(folder):
         about = jsonfile.read_json(path)
-        video, text = (jsonfile.get(about, key, str, str(path)) for key in ("video", "text"))
+        video = jsonfile.get(about, "video", str, str(path))
         clip = by_name.get(Path(video).name) or by_name.get(Path(video).stem)
         if clip is None:
             raise DataError(f"{path}: video {video!r} is none of the {len(by_name)} clips of the data")
-        if (names := tuple(jsonfile.get(about, "frames", list, str(path)))) != clip.frame_names and len(names) != len(
-            clip
-        ):
-            raise DataError(f"{path}: {len(names)} frames, clip {clip.id} has {len(clip)}")
+        text, drawn = jsonfile.get(about, "text", str, str(path)), jsonfile.get(about, "masks", dict, str(path))
+        if (count := len(jsonfile.get(about, "frames", list, str(path)))) != len(clip):
+            raise DataError(f"{path}: {count} frames, clip {clip.id} has {len(clip)}")
         meant = [e.id for e in clip.expressions if e.text == text]
         if not meant:
             raise DataError(f"{path}: clip {clip.id} has no expression {text[:80]!r}")
-        drawn = jsonfile.get(about, "masks", dict, str(path))
         for id in meant:
             own = _prediction(path, clip.id, id, {key: drawn[role] for role, key in KEYS.items() if role in drawn})
             if id in (there := found.setdefault(clip.id, {})):
                 raise DataError(f"{path}: clip {clip.id}, expression {id}: {there[id][0].parent} holds it, too")
-            there[id] = path, own
+            there[id] = path, replace(own, written=_written(about.get("written"), str(path)))
     yield from ((video, [own for _, own in by_id.values()]) for video, by_id in found.items())
+
+
+def _written(value: Any, where: str) -> frozenset[Role] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not {*map(str, value)} <= {*Role}:
+        raise DataError(f"{where}: 'written' is {str(value)[:60]}, not a list of {', '.join(Role)}")
+    return frozenset(map(Role, value))
