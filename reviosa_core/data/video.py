@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -46,6 +46,13 @@ class Video(NamedTuple):
         """When each frame is shown, in seconds from the start; by the rate where the file does not say."""
         own = self.frames.times if isinstance(self.frames, _VideoFile | _Part) else None
         return own or tuple(i / self.fps for i in range(len(self.names)))
+
+    def close(self) -> None:
+        """Let go of an open file, and of the decoder's own memory, now: nothing else is told when it would be. Frames
+        can still be read."""
+        frames = self.frames.frames if isinstance(self.frames, _Part) else self.frames
+        if isinstance(frames, _VideoFile):
+            frames.close()
 
 
 def part(video: Video, start: float | None, end: float | None, path: Path) -> Video:
@@ -297,7 +304,12 @@ class _VideoFile:
                 return frame
         raise DataError(f"{self.path}: frame {position} of {self._length} is gone; did the file change?")
 
-    def _decode(self) -> Iterator[np.ndarray]:
+    def close(self) -> None:
+        self._cache.clear()
+        self._decoder.close()
+        self._next = self._length  # the next frame asked for is decoded from the start
+
+    def _decode(self) -> Generator[np.ndarray, None, None]:
         """All frames from the start, upright, each put into the cache."""
         self._next = 0
         self._shown: list[float | None] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -71,7 +72,8 @@ def _there(job: Job, settings: Settings) -> Done | None:
             return None
         if not result.lacking(job, settings, about):
             return Done(job, "there", about)
-        return Done(job, "there", about, result.write(job.out, clip_of(opened(job), [job]), about, settings.also))
+        with closing(opened(job)) as video:
+            return Done(job, "there", about, result.write(job.out, clip_of(video, [job]), about, settings.also))
     except Exception as error:
         return Done(job, "failed", problems=[_line(error)])
 
@@ -95,9 +97,12 @@ def _again(job: Job, system: Segments, settings: Settings) -> Iterator[Done]:
 
 def _made(jobs: Sequence[Job], video: Video, system: Segments, settings: Settings) -> Iterator[Done]:
     clip = clip_of(video, jobs)
-    for job, prediction in zip(jobs, masks.segmented(system, clip, clip.expressions), strict=True):
-        about = result.content(job, clip, video.times, video.fps, prediction, settings)
-        yield Done(job, "made", about, result.write(job.out, clip, about, settings.also))
+    try:
+        for job, prediction in zip(jobs, masks.segmented(system, clip, clip.expressions), strict=True):
+            about = result.content(job, clip, video.times, video.fps, prediction, settings)
+            yield Done(job, "made", about, result.write(job.out, clip, about, settings.also))
+    finally:
+        video.close()
 
 
 def _line(error: Exception) -> str:

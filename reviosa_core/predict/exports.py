@@ -17,6 +17,7 @@ from reviosa_core.report import drawing, style
 from reviosa_core.schema import RLE, Clip, Role
 
 SHEET = 8  # frames on the contact sheet
+CELL = 240  # pixels across that one of them needs at least: it is shown on half as many
 NUMBER = {Role.ACTOR: 1, Role.TARGET: 2}  # of a palette image and of a category; pixels of both are their sum, 3
 ALSO = {"palette": "palette", "ytvis": "ytvis.json", "webm": "masks.webm"}  # by the name that asks for it
 ByRole = Mapping[Role, Sequence[RLE]]
@@ -51,7 +52,10 @@ def overlay(path: Path, clip: Clip, by_role: ByRole, about: Mapping[str, Any]) -
 def sheet(path: Path, clip: Clip, by_role: ByRole, about: Mapping[str, Any]) -> None:
     """Some frames, from first to last, side by side, under the sentence."""
     shown = drawing.spread(len(clip), SHEET)
-    frames, found = np.stack([clip.frames[t] for t in shown]), drawing.at(by_role, shown, clip.size)
+    # matplotlib holds several copies of each picture as floats, until Python looks for circles: small ones will do.
+    step = max(1, clip.size[1] // CELL)
+    frames = np.stack([np.asarray(Image.fromarray(clip.frames[t]).reduce(step)) for t in shown])
+    found = {role: own[:, ::step, ::step] for role, own in drawing.at(by_role, shown, clip.size).items()}
     style.save(drawing.overlay(frames, {"prediction": found}, about["text"], SHEET, shown), path)
 
 
