@@ -22,7 +22,6 @@ from reviosa_core.bounds import (
     Share,
     Strict,
     Words,
-    changed,
     complaints,
     need,
 )
@@ -31,6 +30,7 @@ from reviosa_core.schedules import Clips as Clips
 from reviosa_core.schedules import Encoders as Encoders
 from reviosa_core.schedules import Loop as Loop
 from reviosa_core.schedules import LossWeights as LossWeights
+from reviosa_core.schedules import Otherwise as Otherwise
 from reviosa_core.schedules import Phase as Phase
 from reviosa_core.schedules import Pretrain as Pretrain
 from reviosa_core.schedules import Rules as Rules
@@ -140,11 +140,7 @@ class Profile(Strict):
 
     def rules(self, experiment: Experiment) -> Train:
         """How a row is trained."""
-        return self.ruled(self.best) if experiment.best else self.train
-
-    def ruled(self, rules: Rules) -> Train:
-        """`train` but for what the rules say."""
-        return changed(self.train, **rules.model_dump(exclude_none=True))
+        return self.best.train(self.train) if experiment.best else self.train
 
     @model_validator(mode="after")
     def _rules(self) -> Profile:
@@ -194,7 +190,7 @@ class Study(Strict):
 class Studies(Strict):
     """Scored on the split `dev`. `rules` are named here, and studies name them."""
 
-    rules: dict[Name, Rules]
+    rules: dict[Name, Otherwise]
     runs: dict[Name, Study]
 
     @model_validator(mode="after")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from reviosa_core.bounds import Count, Few, Fraction, Rate, Share, Strict, Weight, need
-from reviosa_core.sizes import Width
+from reviosa_core.bounds import Count, Few, Fraction, Rate, Share, Strict, Weight, changed, need
+from reviosa_core.sizes import Model, Width
 
 
 class Loop(Strict):
@@ -99,6 +99,41 @@ class Rules(Strict):
     lr: Rate | None = None
     decoder_lr: Rate | None = None
     projector_lr: Rate | None = None
+
+    def train(self, train: Train) -> Train:
+        """Raises ValueError as `changed`."""
+        return changed(train, **self.model_dump(include={*Rules.model_fields}, exclude_none=True))
+
+
+class Otherwise(Rules):
+    """What a study does otherwise than the profile, in the loss and in the model too; None: the same.
+
+    `heads`: how many of its layer AML is put on, those that look most at the video. `shown`: K, the frames that the
+    language model sees. `prompted`: which of these the mask decoder is prompted on. `flips`: the share of events whose
+    roles the training clips have the wrong way round; `verifier`: how often one errs that has looked at each sentence
+    (`studies.labelled`).
+    """
+
+    OF_AML: ClassVar = ("aml_heads", "aml_over", "heads")  # without AML they change nothing
+
+    aml_heads: Literal["sum", "mean"] | None = None
+    aml_over: Literal["expressions", "rows"] | None = None
+    heads: Few | None = None
+    shown: Few | None = None
+    prompted: Literal["first", "all"] | None = None
+    flips: Share | None = None
+    verifier: Share | None = None
+
+    def train(self, train: Train) -> Train:
+        """Raises ValueError as `changed`."""
+        loss = self.model_dump(include={"aml_heads", "aml_over"}, exclude_none=True)
+        return changed(super().train(train), loss=changed(train.loss, **loss))
+
+    def model(self, model: Model) -> Model:
+        """Raises ValueError as `changed`."""
+        frames, prompted = self.shown or model.mllm.frames, self.prompted or model.segmenter.prompted
+        mllm, segmenter = changed(model.mllm, frames=frames), changed(model.segmenter, prompted=prompted)
+        return changed(model, mllm=mllm, segmenter=segmenter)
 
 
 TEXT_HEADS = 4  # of the query systems' text encoder

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reviosa_core import config
+from reviosa_core.schema import Clip
 from reviosa_core.scoring import selection
+
+FLIPS = (0, 2)  # after the seed: a stream of its own, beside the sampler's and the wording's
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,14 @@ class Variant:
     @property
     def name(self) -> str:
         """Names a folder and a run: tells every variant of every study apart, so that studies share runs."""
-        layer = "" if self.layer is None else f"-layer{self.layer}"
-        clips = "" if self.clips is None else f"-clips{self.clips}"
-        return f"{self.row}-{self.rule}{layer}{clips}-seed{self.seed}"
+        return "-".join((self.row, *self.otherwise.split(), f"seed{self.seed}"))
+
+    @property
+    def otherwise(self) -> str:
+        """All but the row and the seed: "one", "slow layer3", "one clips75"."""
+        layer = "" if self.layer is None else f" layer{self.layer}"
+        clips = "" if self.clips is None else f" clips{self.clips}"
+        return f"{self.rule}{layer}{clips}"
 
 
 def variants(study: config.Study, experiments: dict[str, config.Experiment], layers: int) -> list[Variant]:
@@ -45,23 +55,74 @@ def every(project: config.Project) -> dict[str, list[Variant]]:
     return {name: variants(s, project.params.experiments, count) for name, s in project.params.studies.runs.items()}
 
 
-def place(variant: Variant, chosen: selection.Selection, rows: pd.DataFrame, heads: int) -> selection.Selection:
-    """Where AML goes: what the main pipeline chose, or on the variant's layer the heads that look most at the video
-    (the paper's rule within a layer), by the rows of `selection.measure_attention`.
+def labelled(clips: Iterable[Clip], otherwise: config.Otherwise, seed: int) -> list[Clip]:
+    """The clips as somebody labels them who has `flips` of all events the wrong way round: every sentence of such an
+    event has actor and target in each other's place. With a `verifier` only those sentences of two roles are left that
+    it believes: the right ones but for its errors, and by its errors some of the others.
 
-    ValueError for a layer that the rows do not have.
+    An event is two sets of objects, whoever acts. A clip that keeps no sentence is left out.
     """
-    if variant.layer is None:
+    rng, made = np.random.default_rng((seed, *FLIPS)), []
+    for clip in clips:
+        wrong: dict[frozenset[frozenset[str]], bool] = {}
+        kept = []
+        for e in clip.expressions:
+            if e.target is not None and set(e.actor) != set(e.target):
+                pair = frozenset((frozenset(e.actor), frozenset(e.target)))
+                flipped = wrong.setdefault(pair, bool(rng.random() < (otherwise.flips or 0.0)))
+                if otherwise.verifier is not None and flipped != (rng.random() < otherwise.verifier):
+                    continue
+                e = replace(e, actor=e.target, target=e.actor) if flipped else e
+            kept.append(e)
+        made += [replace(clip, expressions=tuple(kept))] if kept else []
+    return made
+
+
+def without_aml(variant: Variant, params: config.Params) -> Variant | None:
+    """The same run but for AML: the row with the same roles and none, under the rule that is the same in everything
+    else. None for a run without AML, or where no rule is named that is."""
+    own = params.experiments[variant.row]
+    alike = [name for name, row in params.experiments.items() if row == own.model_copy(update={"aml": False})]
+    rules = params.studies.rules
+    rest = rules[variant.rule].model_copy(update=dict.fromkeys(config.Otherwise.OF_AML))
+    same = [name for name in (variant.rule, *rules) if rules[name] == rest]
+    if not (own.aml and alike and same):
+        return None
+    return replace(variant, row=alike[0], rule=same[0], layer=None)
+
+
+def place(
+    variant: Variant, chosen: selection.Selection, rows: pd.DataFrame, heads: int | None = None
+) -> selection.Selection:
+    """Where AML goes: what the main pipeline chose, but for the variant's layer and for how many heads the study says;
+    they are those that look most at the video (the paper's rule within a layer), by `selection.measure_attention`.
+
+    ValueError for a layer, or as many heads, as the rows do not have.
+    """
+    if variant.layer is None and heads is None:
         return chosen
-    scores = selection.to_vision(rows)
-    if variant.layer >= len(scores):
-        raise ValueError(f"{variant.name}: layer {variant.layer} of {len(scores)}, counted from 0")
-    return selection.Selection(variant.layer, selection.choose(scores[[variant.layer]], heads).heads)
+    layer, scores = chosen.layer if variant.layer is None else variant.layer, selection.to_vision(rows)
+    if layer >= len(scores):
+        raise ValueError(f"{variant.name}: layer {layer} of {len(scores)}, counted from 0")
+    return selection.Selection(layer, selection.choose(scores[[layer]], heads or len(chosen.heads)).heads)
 
 
 def table(found: dict[Variant, dict[str, float | None]]) -> pd.DataFrame:
     """A row a run: what it is made of, and its numbers."""
     return pd.DataFrame([{**vars(variant), **numbers} for variant, numbers in found.items()])
+
+
+def points(gains: dict[str, dict[Variant, dict[str, Any]]], setting: str = "RVOS") -> pd.DataFrame:
+    """What AML adds, a row a comparison: `gains[study][variant][setting]`, of a run against the same without AML."""
+    rows = []
+    for study, found in gains.items():
+        for variant, by_setting in found.items():
+            value, interval = by_setting[setting]["value"], by_setting[setting]["interval"]
+            low, high = interval or (value, value)
+            rows.append(
+                {"study": study, "run": f"{variant.row}, {variant.otherwise}", "value": value, "low": low, "high": high}
+            )
+    return pd.DataFrame(rows, columns=["study", "run", "value", "low", "high"])
 
 
 def share(runs: Iterable[Variant], part: int, parts: int) -> list[Variant]:

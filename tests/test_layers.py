@@ -23,7 +23,7 @@ HOUSE = {
     "training": "schema outputs config data",
     "weights": "schema outputs sizes config data model",
     "baselines": "schema outputs bounds sizes schedules config data model scoring training weights",
-    "studies": "config scoring",
+    "studies": "schema config scoring",
     "intershapes": "schema outputs masks config data model scoring training",
     "report": "schema outputs masks config data scoring",
     "predict": "schema outputs masks data scoring report",

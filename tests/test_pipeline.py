@@ -137,6 +137,8 @@ def test_studies(copy: Path):
     dvc(copy, "repro", "studies/dvc.yaml")
     found = json.loads((copy / "reports" / "metrics" / "studies.json").read_text())
     assert [name for name in found["layers"] if "layer" in name] == [f"full-one-layer{n}-seed0" for n in range(3)]
+    assert found["rates"].keys() > found["what AML adds"]["rates"].keys() > {"aml-one-seed0", "full-slow-seed0"}
+    del found["what AML adds"]
     runs = {name: run for study in found.values() for name, run in study.items()}
     dev = interrvos.read(copy / "data" / "smoke" / "dev")
     assert {run["RVOS"]["n"] for run in runs.values()} == {sum(len(clip.expressions) for clip in dev)}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 
 from reviosa_core import config, studies
+from reviosa_core.intershapes import scenes, splits
+from reviosa_core.report import findings, plots
 from reviosa_core.schema import Role
 from reviosa_core.scoring import selection
 
@@ -38,6 +43,84 @@ def test_the_heads_of_a_layer_are_those_that_look_most():
     )
     chosen = selection.Selection(0, (1,))
     assert studies.place(studies.Variant("full", "one", 1, None, 0), chosen, rows, 2) == selection.Selection(1, (0, 2))
-    assert studies.place(studies.Variant("full", "one", None, None, 0), chosen, rows, 2) == chosen
+    assert studies.place(studies.Variant("full", "one", None, None, 0), chosen, rows) == chosen
+    assert studies.place(studies.Variant("full", "one", 1, None, 0), chosen, rows) == selection.Selection(1, (0,))
+    assert studies.place(studies.Variant("full", "two", None, None, 0), chosen, rows, 2) == selection.Selection(
+        0, (2, 1)
+    )
+    with pytest.raises(ValueError, match="4 heads asked of layers with 3"):
+        studies.place(studies.Variant("full", "four", None, None, 0), chosen, rows, 4)
     with pytest.raises(ValueError, match="full-one-layer2-seed0: layer 2 of 2, counted from 0"):
         studies.place(studies.Variant("full", "one", 2, None, 0), chosen, rows, 2)
+
+
+def test_a_study_may_change_rates_loss_and_model(root: Path):
+    settings = config.load(root / "params.yaml").profiles["smoke"]
+    rule = config.Otherwise(steps=7, lr=0.5, aml_heads="mean", shown=2, prompted="all", heads=1)
+    train, model = rule.train(settings.train), rule.model(settings.model)
+    assert (train.steps, train.lr, train.decoder_lr) == (7, 0.5, settings.train.decoder_lr)
+    assert (train.loss.aml_heads, train.loss.aml_over) == ("mean", settings.train.loss.aml_over)
+    assert (model.mllm.frames, model.segmenter.prompted) == (2, "all")
+    assert model.mllm.language == settings.model.mllm.language
+    nothing = config.Otherwise()
+    assert (nothing.train(settings.train), nothing.model(settings.model)) == (settings.train, settings.model)
+
+
+def test_labels_the_wrong_way_round_and_what_a_verifier_leaves():
+    clips = [splits.to_clip(scenes.make_scene(tiny.data(32, 4), (0, 0, i)), str(i)) for i in range(60)]
+    assert studies.labelled(clips, config.Otherwise(), 3) == clips
+    assert [c.expressions for c in studies.labelled(clips, config.Otherwise(verifier=0.0), 3)] == [
+        c.expressions for c in clips
+    ]
+    two = [(c.id, e.id) for c in clips for e in c.expressions if e.is_interaction]
+    right = {(c.id, e.id): e for c in clips for e in c.expressions}
+
+    def shares(**rule: float) -> tuple[float, float]:
+        """Of the sentences with two roles, those left, and of these those the wrong way round."""
+        found = {(c.id, e.id): e for c in studies.labelled(clips, config.Otherwise(**rule), 3) for e in c.expressions}
+        assert all(found[k] == right[k] for k in right.keys() - two), "sentences with one role stay as they are"
+        left = [k for k in two if k in found]
+        turned = [k for k in left if found[k] != right[k]]
+        assert all((found[k].actor, found[k].target) == (right[k].target, right[k].actor) for k in turned)
+        return len(left) / len(two), len(turned) / len(left)
+
+    assert shares(flips=1.0) == (1.0, 1.0) and shares(flips=1.0, verifier=1.0) == (1.0, 1.0)
+    kept, wrong = shares(flips=0.3)
+    assert kept == 1 and 0.15 < wrong < 0.45
+    kept, wrong = shares(flips=0.3, verifier=0.1)
+    assert 0.5 < kept < 0.85 and wrong < 0.1
+    for clip in studies.labelled(clips, config.Otherwise(flips=0.3), 3):
+        pairs = {}
+        for e in (e for e in clip.expressions if e.is_interaction and set(e.actor) != set(e.target)):
+            pairs.setdefault(frozenset((e.actor, e.target)), set()).add(e == right[clip.id, e.id])
+        assert all(len(same) == 1 for same in pairs.values()), "an event is wrong in all its sentences or in none"
+
+
+def test_what_a_run_is_compared_with(root: Path):
+    params = config.load(root / "params.yaml")
+    of = {
+        v.name: studies.without_aml(v, params)
+        for name in ("loss", "frames", "layers", "rates")
+        for v in every(params, name)
+    }
+    assert of["full-mean-seed0"] == of["full-one-layer2-seed0"] == studies.Variant("tokens", "one", None, None, 0)
+    assert of["full-two_shown-seed0"] == studies.Variant("tokens", "two_shown", None, None, 0)
+    assert of["aml-tuned-seed0"] == studies.Variant("baseline", "tuned", None, None, 0)
+    assert of["tokens-one-seed0"] is None and of["baseline-slow-seed0"] is None
+
+
+def every(params: config.Params, name: str) -> list[studies.Variant]:
+    return studies.variants(params.studies.runs[name], params.experiments, 6)
+
+
+def test_the_map_names_both_ends():
+    one, two = (studies.Variant("full", rule, None, None, 0) for rule in ("one", "slow"))
+    gain = {"one": {"value": 5.0, "interval": (3.0, 7.0)}, "slow": {"value": -2.0, "interval": (-3.0, -1.0)}}
+    points = studies.points(
+        {"rates": {v: {"RVOS": gain[v.rule]} for v in (one, two)}, "loss": {one: {"RVOS": gain["one"]}}}
+    )
+    assert list(points.run) == ["full, one", "full, slow", "full, one"] and list(points.low) == [3, -3, 3]
+    said = findings.where_aml_helps(points)
+    assert said.startswith("Of 2 comparisons AML helps in 1, costs in 1,") and "most to full, one: +5.0" in said
+    assert "least to full, slow: -2.0 [-3.0, -1.0]" in said
+    assert len(plots.gains(points).axes[0].get_yticklabels()) == 3

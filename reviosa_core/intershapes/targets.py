@@ -44,6 +44,14 @@ def unnamed(text: str) -> str | None:
     return f"the object {OPPOSITE[found['said']]} the {found['subject']}"
 
 
+def interactions(clips: Sequence[Clip], rewrite: Rewrite) -> list[Clip]:
+    """The clips' sentences that a target is asked of, every one that has two roles; none where `rewrite` has nothing to
+    say of any of them, as with other words than InterShapes'."""
+    kept = [replace(clip, expressions=tuple(e for e in clip.expressions if e.is_interaction)) for clip in clips]
+    known = any(rewrite(e.text) for clip in kept for e in clip.expressions)
+    return [clip for clip in kept if clip.expressions] if known else []
+
+
 REWRITES: dict[str, Rewrite] = {"voice turned round": turned_round, "the object being ... by": unnamed}
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from reviosa_core.report.tables import ROW, Scores, markdown, number, with_interval
 
@@ -38,9 +40,11 @@ def verdict(difference: Scores | None) -> str:
 
 
 def steps(
-    gains: Mapping[str, Mapping[str, Mapping[str, Scores | None]]], paper: Mapping[str, Sequence[float]]
+    gains: Mapping[str, Mapping[str, Mapping[str, Scores | None]]],
+    paper: Mapping[str, Sequence[float]],
+    left: Mapping[str, int | None],
 ) -> list[Finding]:
-    """Table 4's steps, from `gains[row][other][setting]`."""
+    """Table 4's steps, from `gains[row][other][setting]`; `left`: when a row left the plateau (`plateau.left_at`)."""
     found = []
     for row, other in STEPS:
         ours = gains[row][other]["RVOS"]
@@ -50,11 +54,19 @@ def steps(
                 f"{paper[row][2] - paper[other][2]:+.1f}",
                 with_interval(ours, "value"),
                 verdict(ours),
-                "",
+                _plateau(row, other, left),
                 "`make repro`, tables/ablation.md; `make seeds`",
             )
         )
     return found
+
+
+def _plateau(row: str, other: str, left: Mapping[str, int | None]) -> str:
+    """What a difference to a row that has not learned to point means."""
+    stuck = [ROW[name] for name in (row, other) if left[name] is None]
+    times = [f"{ROW[name]} left the plateau at step {left[name]}" for name in (row, other) if left[name] is not None]
+    said = [f"{' and '.join(stuck)} never left the plateau: the size says who learned to point, not how much better"]
+    return "; ".join(times + said * bool(stuck))
 
 
 def _moved(before: float, after: float, lifted: float) -> str:
@@ -92,6 +104,19 @@ def attention(shares: Mapping[str, Mapping[str, float]], correlation: Mapping[st
     ]
 
 
+def where_aml_helps(points: pd.DataFrame) -> str:
+    """The map in a paragraph, from `studies.points`."""
+    if points.empty:
+        return "No run with AML has a counterpart without it."
+    once = points.drop_duplicates("run")  # studies share runs
+    most, least = once.loc[once.value.idxmax()], once.loc[once.value.idxmin()]
+    said = [f"{row.run}: {row.value:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in (most, least)]
+    return (
+        f"Of {len(once)} comparisons AML helps in {(once.low > 0).sum()}, costs in {(once.high < 0).sum()}, and in the "
+        f"others nothing can be told. It adds most to {said[0]}, and least to {said[1]} (RVOS J&F, points)."
+    )
+
+
 def layers(by_role: Mapping[str, Sequence[float]]) -> list[Finding]:
     """Fig. 6 and A3: one layer looks most at the video, and it is the same for both tokens."""
     top = {role: int(np.argmax(values)) for role, values in by_role.items()}
@@ -124,15 +149,25 @@ def level(scores: Mapping[str, Scores]) -> list[Finding]:
             "a target above 50 J&F is found more often than not",
             "`make repro`, reports/README.md",
         ),
-        Finding(
-            "Single-token systems reach 13 to 24 J&F on targets when the sentence is rewritten",
-            "13.1–24.2",
-            NOT_YET,
-            NOT_YET,
-            "",
-            "–",
-        ),
+        _asked({name: scores[name].get("targets asked for") for name in ("baseline", "aml")}, scores["full"]),
     ]
+
+
+def _asked(asked: Mapping[str, Scores | None], full: Mapping[str, Any]) -> Finding:
+    """Table 2's targets of single-role systems: the sentence is rewritten, the answer is far below a target's token."""
+    best, own = max((a["J&F"] for a in asked.values() if a), default=None), full["InterRVOS-Target"]["interval"]
+    below = best is not None and own and best < own[0]
+    return Finding(
+        "Single-token systems asked for the target with another sentence stay far behind its own token (Table 2)",
+        "13.1–24.2 against 67.4",
+        ", ".join(f"{ROW[name]} {with_interval(own)}" for name, own in asked.items() if own) or NOT_YET,
+        NOT_YET if best is None else "holds" if below else "doesn't",
+        'the voice turned round: "the star being pushed by the circle". A system that understands both voices needs no '
+        "second token for this"
+        if best is not None
+        else "",
+        "`make repro`, notebook 05",
+    )
 
 
 def page(found: Sequence[Finding], profile: str) -> str:

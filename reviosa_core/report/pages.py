@@ -12,6 +12,7 @@ from reviosa_core import config
 from reviosa_core.report import findings as claims
 from reviosa_core.report.tables import (
     Scores,
+    attention_by_layer,
     blind,
     comparison,
     markdown,
@@ -108,9 +109,9 @@ def report(
         comparison(project.profile, scores, published),
         "## Role tokens and attention mask loss (paper: Table 4)",
         "Rows (i) to (iv) under the paper's conditions: a backbone whose attention nobody has supervised, one learning rate "
-        f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` has rates of its own, those that "
-        "were good on earlier backbones (LOG.md), and more steps. One fine-tuning run a row: `make seeds` trains more of them and writes "
-        "`tables/seeds.md`. Where the cross-entropy of a row stayed flat (training curves, below), its token has not learned "
+        f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` is row (iv) under what was best on `dev` "
+        f"({', '.join(f'{key} {value:g}' for key, value in settings.best.model_dump(exclude_none=True).items())}). One "
+        "fine-tuning run a row: `make seeds` trains more of them and writes `tables/seeds.md`. Where the cross-entropy of a row stayed flat (training curves, below), its token has not learned "
         "to point, and the size of a difference to it says how far the other got, not how much better it is.",
         project.report("tables", "ablation.md").read_text().strip(),
         "![Ablation](figures/ablation.png)",
@@ -169,14 +170,45 @@ def report(
     return "\n\n".join(lines) + "\n"
 
 
+def backbone(project: config.Project, before: pd.DataFrame, after: pd.DataFrame, clips: int) -> str:
+    """The card of what fine-tuning starts from: what its attention knows, from `selection.measure_attention` of the
+    untrained system and of row (iii)."""
+    start = project.settings.pretrain
+    made = (
+        "Made from nothing by notebook 02, on procedural clips that no split contains: SAM2 learns to segment what is "
+        "pointed at and to follow it; InternVL to name what it sees (`vision`), to say where it was and what it does "
+        "(`watching`), and to answer questions about where things are (`mllm`). The answers' words are all that is "
+        f"supervised in reading, for {start.mllm.steps} steps; attention never is, as InternVL's never was."
+        if isinstance(start, config.Pretrain)
+        else f"Released weights: {start.internvl}, {start.sam2}."
+    )
+    lines = [
+        "# What fine-tuning starts from",
+        f"Profile `{project.profile}`; written by notebook 04. {made}",
+        "![InternVL](figures/pretraining_internvl.png)\n\n![SAM2](figures/pretraining_sam2.png)",
+        "## What its attention knows",
+        f"On {clips} clips of `val`, before anything is fine-tuned: the role tokens are new, and say nothing yet of what "
+        "they ask for. `attention to vision` is of all attention; the last line says what the object that is meant gets of "
+        "the attention on any object. Where that is its share of their area, attention tells objects from background "
+        "at most.",
+        attention_by_layer(before),
+        "## And after fine-tuning without AML, row (iii)",
+        attention_by_layer(after),
+        "By head; 1 is what the area gives:",
+        "![Own object](figures/own_object.png)",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
 def findings(
     project: config.Project, scores: Mapping[str, Scores], published: Mapping[str, Any], measured: Mapping[str, Any]
 ) -> str:
-    """The paper's claims beside what the stages measured: `measured` is what they left in reports/metrics, by name."""
+    """The paper's claims beside what the stages measured: `measured` is what they left in reports/metrics, by name,
+    and when each row left its plateau."""
     shares = dict(measured["attention"])
     correlation = shares.pop("rank correlation with J&F")
     found = [
-        *claims.steps(measured["ablation"], published["table 4"]["experiments"]),
+        *claims.steps(measured["ablation"], published["table 4"]["experiments"], measured["plateau"]),
         *claims.layers(measured["selection"]["attention to vision"]),
         *claims.attention(shares, correlation),
         *claims.level(scores),

@@ -219,6 +219,43 @@ def study(runs: pd.DataFrame, score: str) -> Figure:
     return done(figure)
 
 
+def own_object(measured: Mapping[str, pd.DataFrame]) -> Figure:
+    """Does a head know which object is meant? What the own object gets of the attention on any, over its share of their
+    area (1: the two alike), by layer and head; a row a system, a column a role. From `selection.measure_attention`."""
+    roles = list(dict.fromkeys(next(iter(measured.values()))["role"]))
+    lift = {}
+    for name, rows in measured.items():
+        for role, own in rows.groupby("role"):
+            mean = own.groupby(["layer", "head"])[["own", "any", "own_area", "any_area"]].mean()
+            lift[name, role] = ((mean.own / mean["any"]) / (mean.own_area / mean.any_area)).unstack("head")
+    top = max(3.0, *(grid.max().max() for grid in lift.values()))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(measured), len(roles), figsize=(WIDTH * 0.75, 2.1 * len(measured)), squeeze=False, sharex=True
+        )
+        for (name, role), grid in lift.items():
+            axis = axes[list(measured).index(name), roles.index(role)]
+            sns.heatmap(grid, ax=axis, cmap="vlag", center=1, vmin=0, vmax=top, annot=True, fmt=".1f", cbar=False)
+            axis.set_title(f"{name}, {role}")
+    return done(figure)
+
+
+def gains(found: pd.DataFrame) -> Figure:
+    """What AML adds: a row a run with `study`, `run`, `value`, `low`, `high`, in points; a colour a study."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 0.17 * len(found) + 0.8))
+        places = np.arange(len(found))[::-1]
+        for (name, own), color in zip(found.groupby("study", sort=False), cycle(found.study.nunique()), strict=True):
+            at = places[found.study == name]
+            axis.hlines(at, own.low, own.high, color=color)
+            axis.plot(own.value, at, "o", color=color, markersize=4, label=name)
+        axis.axvline(0, color=INK, linewidth=0.8)
+        axis.set_yticks(places, found.run, fontsize=7)
+        axis.set_xlabel("RVOS J&F with AML minus without, dev, points")
+        axis.legend(fontsize=7, title=None)
+    return done(figure)
+
+
 def _bins(values: np.ndarray) -> np.ndarray:
     """Bins centred on whole numbers while those are few, with an empty one at each end; else about twelve equal ones,
     of whole numbers as many each (where one holds three and the next two, a histogram has teeth)."""

@@ -20,7 +20,7 @@ ROW = {
     "aml": "(ii) + AML",
     "tokens": "(iii) + role tokens",
     "full": "(iv) ReVIOSa",
-    "best": "best: ReVIOSa, its own rates",
+    "best": "best: (iv), trained longer",
 }
 
 
@@ -80,27 +80,42 @@ def ablation(
     )
 
 
-def selection(scores: Mapping[str, Float[np.ndarray, "l h"]], chosen: Mapping[str, Any], rows: pd.DataFrame) -> str:
-    """What each selection rule says of each layer (mean over heads), and what it chooses; then what [SEG_ACT] does
-    there, from `scoring.selection.measure_attention`. Layers and heads count from 0."""
-    actor = rows[rows["role"] == Role.ACTOR].groupby("layer")
-    mean = {name: np.asarray(actor[name].mean(), float) for name in ("vision", "differs", "own", "any")}
-    known = {
-        "attention to vision, %": 100 * mean["vision"],
-        "differs between sentences, %": 100 * mean["differs"],
-        "own object's share of that on any, %": 100 * mean["own"] / mean["any"],
-    }
-    area = 100 * rows["own_area"].mean() / rows["any_area"].mean()
-    table = [
-        {"": name} | {f"layer {layer}": number(float(x)) for layer, x in enumerate(by)} for name, by in known.items()
-    ]
+def selection(
+    scores: Mapping[str, Float[np.ndarray, "l h"]],
+    chosen: Mapping[str, Any],
+    stable: Mapping[str, Mapping[str, float]],
+    rows: pd.DataFrame,
+) -> str:
+    """What each selection rule says of each layer (mean over heads), what it chooses, and how often again
+    (`selection.stability`); then what the role tokens do there. Layers and heads count from 0."""
     choices = [
         {"rule": name, "layer": str(c.layer), "heads": ", ".join(map(str, c.heads))}
         | {"its score there": f"{scores[name][c.layer].mean():.3f}"}
+        | {f"{what}, % of draws": number(100 * share) for what, share in stable[name].items()}
         for name, c in chosen.items()
     ]
-    title = f"[SEG_ACT], mean over heads (the own object has {area:.1f} % of the objects' area):"
-    return f"{markdown(choices)}\n\n{title}\n\n{markdown(table)}"
+    return f"{markdown(choices)}\n\n{attention_by_layer(rows)}"
+
+
+def attention_by_layer(rows: pd.DataFrame) -> str:
+    """What each role token does in each layer, from `scoring.selection.measure_attention`."""
+    parts = []
+    for role, own in rows.groupby("role", sort=False):
+        by_layer = own.groupby("layer")
+        mean = {name: np.asarray(by_layer[name].mean(), float) for name in ("vision", "differs", "own", "any")}
+        known = {
+            "attention to vision, %": 100 * mean["vision"],
+            "differs between sentences, %": 100 * mean["differs"],
+            "own object's share of that on any, %": 100 * mean["own"] / mean["any"],
+        }
+        area = 100 * own["own_area"].mean() / own["any_area"].mean()
+        table = [
+            {"": name} | {f"layer {layer}": number(float(x)) for layer, x in enumerate(by)}
+            for name, by in known.items()
+        ]
+        title = f"Token of the {role}, mean over heads (the own object has {area:.1f} % of the objects' area):"
+        parts.append(f"{title}\n\n{markdown(table)}")
+    return "\n\n".join(parts)
 
 
 def gains(differences: Mapping[str, Scores | None]) -> str:
@@ -164,6 +179,18 @@ def study(runs: Mapping[Any, Mapping[str, Any]]) -> str:
             | {"confused by motion, %": with_interval(found["confused by motion"], "value")}
             | {"left the plateau at step": str(found["left the plateau at"] or "never")}
             for variant, found in runs.items()
+        ]
+    )
+
+
+def what_aml_adds(gains: Mapping[str, Mapping[Any, Mapping[str, Any]]]) -> str:
+    """`gains[study][variant][setting]`, of each run with AML against the same without (`studies.without_aml`)."""
+    return markdown(
+        [
+            {"study": study, "row": ROW.get(variant.row, variant.row), "otherwise": variant.otherwise}
+            | {setting: with_interval(gain[setting], "value") for setting in SETTINGS}
+            for study, found in gains.items()
+            for variant, gain in found.items()
         ]
     )
 

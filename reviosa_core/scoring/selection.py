@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -125,6 +125,22 @@ def choose(scores: Float[np.ndarray, "l h"], count: int) -> Selection:
     layer = int(scores.mean(1).argmax())
     heads = np.argsort(-scores[layer], kind="stable")[:count]
     return Selection(layer, tuple(int(h) for h in heads))
+
+
+def stability(
+    rows: pd.DataFrame, rule: Callable[[pd.DataFrame], Float[np.ndarray, "l h"]], count: int, bootstrap: int, seed: int
+) -> dict[str, float]:
+    """In which share of bootstrap draws of whole videos the rule chooses the same layer, and the same set of heads in
+    it, as on all of them."""
+    chosen, rng = choose(rule(rows), count), np.random.default_rng(seed)
+    by_video = [own for _, own in rows.groupby("video")]
+    drawn = [
+        choose(rule(pd.concat([by_video[i] for i in rng.integers(len(by_video), size=len(by_video))])), count)
+        for _ in range(bootstrap)
+    ]
+    same = [again for again in drawn if again.layer == chosen.layer]
+    heads = sum(set(again.heads) == set(chosen.heads) for again in same)
+    return {"same layer": len(same) / len(drawn), "same heads": heads / len(drawn)} if drawn else {}
 
 
 def on_objects(rows: pd.DataFrame) -> dict[str, float]:

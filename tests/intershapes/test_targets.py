@@ -73,3 +73,12 @@ def test_a_system_that_reads_finds_targets_when_asked_again():
     assert found["InterRVOS-Actor"]["J"] == 100 and found["InterRVOS-Target"]["J"] == 100
     alone = metrics.summarise(evaluate(targets.AskedTwice(Oracle(), lambda text: None), clips(6), progress=False), 0, 0)
     assert alone["InterRVOS-Target"]["J"] < 20, "not asked: empty"
+
+
+def test_only_sentences_with_two_roles_are_asked_again_and_all_of_them():
+    made = clips(4)
+    kept = targets.interactions(made, turned_round)
+    due = [(clip.id, e.id) for clip in made for e in clip.expressions if e.is_interaction]
+    assert [(clip.id, e.id) for clip in kept for e in clip.expressions] == due and due
+    assert any(turned_round(e.text) is None for clip in kept for e in clip.expressions) or len(due) > 3
+    assert targets.interactions(made, lambda text: None) == []

@@ -31,6 +31,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from reviosa_core import config, outputs
+from reviosa_core.annotation import dataset as annotated_dataset
+from reviosa_core.annotation.records import Line, Text, Verdict, write_lines
 from reviosa_core.cli.app import app
 from reviosa_core.data import interrvos, own, video, vidor
 from reviosa_core.data.interrvos import read
@@ -110,6 +112,21 @@ def several(inputs: Path, out: Path, version: int) -> None:
     assert not any(done.problems for done in found)
 
 
+def annotated(inputs: Path, out: Path, version: int) -> None:
+    clips = {clip.id: clip for clip in read(inputs / f"data{version}")}
+    about = {"claimed": "true", "swapped": None, "evidence": (), "rejected": None, "asked": ()}
+    lines = {}
+    for clip in clips.values():
+        texts = [
+            Text(id=e.id, text=e.text, caption_type=e.caption_type, actor=e.actor, target=e.target, voice="active",
+                 level="class", event=None, asked=())
+            for e in clip.expressions
+        ]  # fmt: skip
+        lines[clip.id] = Line[Verdict](clip=clip.id, made_from="x", items=tuple(Verdict(text=t, **about) for t in texts))
+    annotated_dataset.write(out / "a", clips, lines)
+    write_lines(out / "verified.jsonl", lines.values())
+
+
 def figure(_: Path, out: Path, version: int) -> None:
     with style.plt.rc_context(style.STYLE):
         drawn, axis = style.plt.subplots(figsize=(1, 1))
@@ -176,6 +193,7 @@ WRITERS = [
     Writer("vidor.export", export, ("prompts/7_clip000.json", "JPEGImages/7_clip000"), LIGHT, replaces=False),
     Writer("predict.result", prediction, ("p",), HEAVY),
     Writer("predict.batch", several, ("clip--a-dog", "clip--a-cat", "report.json", "report.csv"), STEPS),
+    Writer("annotation", annotated, ("a", "verified.jsonl"), LIGHT),
     Writer("style.save", figure, ("f.png",), LIGHT),
     Writer("video.write_mp4", lambda i, o, v: video.write_mp4(o / "v.mp4", frames(v), 12.0), ("v.mp4",), LIGHT),
     Writer("submissions.write to a zip", submit("mevis"), ("s.zip",), LIGHT),

@@ -36,9 +36,12 @@ def test_steps_are_the_papers_differences():
         "tokens": [0.0, 0.0, 59.6],
         "full": [0.0, 0.0, 62.0],
     }
-    found = findings.steps(gains, paper)
+    left = {"baseline": None, "aml": 190, "tokens": 300, "full": 200}
+    found = findings.steps(gains, paper, left)
     assert [one.paper for one in found] == ["+1.5", "+2.6", "+5.0", "+2.4", "+3.5"]
     assert {one.verdict for one in found} == {"holds"} and found[0].ours == "3.0 [2.0, 4.0]"
+    assert [one.claim[:5] for one in found if "never left the plateau" in one.why] == ["(ii) ", "(iii)", "(iv) "]
+    assert found[3].why.count("left the plateau at step") == 2
 
 
 def shares(on_any: float, own: float) -> dict[str, float]:
@@ -75,3 +78,19 @@ def test_page_counts_verdicts():
     one = findings.Finding("a", "1", "2", "holds", "", "x")
     text = findings.page([one, one, findings.Finding("b", "1", "2", "doesn't", "why", "x")], "tiny")
     assert "2 holds, 1 doesn't." in text and "| b" in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "due"), [(entry(20, 15, 25), "holds"), (entry(58, 52, 63), "doesn't"), (None, "not measured")]
+)
+def test_targets_asked_for(asked, due):
+    own = {
+        name: {"InterRVOS-Actor": scored(60), "InterRVOS-Target": scored(61)} for name in ("baseline", "full", "best")
+    }
+    by_row = {**own, "aml": {"targets asked for": asked and scored(asked["value"])}}
+    found = findings.level(by_row)[1]
+    assert found.verdict == due and ("(ii)" in found.ours) is (asked is not None)
+
+
+def scored(value: int) -> dict:
+    return {"J&F": float(value), "n": 9, "interval": [value - 5.0, value + 5.0]}

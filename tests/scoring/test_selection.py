@@ -117,3 +117,23 @@ def test_rank_correlation_by_layer():
     assert alone[0]["interval"] is None, "one video says nothing of videos"
     same = selection.rank_correlation(attention, quality * 0, 10, 0)
     assert same[0] == {"value": None, "n": 120, "interval": None}
+
+
+def test_how_stable_a_choice_is():
+    """Nine clips say layer 1, head 2; one says layer 0 so loudly that a draw with many of it follows."""
+
+    def clip(video: str, top: int, loud: float) -> pd.DataFrame:
+        values = [[0.1, 0.1, 0.1], [0.1, 0.2, 0.3]]
+        values[top] = [loud, loud, loud + 0.1]
+        return pd.DataFrame(
+            {"video": video, "role": "actor", "layer": layer, "head": head, "vision": value}
+            for layer, heads in enumerate(values)
+            for head, value in enumerate(heads)
+        )
+
+    sure = pd.concat([clip(str(i), 1, 0.5) for i in range(9)])
+    assert selection.stability(sure, selection.to_vision, 1, 40, 0) == {"same layer": 1.0, "same heads": 1.0}
+    torn = pd.concat([sure, clip("loud", 0, 3.0)])
+    found = selection.stability(torn, selection.to_vision, 1, 300, 0)
+    assert 0.5 < found["same layer"] < 0.95 and found["same heads"] == found["same layer"]
+    assert selection.stability(torn, selection.to_vision, 1, 0, 0) == {}
