@@ -71,6 +71,7 @@ def _there(job: Job, settings: Settings) -> Done | None:
         if about is None:
             return None
         if not result.lacking(job, settings, about):
+            outputs.tidy(job.out)  # of a process that was killed when it was as good as done
             return Done(job, "there", about)
         with closing(opened(job)) as video:
             return Done(job, "there", about, result.write(job.out, clip_of(video, [job]), about, settings.also))

@@ -122,7 +122,9 @@ def annotated(inputs: Path, out: Path, version: int) -> None:
                  level="class", event=None, asked=())
             for e in clip.expressions
         ]  # fmt: skip
-        lines[clip.id] = Line[Verdict](clip=clip.id, made_from="x", items=tuple(Verdict(text=t, **about) for t in texts))
+        lines[clip.id] = Line[Verdict](
+            clip=clip.id, made_from="x", items=tuple(Verdict(text=t, **about) for t in texts)
+        )
     annotated_dataset.write(out / "a", clips, lines)
     write_lines(out / "verified.jsonl", lines.values())
 
@@ -261,7 +263,7 @@ def part(found: dict[str, bytes], name: str) -> dict[str, bytes]:
     """One result. Pictures come after it, and what lists them changes with them."""
     own = {key: value for key, value in found.items() if key == name or key.startswith(f"{name}/")}
     late = ("b", "overlay.mp4", "sheet.png", outputs.MANIFEST)
-    return {key: value for key, value in own.items() if not key.startswith(("f/", "p/")) or not key.endswith(late)}
+    return {key: value for key, value in own.items() if not key.startswith(("f/", "p/", "clip--")) or not key.endswith(late)}
 
 
 def killed(work: str, inputs: Path, folder: Path, at: int) -> bool:
