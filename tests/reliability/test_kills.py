@@ -263,7 +263,9 @@ def part(found: dict[str, bytes], name: str) -> dict[str, bytes]:
     """One result. Pictures come after it, and what lists them changes with them."""
     own = {key: value for key, value in found.items() if key == name or key.startswith(f"{name}/")}
     late = ("b", "overlay.mp4", "sheet.png", outputs.MANIFEST)
-    return {key: value for key, value in own.items() if not key.startswith(("f/", "p/", "clip--")) or not key.endswith(late)}
+    return {
+        key: value for key, value in own.items() if not key.startswith(("f/", "p/", "clip--")) or not key.endswith(late)
+    }
 
 
 def killed(work: str, inputs: Path, folder: Path, at: int) -> bool:
