@@ -6,7 +6,7 @@ ARGS   ?=
 # Paths are quoted for the shell and are no targets of make, which cannot quote: any will do but one with a colon or quote.
 BIN   := '$(VENV)'/bin
 STAMP := '$(VENV)'/.installed
-PIP   := $(BIN)/python -m pip install --no-input --disable-pip-version-check
+PIP   := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
 
 export PATH := $(if $(filter /%,$(firstword $(VENV))),,$(CURDIR)/)$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -17,7 +17,7 @@ $(error the project is in $(CURDIR), its environment in $(VENV): a path with a c
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help ours setup install repro seeds studies annotation baselines test lint lab ui
+.PHONY: help ours setup install repro status seeds studies annotation baselines test lint lab ui site
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -44,16 +44,24 @@ setup: ours ## create .venv and install what requirements.lock pins (about 5 min
 # The build tools come first, so that nothing is built with tools the lock does not name. sam2 comes last: it is a
 # source package whose build imports torch. Its optional CUDA kernel is not used here, so it is not compiled.
 install:
+	@test -x $(BIN)/pip || echo "setup: an environment in $(VENV)"
 	@test -x $(BIN)/pip || "$${PYTHON:-$$(command -v python3.11 || command -v python3)}" -m venv '$(VENV)'
 	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"make setup: Python 3.11 is needed, {sys.executable} is {v[0]}.{v[1]}; remove $(VENV) and set PYTHON=/path/to/python3.11")'
-	grep -E '^(setuptools|wheel)==' requirements.lock | $(PIP) -r /dev/stdin
-	grep -v '^sam2==' requirements.lock | $(PIP) --no-build-isolation -r /dev/stdin
-	grep '^sam2==' requirements.lock | SAM2_BUILD_CUDA=0 $(PIP) --no-build-isolation --no-deps -r /dev/stdin
-	$(PIP) --no-build-isolation --no-deps -e .
+	@echo "setup 1/4: build tools"
+	@grep -E '^(setuptools|wheel)==' requirements.lock | $(PIP) -r /dev/stdin
+	@echo "setup 2/4: the $$(grep -c == requirements.lock) packages of requirements.lock (7 GB: some minutes, and silent)"
+	@grep -v '^sam2==' requirements.lock | $(PIP) --no-build-isolation -r /dev/stdin
+	@echo "setup 3/4: sam2, from its source"
+	@grep '^sam2==' requirements.lock | SAM2_BUILD_CUDA=0 $(PIP) --no-build-isolation --no-deps -r /dev/stdin
+	@echo "setup 4/4: this project"
+	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $(STAMP)
 
 repro: setup ## run every stage that is out of date, down to the report (ARGS=... goes to dvc repro)
 	dvc repro $(ARGS)
+
+status: setup ## which stages are stale, why, and which figures and tables hang on them (ARGS=seeds/dvc.yaml for others)
+	reviosa status $(ARGS)
 
 seeds: setup ## Table 4 in the mean of three seeds (two more runs a row: about half an hour on two cores)
 	dvc repro seeds/dvc.yaml $(ARGS)
@@ -79,5 +87,8 @@ lint: setup ## formatting, lint, types
 lab: setup ## open the notebooks in JupyterLab
 	jupyter lab notebooks
 
+site: setup ## executed notebooks, report and docs as pages in site/, which open without a server
+	reviosa site $(ARGS)
+
 ui: setup ## compare the runs in MLflow's web page
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri "$$(python -c "from reviosa_core.report import tracking; print(tracking.tracking_uri())")" $(ARGS)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri "$$(python -c "from reviosa_core.report import store; print(store.tracking_uri())")" $(ARGS)

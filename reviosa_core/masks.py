@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 from pycocotools import mask as coco
 
-from reviosa_core.schema import RLE, Clip, DataError, Expression, Role
+from reviosa_core.schema import RLE, Clip, Compact, DataError, Expression, Prediction, Role, Segments
 
 GROUPS = 7  # of five bits: COCO's run lengths are 32-bit numbers
 
@@ -106,6 +106,11 @@ def decode(rle: Any, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
 def decode_all(rles: Sequence[Any], size: tuple[int, int]) -> Bool[np.ndarray, "t h w"]:
     """A mask for each frame. Raises DataError as `decode`."""
     return np.stack([decode(rle, size) for rle in rles])
+
+
+def segmented(system: Segments, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
+    """What a system segments, with masks as run lengths where it can give these without holding arrays."""
+    return (system.run_lengths if isinstance(system, Compact) else system.segment)(clip, expressions)
 
 
 def union(clip: Clip, keys: Iterable[str] | None, indices: Sequence[int] | None = None) -> Bool[np.ndarray, "t h w"]:

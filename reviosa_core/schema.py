@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 CaptionType = Literal["single", "multi", "unidirectional", "bidirectional", "undefined"]
 RLE = dict[str, Any]  # COCO run lengths: {"size": [h, w], "counts": str}
@@ -136,6 +136,20 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Confidence:
+    """How sure a system is of one role, from 0 to 1, as it says itself: nobody has calibrated these numbers."""
+
+    token: float  # probability of the role's token where it was written; else the highest it had while it was not
+    iou: Float[np.ndarray, " t"]  # SAM2's estimate of its mask's IoU, by frame; 0 where no mask was asked for
+    present: Float[np.ndarray, " t"]  # SAM2's object score as a probability, by frame; 0 where no mask was asked for
+
+    @property
+    def frames(self) -> Float[np.ndarray, " t"]:
+        """One number a frame: the product of the three."""
+        return self.token * self.iou * self.present
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """Masks for one expression over every frame of its clip, as an array or as run lengths.
 
@@ -151,6 +165,25 @@ class Prediction:
         None  # the roles it wrote a token for; None where that is not known, as from files
     )
     score: float | None = None  # how sure the system is that it is right, where it says so: mAP orders answers by it
+    confidence: Mapping[Role, Confidence] | None = None  # of each role, where the system says so
+
+
+@runtime_checkable
+class Segments(Protocol):
+    """What using a system takes; training it takes more."""
+
+    def segment(self, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
+        """One prediction per expression, in order, over all frames of the clip."""
+        ...
+
+
+@runtime_checkable
+class Compact(Protocol):
+    """A system that need not hold every mask of a clip as an array."""
+
+    def run_lengths(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
+        """`segment`, with masks as run lengths: memory that does not grow with the clip."""
+        ...
 
 
 @runtime_checkable

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 LINES = (Path(__file__).parents[1] / "requirements.lock").read_text().splitlines()
 PINS = [line for line in LINES if line and not line.startswith("#")]
@@ -25,3 +28,11 @@ def test_what_is_pinned_is_installed_and_takes_every_python_3_11(pin: str):
     found = distribution(name)
     assert found.version == version
     assert SpecifierSet(found.metadata.get("Requires-Python") or "").contains("3.11.0")
+
+
+def test_what_the_project_asks_for_is_pinned(root: Path):
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    asked = [Requirement(text) for text in (*project["project"]["dependencies"], *project["dependency-groups"]["dev"])]
+    pinned = {canonicalize_name(name): version for name, _, version in (pin.partition("==") for pin in PINS)}
+    assert len(asked) > 30
+    assert not [r for r in asked if not r.specifier.contains(pinned.get(canonicalize_name(r.name), "missing"))]

@@ -53,6 +53,8 @@ def test_any_path_will_do(name: str, root: Path, tmp_path: Path):
     done = make(folder, "repro", "ARGS=-s train")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("dvc in .venv is asked: repro -s train\n")
+    steps = [line.partition(":")[0] for line in done.stdout.splitlines() if line.startswith("setup")]
+    assert steps == [f"setup {n}/4" for n in range(1, 5)] and "pip" not in done.stdout, "a line a step"
     asked = (folder / ".venv" / "asked.txt").read_text().splitlines()
     assert len(asked) == 4 and asked[-1].endswith("-e .") and (folder / ".venv" / ".installed").is_file()
     assert make(folder, "repro").returncode == 0

@@ -1,4 +1,4 @@
-"""What a bug report needs, on one screen: info."""
+"""Where one stands: what a bug report needs, and which stages are stale: info, status."""
 
 from __future__ import annotations
 
@@ -24,3 +24,17 @@ def info(
 
     found = machine.describe()
     typer.echo(to_json(found) if as_json else machine.as_text(found))
+
+
+@commands.command()
+def status(
+    pipeline: Annotated[str, typer.Argument(help="From the project's root: seeds/dvc.yaml, ...")] = "dvc.yaml",
+) -> None:
+    """Say which stages are stale, why, and which figures and tables hang on them: what `dvc repro` would do.
+
+    Example: [bold]reviosa status[/]
+    """
+    from reviosa_core import config
+    from reviosa_core.report import stale
+
+    typer.echo(stale.as_text(stale.stages(config.project().root, pipeline), pipeline))

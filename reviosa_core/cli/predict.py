@@ -1,24 +1,30 @@
-"""Your own video: predict."""
+"""Your own videos, one or many, and whole splits: predict."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reviosa_core.cli.shared import fail, warn
+from reviosa_core.cli.shared import DATA, Split, fail, warn
 
 if TYPE_CHECKING:
-    from reviosa_core.schema import System
+    from reviosa_core.predict.batch import Done
+    from reviosa_core.predict.jobs import Job
+    from reviosa_core.predict.result import Settings
+    from reviosa_core.schema import Segments
+
+SOME_FAILED = 1  # exit code: the rest is written
 
 commands = typer.Typer()
 
 
 @commands.command("predict")
 def predict_(
-    video: Annotated[Path, typer.Option(help="A video file, or a folder of .jpg/.png frames.")],
-    text: Annotated[str, typer.Option(help="Who does what, or to whom: 'the man leading the horse'.")],
     checkpoint: Annotated[
         Path,
         typer.Option(
@@ -26,66 +32,194 @@ def predict_(
             "ReferFormer's or SOC's .pth, with RoBERTa's tokenizer files beside it."
         ),
     ],
+    video: Annotated[Path | None, typer.Option(help="A video file, or a folder of .jpg/.png frames.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="Who does what, or to whom: 'the man leading the horse'. Several: each has a --text."),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Instead: many, a .csv or .jsonl with video, text and, if you like, id, fps, start, end."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help=f"Instead: a whole split. {DATA}")] = None,
+    split: Split = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The folder to write; by default runs/predict/<name of the video>--<words-of-the-sentence>."),
+        typer.Option(
+            help="The folder to write; by default runs/predict/<name of the video>--<words-of-the-sentence>. With "
+            "several sentences or a manifest, the folder that holds a folder each; with --data, a .json file."
+        ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(min=0.1, max=1000, help="Speed of overlay.mp4; by default the video's own.")
+        float | None, typer.Option(min=0.1, max=1000, help="Speed of the videos written; by default each frame's time.")
     ] = None,
+    start: Annotated[float | None, typer.Option(min=0, help="Seconds: the frames from here on only.")] = None,
+    end: Annotated[float | None, typer.Option(min=0, help="Seconds: the frames before that only.")] = None,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave masks out of frames in which the model is less sure than that.")
+    ] = 0.0,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="More to write: palette (one PNG a frame, 1 actor, 2 target, 3 both), ytvis (YouTube-VIS' JSON), webm "
+            "(masks.webm, transparent where there is none). Several: each has an --also."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, with --data: one a GPU, or one a few cores.")] = 1,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 ...; by default a GPU where there is one.")
     ] = None,
 ) -> None:
-    """Segment the actor, and the target where the sentence has one, in your own video.
+    """Segment the actor, and the target where the sentence has one, in your own videos.
 
     Writes overlay.mp4 and sheet.png (actor blue, target orange), masks/<role>/<frame>.png (0 or 255),
-    and prediction.json: the model's answer, and run lengths (COCO) of every mask. The folder's name ends in six digits
-    where the words leave something of the sentence out. An earlier prediction there is replaced if it is of the same
-    video, sentence and checkpoint; otherwise nothing is written, and the error names both.
+    and prediction.json: the model's answer, run lengths (COCO) of every mask, and how sure it is of them. The folder's
+    name ends in six digits where the words leave something of the sentence out. An earlier prediction there is replaced
+    if it is of the same video, sentence and checkpoint; otherwise nothing is written, and the error names both.
+
+    Several sentences (--text A --text B) and manifests (--manifest jobs.csv) have a folder each in --out, and
+    report.json and report.csv over all. What is there is not made again; a job that fails stops no other, and the exit
+    code is 1 then. With --data, a whole split becomes one file that `reviosa evaluate` reads.
 
     Example: [bold]reviosa predict --video clip.mp4 --text "a dog pulling a man" --checkpoint runs/tiny/best[/]
 
     A model of the tiny profile has seen moving shapes only: it runs on real scenes, but knows nothing about them.
     """
-    from reviosa_core import predict
-    from reviosa_core.data.video import clip_id, open_video, to_clip
-
-    if not text.strip():
-        fail("--text is empty: say who does what, e.g. --text 'the dog pulling the man'")
+    given = {"--video": video, "--manifest": manifest, "--data": data}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        fail(f"{' and '.join(named) or 'nothing to predict'}: one of {', '.join(given)} is needed")
     if not checkpoint.exists():
         fail(f"--checkpoint {checkpoint}: no such file or folder")
-    opened = open_video(video)
-    clip = to_clip(opened, text, clip_id(video))
-    out = out or predict.folder_of(video, text)
-    origin = {"video": str(video), "checkpoint": str(checkpoint), "text": text}
-    predict.check_folder(out, origin)
-    for index in range(len(clip) if video.is_dir() else 0):  # a file was looked at when it was opened
-        clip.frames[index]  # one that cannot be read says so before the model runs
+    if data is not None:
+        single = {"--text": text, "--fps": fps, "--start": start, "--end": end, "--also": also}
+        single["--min-confidence"] = min_confidence or None
+        _refuse("--data", single)
+        _predict_split(checkpoint, data, split, out, workers, device)
+        return
+    _refuse(named[0], {"--split": split, "--workers": None if workers == 1 else workers})
+
+    from reviosa_core.predict import exports, jobs
+    from reviosa_core.predict.result import Settings, model_hash
+
+    extra = tuple(dict.fromkeys(also or ()))
+    if unknown := [name for name in extra if name not in exports.ALSO]:
+        fail(f"--also {unknown[0]}: {', '.join(exports.ALSO)} are known")
+    if manifest is not None:
+        _refuse("--manifest", {"--text": text, "--fps": fps, "--start": start, "--end": end})
+        folder = out or jobs.DEFAULT / manifest.stem
+        todo = jobs.of_manifest(manifest, folder)
+        _many(todo, folder, Settings(checkpoint, model_hash(checkpoint), min_confidence, extra), device)
+        return
+    assert video is not None
+    if not text or not all(t.strip() for t in text):
+        fail("--text is empty: say who does what, e.g. --text 'the dog pulling the man'")
+    if len(text) > 1:
+        folder = out or jobs.DEFAULT / video.resolve().name
+        todo = jobs.of_texts(video, text, folder, fps=fps, start=start, end=end)
+        _many(todo, folder, Settings(checkpoint, model_hash(checkpoint), min_confidence, extra), device)
+        return
+    job = jobs.Job(video, text[0], out or jobs.DEFAULT / jobs.name_of(video, text[0]), fps, start, end)
+    _single(job, checkpoint, min_confidence, extra, device)
+
+
+def _refuse(what: str, others: dict[str, object]) -> None:
+    if wrong := [name for name, value in others.items() if value is not None]:
+        fail(f"{wrong[0]}: does not go with {what}")
+
+
+def _single(job: Job, checkpoint: Path, min_confidence: float, also: tuple[str, ...], device: str | None) -> None:
+    """One prediction: whatever is wrong ends the command."""
+    from reviosa_core.predict import batch, result
+
+    opened = batch.opened(job)
+    result.check_folder(job.out, result.origin(job, checkpoint))
+    for index in range(len(opened.names) if job.video.is_dir() else 0):  # a file was looked at when it was opened
+        opened.frames[index]  # one that cannot be read says so before the model runs
     system = _load(checkpoint, device)
-    (prediction,) = system.segment(clip, clip.expressions)
-    for failed in predict.write(out, clip, prediction, fps or opened.fps, origin):
-        warn(failed)
-    if prediction.answer:
-        typer.echo(f"answer: {prediction.answer}")
-    for role, masks in prediction.masks.items():
-        share = f", {100 * masks.mean():.1f} % of all pixels" if masks.any() else ""
-        typer.echo(f"{role}: in {int(masks.any(axis=(1, 2)).sum())} of {len(clip)} frames{share}")
-    typer.echo(f"written: {out}")
+    settings = result.Settings(checkpoint, result.model_hash(checkpoint), min_confidence, also)
+    done = batch.one(job, opened, system, settings)
+    for problem in done.problems:
+        warn(problem)
+    assert done.about is not None
+    if done.about["answer"]:
+        typer.echo(f"answer: {done.about['answer']}")
+    for line in _roles(done, min_confidence):
+        typer.echo(line)
+    typer.echo(f"written: {job.out}")
 
 
-def _load(checkpoint: Path, device: str | None) -> System:
+def _roles(done: Done, min_confidence: float) -> list[str]:
+    about, lines = done.about or {}, []
+    for role, seen in about["diagnostics"].items():
+        line = f"{role}: in {seen['frames_visible']} of {seen['frames']} frames"
+        if seen["frames_visible"]:
+            line += f", {100 * seen['share']:.1f} % of all pixels"
+        if about["confidence"]:
+            line += f"; probability of its token {about['confidence'][role]['token']:.2f}"
+        if min_confidence:
+            line += f"; left out of {about['left_out'][role]} frames with less confidence than {min_confidence:g}"
+        lines.append(line)
+    return lines
+
+
+def _many(todo: Sequence[Job], out: Path, settings: Settings, device: str | None) -> None:
+    """A folder a job, and the report. What fails is said, and the rest goes on."""
+    from reviosa_core import outputs
+    from reviosa_core.predict import batch, jobs
+
+    for name in jobs.REPORT:
+        outputs.try_out(out / name)
+    found: dict[str, Done] = {}
+    for done in batch.run(todo, lambda: _load(settings.checkpoint, device), settings):
+        found[done.job.id] = done
+        if done.state == "failed":
+            warn(f"{done.job.id}: {done.problems[0]}")
+            continue
+        for problem in done.problems:
+            warn(problem)
+        what = "there already" if done.state == "there" else "; ".join(_roles(done, settings.min_confidence))
+        typer.echo(f"{done.job.id}: {what}")
+    batch.report(out, [found[job.id] for job in todo], settings)
+    typer.echo(f"written: {out}: {', '.join(jobs.REPORT)}")
+    if failed := [done for done in found.values() if done.state == "failed"]:
+        typer.echo(f"error: {len(failed)} of {len(found)} jobs failed: {out / jobs.REPORT[0]} says why", err=True)
+        raise typer.Exit(SOME_FAILED)
+
+
+def _predict_split(
+    checkpoint: Path, data: Path, split: str | None, out: Path | None, workers: int, device: str | None
+) -> None:
+    import torch
+
+    from reviosa_core import outputs
+    from reviosa_core.data import formats
+    from reviosa_core.predict import splits
+
+    if out is None or out.suffix != ".json":
+        fail("--out: a .json file is needed with --data" if out is None else f"--out {out}: a .json file is written")
+    outputs.try_out(out)
+    clips = formats.read(data, split)
+    devices: list[str | None] = [device] * workers
+    if device is None and workers > 1 and (gpus := torch.cuda.device_count()):
+        devices = [f"cuda:{i % gpus}" for i in range(workers)]
+    count = splits.write(out, clips, partial(_load, checkpoint), devices, progress=sys.stderr.isatty())
+    typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
+
+
+def _load(checkpoint: Path, device: str | None) -> Segments:
     import torch
 
     from reviosa_core.baselines.folders import open_system
+    from reviosa_core.schema import DataError
 
     try:
         known = device is None or torch.device(device).type in ("cpu", "cuda", "mps")
     except RuntimeError:
         known = False
     if not known:
-        fail(f"--device {device}: cpu, cuda, cuda:<number> or mps is needed")
+        raise DataError(f"--device {device}: cpu, cuda, cuda:<number> or mps is needed")
     try:
         return open_system(checkpoint, device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        fail(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}")
+        raise DataError(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}") from None

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 Split = Annotated[str | None, typer.Option(help="Which of the data's splits; by default its only one.")]
 Predictions = Annotated[
-    Path, typer.Option(help="JSON in the released layout, or a tree <video>/<expression>/<frame>.png of actors.")
+    Path,
+    typer.Option(
+        help="JSON in the released layout, a tree <video>/<expression>/<frame>.png of actors, or a folder that predict "
+        "wrote."
+    ),
 ]
 DATA = "A data set: any of docs/datasets.md."
 
@@ -79,11 +83,8 @@ def fail(message: str) -> NoReturn:
 
 def source_of(predictions: Path, targets: Path | None) -> Source:
     """Where predictions come from, named by two options."""
-    from reviosa_core.schema import Role
     from reviosa_core.scoring.evaluate import Source
 
     if not predictions.exists():
         fail(f"--predictions {predictions}: no such file or folder")
-    if not predictions.is_dir():
-        return Source(file=predictions)
-    return Source(trees={Role.ACTOR: predictions} | ({Role.TARGET: targets} if targets else {}))
+    return Source.at(predictions, targets)

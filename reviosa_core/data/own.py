@@ -15,12 +15,9 @@ from the table's folder.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -28,7 +25,8 @@ from typing import Any, NamedTuple, get_args
 from tqdm.auto import tqdm
 
 from reviosa_core import masks, outputs
-from reviosa_core.data import files, images, interrvos, jsonfile
+from reviosa_core.data import files, images, interrvos, jsonfile, tables
+from reviosa_core.data.tables import Problems
 from reviosa_core.data.video import Video, open_video
 from reviosa_core.schema import RLE, CaptionType, Clip, DataError, Expression
 
@@ -44,27 +42,6 @@ class Row(NamedTuple):
     caption_type: CaptionType
     actor: tuple[str, ...]
     target: tuple[str, ...] | None
-
-
-class Problems:
-    """What is wrong, by row; gathered, so that a table can be put right in one go."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.found = path, list[tuple[int, str]]()
-
-    @contextmanager
-    def of(self, row: int) -> Iterator[None]:
-        """A DataError in here is noted, and the work goes on after the block."""
-        try:
-            yield
-        except DataError as error:
-            self.found.append((row, str(error)))
-
-    def done(self) -> None:
-        """DataError with all that was noted, a line each, in the table's order."""
-        if self.found:
-            lines = [f"row {row}: {message}" for row, message in sorted(self.found)]
-            raise DataError("\n  ".join([f"{self.path}: {len(lines)} problem{'s'[: len(lines) > 1]}", *lines]))
 
 
 class Checked(NamedTuple):
@@ -122,46 +99,11 @@ def write(table: str | Path, out: str | Path, progress: bool = True) -> dict[str
 
 
 def _rows(table: Path, problems: Problems) -> list[Row]:
-    text = files.text(table)
-    if table.suffix not in (".csv", ".jsonl"):
-        raise DataError(f"{table}: a .csv or .jsonl file is needed")
-    raw = list(_csv(table, text, problems) if table.suffix == ".csv" else _json_lines(text, problems))
     rows = []
-    for number, cells in raw:
+    for number, cells in tables.rows(table, COLUMNS, problems, absent_in_lines=("target",)):
         with problems.of(number):
             rows.append(_row(number, cells))
-    if not raw and not problems.found:
-        raise DataError(f"{table}: no rows")
     return rows
-
-
-def _csv(table: Path, text: str, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if sorted(header) != sorted(COLUMNS):
-            raise DataError(f"{table}: the columns are {header}; needed are {list(COLUMNS)}, separated by commas")
-        for number, cells in enumerate(reader, 2):
-            with problems.of(number):
-                if not cells:
-                    continue  # an empty line, as at the end
-                if len(cells) != len(header):
-                    raise DataError(f"{len(cells)} cells for {len(header)} columns; quote a sentence with commas")
-                yield number, dict(zip(header, cells, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{table}: line {reader.line_num}: {error}") from None
-
-
-def _json_lines(text: str, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        with problems.of(number):
-            if not line.strip():
-                continue
-            cells = jsonfile.parse(line, "no JSON")
-            if not isinstance(cells, dict) or not {*COLUMNS} - {"target"} <= cells.keys() <= {*COLUMNS}:
-                found = sorted(cells) if isinstance(cells, dict) else type(cells).__name__
-                raise DataError(f"the keys are {found}; needed are {list(COLUMNS)} (target may be absent)")
-            yield number, cells
 
 
 def _row(number: int, cells: dict[str, Any]) -> Row:

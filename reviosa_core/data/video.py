@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ IMAGES = (".jpg", ".jpeg", ".png")
 FOLDER_FPS = 12.0  # a folder of images does not say how fast it plays
 CACHE_BYTES = 256 * 2**20
 NOT_SQUARE = 0.01  # of a pixel's side: less is what scaling to whole pixels leaves
+TICK = Fraction(1, 60_000)  # second: of times in a file that is written; every common rate divides it
 BROKEN = (FFmpegError, OSError, ValueError, IndexError)  # ValueError: what PyAV does not know, or cannot decode as text
 
 # Codecs by preference; the second is in every build of FFmpeg.
@@ -40,13 +41,40 @@ class Video(NamedTuple):
     size: tuple[int, int]
     fps: float
 
+    @property
+    def times(self) -> tuple[float, ...]:
+        """When each frame is shown, in seconds from the start; by the rate where the file does not say."""
+        own = self.frames.times if isinstance(self.frames, _VideoFile | _Part) else None
+        return own or tuple(i / self.fps for i in range(len(self.names)))
 
-def open_video(path: str | Path, stored: bool = False) -> Video:
+    def close(self) -> None:
+        """Let go of an open file, and of the decoder's own memory, now: nothing else is told when it would be. Frames
+        can still be read."""
+        frames = self.frames.frames if isinstance(self.frames, _Part) else self.frames
+        if isinstance(frames, _VideoFile):
+            frames.close()
+
+
+def part(video: Video, start: float | None, end: float | None, path: Path) -> Video:
+    """The frames shown from `start` (seconds) up to, not at, `end`; they keep their names and times. DataError when
+    there are none; `path` is what it names."""
+    if start is None and end is None:
+        return video
+    times = video.times
+    kept = [i for i, t in enumerate(times) if (start is None or t >= start) and (end is None or t < end)]
+    if not kept:
+        asked = f"{0 if start is None else start:g} s to {'the end' if end is None else f'{end:g} s'}"
+        raise DataError(f"{path}: no frame from {asked}; the last of {len(times)} is at {times[-1]:.2f} s")
+    place = slice(kept[0], kept[-1] + 1)
+    return Video(_Part(video.frames, place, times[place]), video.names[place], video.size, video.fps)
+
+
+def open_video(path: str | Path, stored: bool = False, cache_bytes: int = CACHE_BYTES) -> Video:
     """A folder of .jpg/.png images, one of them, or a file that FFmpeg reads: upright, and mirrored where it says so.
 
     Raises DataError in one line that names the file. Nothing is truncated or skipped: a video that breaks off in the
     middle is an error that says after which frame. So are pixels that are not square, unless they are wanted as they
-    are `stored` (what benchmarks draw their masks on).
+    are `stored` (what benchmarks draw their masks on). Of a file, at most `cache_bytes` of frames are held.
     """
     path = Path(path)
     if not path.exists():
@@ -57,7 +85,7 @@ def open_video(path: str | Path, stored: bool = False) -> Video:
     if files.regular(path).suffix.lower() in IMAGES:
         frames = _Images([path])
         return Video(frames, (f"{0:05d}",), frames.size, FOLDER_FPS)
-    frames = _VideoFile(path, stored=stored)
+    frames = _VideoFile(path, cache_bytes, stored)
     return Video(frames, tuple(f"{i:05d}" for i in range(len(frames))), frames.size, frames.fps)
 
 
@@ -107,25 +135,73 @@ def clip_id(path: str | Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def write_mp4(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float) -> None:
-    """Frames to an mp4 (H.264, else MPEG-4). Its colours need even sides: odd ones repeat their edge."""
-    path = Path(path)
+def write_mp4(
+    path: str | Path,
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+    fps: float,
+    times: Sequence[float] | None = None,
+) -> None:
+    """Frames to an mp4 (H.264, else MPEG-4), at `fps`, or each at its time in seconds. Its colours need even sides: odd
+    ones repeat their edge."""
+    codec = next(name for name in CODECS if name in av.codecs_available)
+    even = (np.pad(f, ((0, f.shape[0] % 2), (0, f.shape[1] % 2), (0, 0)), mode="edge") for f in frames)
+    _write(Path(path), even, fps, times, "mp4", codec, "rgb24", "yuv420p", {})
+
+
+def write_webm(
+    path: str | Path,
+    frames: Iterable[UInt8[np.ndarray, "h w 4"]],
+    fps: float,
+    times: Sequence[float] | None = None,
+) -> None:
+    """Frames with transparency to a WebM (VP9), as `write_mp4`."""
+    quick = {"deadline": "realtime", "cpu-used": "6", "crf": "24", "b:v": "0", "auto-alt-ref": "0"}
+    _write(Path(path), frames, fps, times, "webm", "libvpx-vp9", "rgba", "yuva420p", quick)
+
+
+def _write(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    times: Sequence[float] | None,
+    container_format: str,
+    codec: str,
+    given: str,
+    stored: str,
+    options: dict[str, str],
+) -> None:
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         raise DataError(f"{path}: no frames to write")
     height, width = first.shape[:2]
-    codec = next(name for name in CODECS if name in av.codecs_available)
-    with outputs.file(path) as new, av.open(str(new), "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+    with outputs.file(path) as new, av.open(str(new), "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-        for frame in chain([first], frames):
+        stream.width, stream.height, stream.pix_fmt = width, height, stored
+        if times is not None:
+            stream.codec_context.time_base = TICK
+        for i, frame in enumerate(chain([first], frames)):
             if frame.shape[:2] != (height, width):
                 raise DataError(f"{path}: frame of {frame.shape[:2]} among frames of {(height, width)}")
-            even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+            raw = av.VideoFrame.from_ndarray(frame, format=given).reformat(format=stored)
+            if times is not None:
+                raw.pts, raw.time_base = round((times[i] - times[0]) / TICK), TICK
+            container.mux(stream.encode(raw))
         container.mux(stream.encode(None))
+
+
+class _Part:
+    """Frames of a video from one position to another, with their times."""
+
+    def __init__(self, frames: Frames, place: slice, times: tuple[float, ...]) -> None:
+        self.frames, self.range, self.times = frames, range(len(frames))[place], times
+
+    def __len__(self) -> int:
+        return len(self.range)
+
+    def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "h w 3"]:
+        return self.frames[self.range[index]]
 
 
 class _Images:
@@ -209,6 +285,9 @@ class _VideoFile:
             raise DataError(f"{path}: no frames in this video")
         self.size = (first.shape[0], first.shape[1])
         self._length = 1 + sum(1 for _ in self._decoder)
+        shown = [t for t in self._shown if t is not None]
+        rising = len(shown) == self._length and all(a < b for a, b in zip(shown, shown[1:], strict=False))
+        self.times = tuple(t - shown[0] for t in shown) if rising else None
 
     def __len__(self) -> int:
         return self._length
@@ -225,9 +304,15 @@ class _VideoFile:
                 return frame
         raise DataError(f"{self.path}: frame {position} of {self._length} is gone; did the file change?")
 
-    def _decode(self) -> Iterator[np.ndarray]:
+    def close(self) -> None:
+        self._cache.clear()
+        self._decoder.close()
+        self._next = self._length  # the next frame asked for is decoded from the start
+
+    def _decode(self) -> Generator[np.ndarray, None, None]:
         """All frames from the start, upright, each put into the cache."""
         self._next = 0
+        self._shown: list[float | None] = []
         try:
             with _container(self.path) as container:
                 if not container.streams.video:
@@ -252,6 +337,7 @@ class _VideoFile:
                             f"{self.path}: frame {self._next} is {frame.shape[:2]}, the first is {self.size}"
                         )
                     self._keep(self._next, frame)
+                    self._shown.append(raw.time)
                     self._next += 1
                     yield frame
         except DataError:

@@ -15,8 +15,8 @@ import pandas as pd
 
 from reviosa_core import masks
 from reviosa_core.intershapes import verbs
-from reviosa_core.schema import Clip, Expression, Prediction
-from reviosa_core.scoring import bitmasks, metrics
+from reviosa_core.schema import Clip, Expression, Prediction, System
+from reviosa_core.scoring import bitmasks, evaluate, metrics
 
 Side = Mapping[str, Mapping[str, Any]]  # splits.read_side_file
 
@@ -111,6 +111,39 @@ def controlled(clips: Sequence[Clip], side: Side, control: str, seed: int) -> It
         changed = CONTROLS[control](clip, side[clip.id], np.random.default_rng((seed, number)))
         if changed.expressions:
             yield changed
+
+
+def measured(
+    system: System,
+    clips: Sequence[Clip],
+    side: Side,
+    notes: pd.DataFrame,
+    answered: pd.DataFrame,
+    bootstrap: int,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """What each control does to a system: {control: {"scores", "all", "same names"}}, summaries, and direction
+    of all sentences and of those whose two objects bear one name. A control that changes none of `clips` is
+    left out.
+
+    `answered` are the rows of the unchanged clips, which need no second answer; `notes` those of `splits.read_notes`.
+    """
+    changes = {}
+    for control in CONTROLS:
+        changed = list(controlled(clips, side, control, seed))
+        if not changed:
+            continue
+        if control == "unchanged":
+            asked = pd.MultiIndex.from_tuples([(clip.id, e.id) for clip in changed for e in clip.expressions])
+            found = answered[pd.MultiIndex.from_frame(answered[["video", "expression"]]).isin(asked)]
+        else:
+            found = evaluate.evaluate(system, changed).merge(notes, on=["video", "expression"], how="left")
+        changes[control] = {
+            "scores": metrics.summarise(found, bootstrap, seed),
+            "all": metrics.direction(found, bootstrap, seed),
+            "same names": metrics.direction(found[found["cue"] == "motion"], bootstrap, seed),
+        }
+    return changes
 
 
 def right_pair(clips: Sequence[Clip], side: Side, predictions: Iterable[Sequence[Prediction]]) -> pd.DataFrame:

@@ -32,10 +32,12 @@ ATTENTION = {"text_config": attention.NAME, "vision_config": "sdpa", "": "sdpa"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model wrote, and the last-layer state [d] at each role token it wrote."""
+    """What the model wrote, and the last-layer state [d] at each role token it wrote. The probability of each role
+    token is that at the moment it was written; of one that was not, the highest that it had at any moment."""
 
     text: str
     states: Mapping[Role, Float[Tensor, "d"]]
+    probability: Mapping[Role, float]
 
 
 class Mllm(nn.Module):
@@ -195,6 +197,7 @@ class Mllm(nn.Module):
         own = column[None] >= pad[:, None]
         states: list[dict[Role, Tensor]] = [{} for _ in asked]
         written: list[list[int]] = [[] for _ in asked]
+        likely: list[dict[Role, float]] = [{} for _ in asked]
         start, done = 0, [False] * count
         while True:
             stop = start + ids.shape[1]
@@ -218,13 +221,19 @@ class Mllm(nn.Module):
             done = [d or self.read(w).endswith(self.template.end) for d, w in zip(done, written, strict=True)]
             if all(done) or stop - longest == max_tokens:
                 break
-            chosen = self.internvl.lm_head(hidden).argmax(-1)
+            logits = self.internvl.lm_head(hidden)
+            chosen, shares = logits.argmax(-1), logits.float().softmax(-1)
             for row, token in enumerate(chosen.tolist()):
-                if not done[row]:
-                    written[row].append(token)
+                if done[row]:
+                    continue
+                for role, role_id in self.role_ids.items():
+                    if role_id not in written[row]:
+                        share = float(shares[row, role_id])
+                        likely[row][role] = share if token == role_id else max(share, likely[row].get(role, 0.0))
+                written[row].append(token)
             ids, start = chosen[:, None], stop
         texts = [self.read(w).removesuffix(self.template.end).strip() for w in written]
-        return [Answer(text, state) for text, state in zip(texts, states, strict=True)]
+        return [Answer(*parts) for parts in zip(texts, states, likely, strict=True)]
 
 
 # -- Building ---------------------------------------------------------------------------------------------------

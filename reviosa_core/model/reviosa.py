@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reviosa_core import config, masks
 from reviosa_core.data import sampling
 from reviosa_core.model import attention, losses, mllm, packing, prompts, segmenter
-from reviosa_core.schema import Clip, Expression, Prediction, Role, Sample
+from reviosa_core.schema import RLE, Clip, Confidence, Expression, Prediction, Role, Sample
 
 
 @dataclass(frozen=True)
@@ -221,44 +221,74 @@ class ReVIOSa(nn.Module):
 
     # -- Inference ----------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def segment(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
-        """One prediction per expression (by default all of the clip's), in order: bool masks [t h w] by role, over all
-        frames, at the clip's own size, and the answer as the model wrote it.
+        """`run_lengths`, with bool masks [t h w] by role."""
+        return [
+            replace(p, masks={role: masks.decode_all(own, clip.size) for role, own in p.masks.items()})
+            for p in self.run_lengths(clip, expressions)
+        ]
+
+    @torch.no_grad()
+    def run_lengths(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
+        """One prediction per expression (by default all of the clip's), in order: run lengths by role, over all frames,
+        at the clip's own size, the answer as the model wrote it, and how sure it is.
 
         Read K frames, write the answers, decode the prompted frames as in training, then track over all frames.
 
-        A role whose token was not written is empty. Each frame is encoded once, for all roles and expressions.
+        A role whose token was not written is empty. Each frame is encoded once, for all roles and expressions, and is
+        held for as long as SAM2's memory looks back.
         """
         expressions = clip.expressions if expressions is None else expressions
-        keys = sampling.frame_indices(len(clip), self.frames)
-        visual = self.mllm.see(torch.from_numpy(np.stack([clip.frames[i] for i in keys])))
+        if not expressions:
+            return []
+        keys = {t: torch.tensor(np.asarray(clip.frames[t])) for t in sampling.frame_indices(len(clip), self.frames)}
+        visual = self.mllm.see(torch.stack(list(keys.values())))
         answers = self.mllm.write(visual, [self.mllm.template.question(e.text) for e in expressions])
-        objects = [(i, r, a.states[r]) for i, a in enumerate(answers) for r in self.roles if r in a.states]
-        tracks = self._tracks(clip, keys, torch.stack([s for *_, s in objects])) if objects else []
-        found = {(i, r): track for (i, r, _), track in zip(objects, tracks, strict=True)}
-        absent = np.zeros((len(clip), *clip.size), dtype=bool)
-        written = [frozenset(a.states).intersection(self.roles) for a in answers]
+        objects = [(i, r) for i, a in enumerate(answers) for r in self.roles if r in a.states]
+        absent = masks.encode(np.zeros(clip.size, dtype=bool))
+        found: dict[tuple[int, Role], list[RLE]] = {
+            (i, r): [absent] * len(clip) for i in range(len(expressions)) for r in self.roles
+        }
+        sure = {owner: np.zeros((2, len(clip))) for owner in found}  # IoU, and the object is there
+        if objects:
+            states = torch.stack([answers[i].states[r] for i, r in objects])
+            for t, drawn, *estimates in self._tracks(clip, keys, states):
+                for row, owner in enumerate(objects):
+                    found[owner][t] = masks.encode(drawn[row])
+                    sure[owner][:, t] = [estimate[row] for estimate in estimates]
         return [
-            Prediction(clip.id, e.id, {r: found.get((i, r), absent) for r in self.roles}, answers[i].text, written[i])
+            Prediction(
+                clip.id,
+                e.id,
+                {r: found[i, r] for r in self.roles},
+                answers[i].text,
+                frozenset(answers[i].states).intersection(self.roles),
+                confidence={r: Confidence(answers[i].probability.get(r, 0.0), *sure[i, r]) for r in self.roles},
+            )
             for i, e in enumerate(expressions)
         ]
 
-    def _tracks(self, clip: Clip, keys: Sequence[int], states: Float[Tensor, "o d"]) -> list[np.ndarray]:
-        """Masks [t h w] over the whole clip for each role token's state."""
-        size = self.segmenter.image_size
-        seen = [self.segmenter.see(torch.tensor(np.asarray(clip.frames[t]))[None]) for t in range(len(clip))]
-        features = segmenter.FrameFeatures.cat(seen)
-        prompt = self.prompt(states)
-        decoded = {}
-        for key in keys[:1] if self.prompted == "first" else keys:
-            decoded[key], _ = self.segmenter.decode(features[[key] * len(prompt)], prompt)
-        logits = self.segmenter.track(
-            features, {key: self.segmenter.upsample(d, (size, size)) > 0 for key, d in decoded.items()}
-        )
-        for key, d in decoded.items():  # SAM2 gives a prompted mask back coarser than it was decoded
-            logits[:, key] = d
-        return [(self.segmenter.upsample(track, clip.size) > 0).cpu().numpy() for track in logits]
+    def _tracks(
+        self, clip: Clip, keys: Mapping[int, UInt8[Tensor, "h w 3"]], states: Float[Tensor, "o d"]
+    ) -> Iterator[tuple[int, np.ndarray, list[float], list[float]]]:
+        """Every frame once, in the order of SAM2's visits: its number, masks [o h w] for each role token's state, the
+        IoU that SAM2 estimates for them, and its probability that the objects are there."""
+        prompt, size = self.prompt(states), self.segmenter.image_size
+        shown = list(keys)[:1] if self.prompted == "first" else list(keys)
+        seen = {t: self.segmenter.see(keys[t][None]) for t in shown}
+        decoded = {t: self.segmenter.answer(seen[t][[0] * len(prompt)], prompt) for t in shown}
+        given = {t: self.segmenter.upsample(d.logits, (size, size)) > 0 for t, d in decoded.items()}
+
+        def see(t: int) -> segmenter.FrameFeatures:
+            if t in seen:
+                return seen.pop(t)
+            return self.segmenter.see((keys[t] if t in keys else torch.tensor(np.asarray(clip.frames[t])))[None])
+
+        for t, found in self.segmenter.carry(see, len(clip), given):
+            best = decoded.get(t, found)  # SAM2 gives a prompted mask back coarser than it was decoded
+            drawn = (self.segmenter.upsample(best.logits, clip.size) > 0).cpu().numpy()
+            score = found.score if best.score is None else best.score
+            yield t, drawn, best.iou.float().clamp(0, 1).tolist(), score.float().sigmoid().tolist()
 
     @torch.no_grad()
     def attention(

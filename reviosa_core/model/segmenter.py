@@ -8,7 +8,8 @@ trained; the original decoder carries the resulting masks through memory, which 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,24 @@ class FrameFeatures:
         return FrameFeatures(*(torch.cat([getattr(p, k) for p in parts]) for k in ("stride4", "stride8", "stride16")))
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """Masks of n prompts, and what SAM2 says of them."""
+
+    logits: Float[Tensor, "n s4 s4"]
+    iou: Float[Tensor, "n"]  # estimated
+    score: Float[Tensor, "n"] | None  # logit of "the object is there"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Masks of o objects in one frame that SAM2 tracked them to, and what it says of them."""
+
+    logits: Float[Tensor, "o s4 s4"]
+    iou: Float[Tensor, "o"]  # estimated; 1 where the mask was given
+    score: Float[Tensor, "o"]  # logit of "the object is there"
+
+
 class Segmenter(nn.Module):
     """Frames once through SAM2's encoder; then any number of language prompts and tracks read the features."""
 
@@ -67,7 +86,12 @@ class Segmenter(nn.Module):
     def decode(
         self, features: FrameFeatures, prompt: Float[Tensor, "n d"]
     ) -> tuple[Float[Tensor, "n s4 s4"], Float[Tensor, "n"]]:
-        """Mask logits at stride 4 for one language prompt a frame (Eq. 3, 5), and SAM2's own IoU estimate.
+        """Mask logits at stride 4 for one language prompt a frame (Eq. 3, 5), and SAM2's own IoU estimate."""
+        found = self.answer(features, prompt)
+        return found.logits, found.iou
+
+    def answer(self, features: FrameFeatures, prompt: Float[Tensor, "n d"]) -> Decoded:
+        """All that the decoder says to one language prompt a frame.
 
         SAM2's form of a prompted first frame: no memory (`no_mem_embed`), two not-a-point tokens, then the language
         token; three masks, the best by estimated IoU wins; logits are not masked by the object score.
@@ -77,7 +101,7 @@ class Segmenter(nn.Module):
         sam, n, device = self.sam, len(prompt), prompt.device
         nowhere = torch.zeros(n, 1, 2, device=device), -torch.ones(n, 1, dtype=torch.int32, device=device)
         sparse, dense = sam.sam_prompt_encoder(points=nowhere, boxes=None, masks=None)
-        masks, ious, _, _ = self.decoder(
+        masks, ious, _, scores = self.decoder(
             image_embeddings=features.stride16 + sam.no_mem_embed.view(1, -1, 1, 1),
             image_pe=sam.sam_prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=torch.cat([sparse, prompt[:, None].to(sparse.dtype)], dim=1),
@@ -90,7 +114,7 @@ class Segmenter(nn.Module):
         )
         best = ious.argmax(-1)
         rows = torch.arange(n, device=device)
-        return masks[rows, best].float(), ious[rows, best]
+        return Decoded(masks[rows, best].float(), ious[rows, best], None if scores is None else scores[:, 0].float())
 
     def upsample(self, logits: Float[Tensor, "*n a b"], size: tuple[int, int]) -> Float[Tensor, "*n h w"]:
         """Bilinear resize of mask logits to (height, width) in pixels."""
@@ -102,24 +126,49 @@ class Segmenter(nn.Module):
     def track(
         self, features: FrameFeatures, key_masks: Mapping[int, Bool[Tensor, "o s s"]]
     ) -> Float[Tensor, "o t s4 s4"]:
-        """Carry the masks of o objects on key frames over all t frames: forwards from the first key frame, then
-        backwards from it. Stock SAM2 with memory and its original decoder; logits at stride 4.
+        """`carry` over features that are all there: logits at stride 4, frames in order."""
+        found = dict(self.carry(lambda t: features[t : t + 1], len(features), key_masks))
+        return torch.stack([found[t].logits for t in range(len(features))], dim=1)
+
+    @torch.no_grad()
+    def carry(
+        self,
+        see: Callable[[int], FrameFeatures],
+        total: int,
+        key_masks: Mapping[int, Bool[Tensor, "o s s"]],
+    ) -> Iterator[tuple[int, Carried]]:
+        """Carry the masks of o objects on key frames over `total` frames, each asked for once by `see`: (frame, masks),
+        the key frames first, then forwards from the first of them, then backwards from it. Stock SAM2 with memory and
+        its original decoder. Held are the key frames, and the frames that memory still looks back to.
 
         Key frames are conditioning frames: there SAM2 returns the given mask.
         """
-        objects, total = len(next(iter(key_masks.values()))), len(features)
-        first = min(key_masks)
+        objects, first = len(next(iter(key_masks.values()))), min(key_masks)
         # Only the order of visits and the book of outputs are ours; SAM2 decides what memory to read.
         book: dict[str, dict[int, dict]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+        recent = book["non_cond_frame_outputs"]
+        # The way back begins with memory of what lies right behind the first key frame.
+        near = range(first + 1, first + self.reach if first else first)
         for t in sorted(key_masks):
-            out = self.step(features[t : t + 1], t, objects, total, book, masks=key_masks[t][:, None].float())
-            book["cond_frame_outputs"][t] = out
+            out = self.step(see(t), t, objects, total, book, masks=key_masks[t][:, None].float())
+            book["cond_frame_outputs"][t] = _memory(out)
+            given = out["pred_masks"][:, 0]
+            yield t, Carried(given, given.new_ones(objects), out["object_score_logits"][:, 0])
         for t in [*range(first, total), *range(first - 1, -1, -1)]:
-            if t not in key_masks:
-                out = self.step(features[t : t + 1], t, objects, total, book, reverse=t < first)
-                book["non_cond_frame_outputs"][t] = out
-        frames = book["cond_frame_outputs"] | book["non_cond_frame_outputs"]
-        return torch.stack([frames[t]["pred_masks"][:, 0] for t in range(total)], dim=1)
+            if t in key_masks:
+                continue
+            with _estimates(self.sam) as ious:
+                out = self.step(see(t), t, objects, total, book, reverse=t < first)
+            recent[t] = _memory(out)
+            for old in [s for s in recent if abs(s - t) >= self.reach and s not in near]:
+                del recent[old]
+            yield t, Carried(out["pred_masks"][:, 0], ious[-1].amax(-1), out["object_score_logits"][:, 0])
+
+    @property
+    def reach(self) -> int:
+        """How many frames SAM2's memory looks back, by its masks and by its pointers to objects."""
+        stride = self.sam.memory_temporal_stride_for_eval
+        return max((self.sam.num_maskmem - 1) * stride, self.sam.max_obj_ptrs_in_encoder - 1)
 
     def step(
         self,
@@ -142,6 +191,22 @@ class Segmenter(nn.Module):
             track_in_reverse=reverse,
             **stock_features(self.sam, features, objects),
         )
+
+
+def _memory(out: Mapping[str, Any]) -> dict[str, Any]:
+    """What SAM2 reads again of an earlier frame: not its masks, which are the most of it."""
+    return {name: out[name] for name in ("maskmem_features", "maskmem_pos_enc", "obj_ptr")}
+
+
+@contextmanager
+def _estimates(sam: SAM2Base) -> Iterator[list[Float[Tensor, "o m"]]]:
+    """What its mask decoder estimates the IoU of each of its m masks to be, call by call: `track_step` does not say."""
+    seen: list[Tensor] = []
+    hook = sam.sam_mask_decoder.register_forward_hook(lambda module, words, found: seen.append(found[1]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def stock_features(sam: SAM2Base, features: FrameFeatures, objects: int) -> dict[str, list]:

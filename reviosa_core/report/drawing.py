@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 
 from reviosa_core import masks
 from reviosa_core.report.style import COLOR, INK, STYLE, WIDTH, done, role_legend
-from reviosa_core.schema import Clip, DataError, Prediction, Role
+from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
 
 
 def paint(
@@ -36,14 +36,16 @@ def overlay(
     rows: Mapping[str, Mapping[Role, Bool[np.ndarray, "t h w"]]],
     title: str = "",
     columns: int = 5,
+    numbers: Sequence[int] | None = None,
 ) -> Figure:
     """Strips of frames, one per entry of `rows` (e.g. "truth", "ReVIOSa"), actor in blue and target in orange.
 
-    Shows `columns` frames, evenly spread from first to last. A row may lack a role (unsupported).
+    Shows `columns` frames, evenly spread from first to last. A row may lack a role (unsupported). `numbers` of the
+    frames, where they are some of a longer clip.
     """
     with plt.rc_context(STYLE):
         shown = spread(len(frames), columns)
-        figure, axes = _strips(frames, list(rows), shown, title)
+        figure, axes = _strips(frames, list(rows), shown, title, numbers)
         for line, by_role in zip(axes, rows.values(), strict=True):
             for axis, index in zip(line, shown, strict=True):
                 axis.imshow(paint(frames[index], {role: mask[index] for role, mask in by_role.items()}))
@@ -58,17 +60,27 @@ def draw(clip: Clip, predictions: Sequence[Prediction], columns: int = 5) -> Fig
     """A clip with what was found in it: a strip of `columns` frames, from first to last, for each prediction, its
     sentence at the left; actor in blue, target in orange. DataError for a prediction of another clip."""
     texts = {expression.id: expression.text for expression in clip.expressions}
-    rows = {}
+    rows, shown = {}, spread(len(clip), columns)
     for prediction in predictions:
         if prediction.clip_id != clip.id or prediction.expression_id not in texts:
             raise DataError(f"clip {clip.id} has no expression {prediction.clip_id}/{prediction.expression_id}")
         text = textwrap.fill(texts[prediction.expression_id], 16)
-        rows[text if text not in rows else f"{text} ({prediction.expression_id})"] = {
-            role: found if isinstance(found, np.ndarray) else masks.decode_all(found, clip.size)
-            for role, found in prediction.masks.items()
-        }
-    frames = np.stack([clip.frames[i] for i in range(len(clip))])
-    return overlay(frames, rows, title=clip.id, columns=columns)
+        rows[text if text not in rows else f"{text} ({prediction.expression_id})"] = at(
+            prediction.masks, shown, clip.size
+        )
+    return overlay(np.stack([clip.frames[i] for i in shown]), rows, clip.id, columns, shown)
+
+
+def at(
+    by_role: Mapping[Role, Bool[np.ndarray, "t h w"] | Sequence[RLE]], frames: Sequence[int], size: tuple[int, int]
+) -> dict[Role, Bool[np.ndarray, "n h w"]]:
+    """Masks of some frames, from arrays or run lengths."""
+    return {
+        role: found[list(frames)]
+        if isinstance(found, np.ndarray)
+        else masks.decode_all([found[i] for i in frames], size)
+        for role, found in by_role.items()
+    }
 
 
 def contact_sheet(clip: Clip, columns: int = 6) -> Figure:
@@ -166,18 +178,19 @@ def attention_maps(
             share = f"own {(attention * own).sum() / found:.0%} (area {own.sum() / every.sum():.0%})"
             labels.append(f"{role}\n{name}\nobjects {found / attention.sum():.0%}\n{share}")
         figure, axes = _strips(frames, labels, shown, title)
-        extent = (-0.5, frames.shape[2] - 0.5, frames.shape[1] - 0.5, -0.5)
         for line, (role, _, attention) in zip(axes, strips, strict=True):
             for axis, index in zip(line, shown, strict=True):
-                axis.imshow(frames[index].mean(-1), cmap="gray", vmin=0, vmax=400)  # dimmed: the heat is the message
-                heat = np.clip(attention[index] / attention.max(), 0, 1)
-                # Opaque where high, so that the picture shows through where the token does not look.
-                axis.imshow(
-                    heat, cmap="inferno", vmin=0, vmax=1, alpha=np.sqrt(heat), extent=extent, interpolation="bilinear"
-                )
+                heat(axis, frames[index], attention[index] / attention.max())
                 contour(axis, truth[role][index], COLOR[role])
         role_legend(figure, [role for role in Role if any(role == r for r, _, _ in strips)])
     return figure
+
+
+def heat(axis: Axes, frame: UInt8[np.ndarray, "h w 3"], shares: Float[np.ndarray, "p q"]) -> None:
+    """A frame, dimmed, under attention in [0, 1]: opaque where high, so that the picture shows where nobody looks."""
+    axis.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=400)
+    shares, extent = np.clip(shares, 0, 1), (-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5)
+    axis.imshow(shares, cmap="inferno", vmin=0, vmax=1, alpha=np.sqrt(shares), extent=extent, interpolation="bilinear")
 
 
 def spread(frames: int, columns: int) -> list[int]:
@@ -185,7 +198,9 @@ def spread(frames: int, columns: int) -> list[int]:
     return sorted({int(round(i)) for i in np.linspace(0, frames - 1, min(columns, frames))})
 
 
-def _strips(frames: np.ndarray, labels: Sequence[str], shown: Sequence[int], title: str) -> tuple[Figure, np.ndarray]:
+def _strips(
+    frames: np.ndarray, labels: Sequence[str], shown: Sequence[int], title: str, numbers: Sequence[int] | None = None
+) -> tuple[Figure, np.ndarray]:
     """Empty axes [row, column] for pictures in the frames' proportions, labelled left and above."""
     cell = (WIDTH - 0.9) / max(len(shown), 4)
     height = len(labels) * (cell * frames.shape[1] / frames.shape[2] + 0.05) + 0.65
@@ -199,7 +214,8 @@ def _strips(frames: np.ndarray, labels: Sequence[str], shown: Sequence[int], tit
     for axis, label in zip(axes[:, 0], labels, strict=True):
         axis.set_ylabel(label, fontsize=7.5)
     for axis, index in zip(axes[0], shown, strict=True):
-        axis.set_title(f"frame {index}", fontsize=7, loc="center", color=INK, pad=2)
+        number = index if numbers is None else numbers[index]
+        axis.set_title(f"frame {number}", fontsize=7, loc="center", color=INK, pad=2)
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return done(figure), axes
 

@@ -1,4 +1,5 @@
-"""papermill's engine for our stages (`papermill --engine reviosa`): as its own, on sockets that are files.
+"""papermill's engine for our stages (`papermill --engine reviosa`): as its own, on sockets that are files, and what it
+leaves reads as a page.
 
 Jupyter finds a kernel's five TCP ports by asking for free ones and letting go of them again, a second before the kernel
 takes them. Of two notebooks started at once, as rows of one table are, one in some five hundred pairs then asks for a
@@ -7,11 +8,14 @@ port of the other's, and dies (LOG.md). Files in a folder of its own cannot meet
 
 from __future__ import annotations
 
+import os
 import tempfile
 from typing import Any
 
 from papermill.engines import NBClientEngine
 from traitlets.config import Config
+
+from reviosa_core.report.executed import readable
 
 
 class Engine(NBClientEngine):
@@ -21,4 +25,11 @@ class Engine(NBClientEngine):
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> None:
         with tempfile.TemporaryDirectory(prefix="reviosa-", ignore_cleanup_errors=True) as folder:
             sockets = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
-            super().execute_managed_notebook(nb_man, kernel_name, config=sockets, **kwargs)
+            # tqdm's only switch for bars of text in a kernel: those that are widgets --log-output does not show.
+            os.environ.setdefault("SPYDER_NO", "but the same bars")
+            try:
+                super().execute_managed_notebook(nb_man, kernel_name, config=sockets, **kwargs)
+            finally:  # one that failed is read, too
+                for cell in nb_man.nb.cells:
+                    if cell.cell_type == "code":
+                        cell.outputs = readable(cell.outputs)

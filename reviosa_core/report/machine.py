@@ -16,7 +16,7 @@ import torch
 import reviosa_core
 from reviosa_core import config
 from reviosa_core.data import formats
-from reviosa_core.report import tracking
+from reviosa_core.report import origin, store
 from reviosa_core.report.naming import without_password
 from reviosa_core.schema import DataError
 
@@ -71,13 +71,13 @@ def _project(project: config.Project) -> dict[str, str]:
         "folder": str(project.root),
         "profile": project.profile,
         "disk": f"{psutil.disk_usage(str(project.root)).free / 2**30:.1f} GiB free",
-        "runs": without_password(tracking.tracking_uri()) if tracking.wanted() else "not logged",
+        "runs": without_password(store.tracking_uri()) if store.wanted() else "not logged",
         "commit": _commit(project.root),
     }
 
 
 def _commit(root: Path) -> str:
-    found = tracking.commit(root)
+    found = origin.commit(root)
     changed = " with changes" if found.get("git.dirty") == "True" else ""
     return found.get("mlflow.source.git.commit", "not a git repository") + changed
 

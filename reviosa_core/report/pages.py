@@ -178,14 +178,14 @@ def backbone(project: config.Project, before: pd.DataFrame, after: pd.DataFrame,
         "Made from nothing by notebook 02, on procedural clips that no split contains: SAM2 learns to segment what is "
         "pointed at and to follow it; InternVL to name what it sees (`vision`), to say where it was and what it does "
         "(`watching`), and to answer questions about where things are (`mllm`). The answers' words are all that is "
-        f"supervised in reading, for {start.mllm.steps} steps; attention never is, as InternVL's never was."
+        f"supervised in reading, for {start.mllm.steps} steps; attention never is, as InternVL's never was.\n\n"
+        "![InternVL](figures/pretraining_internvl.png)\n\n![SAM2](figures/pretraining_sam2.png)"
         if isinstance(start, config.Pretrain)
         else f"Released weights: {start.internvl}, {start.sam2}."
     )
     lines = [
         "# What fine-tuning starts from",
         f"Profile `{project.profile}`; written by notebook 04. {made}",
-        "![InternVL](figures/pretraining_internvl.png)\n\n![SAM2](figures/pretraining_sam2.png)",
         "## What its attention knows",
         f"On {clips} clips of `val`, before anything is fine-tuned: the role tokens are new, and say nothing yet of what "
         "they ask for. `attention to vision` is of all attention; the last line says what the object that is meant gets of "

@@ -12,12 +12,13 @@ import seaborn as sns
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from reviosa_core.data.statistics import Statistics
 from reviosa_core.report.style import GREY, INK, PALETTE, STYLE, WIDTH, cycle, done
 from reviosa_core.scoring import metrics
+
+SEABORNS: dict[Any, Any] = STYLE | {"figure.constrained_layout.use": False}  # its grids are laid out by itself
 
 
 def layer_head_selection(
@@ -75,31 +76,23 @@ def ablation_bars(
 
 def subsets(by_subset: Mapping[str, Mapping[str, Mapping[str, Any]]], setting: str = "RVOS") -> Figure:
     """J&F with its 95 % interval on every diagnostic subset; `by_subset` is that of `metrics.by_subset`."""
-    with plt.rc_context(STYLE | {"axes.grid.axis": "x"}):
-        columns = 3
-        heights = [len(values) for values in by_subset.values()]
-        rows = -(-len(by_subset) // columns)
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(WIDTH, 0.9 * rows + 0.17 * max(heights) * rows), squeeze=False
-        )
-        for axis, (column, values) in zip(axes.flat, by_subset.items(), strict=False):
-            scores = [part["scores"][setting] for part in values.values()]
-            for y, score in enumerate(scores):
-                if score and score["J&F"] is not None:
-                    axis.plot(
-                        score["interval"] or [score["J&F"]], [y] * len(score["interval"] or [0]), color=GREY, lw=3
-                    )
-                    axis.plot(score["J&F"], y, "o", color=PALETTE[0], markersize=4)
-            names = [f"{name} ({s['n'] if s else 0})" for name, s in zip(values, scores, strict=True)]
-            axis.set_yticks(range(len(names)), names, fontsize=7)
-            axis.set_ylim(len(names) - 0.4, -0.6)
-            axis.set_xlim(0, 100)
-            axis.set_title(column)
-        for axis in axes.flat[len(by_subset) :]:
-            axis.set_visible(False)
-        for axis in axes[-1]:
-            axis.set_xlabel("J&F, %")
-    return done(figure)
+    rows = [
+        {"subset": column, "value": f"{value} ({score['n'] if score else 0})"}
+        | dict(zip(("low", "high"), (score and score["interval"]) or (np.nan, np.nan), strict=True))
+        | {"J&F": score["J&F"] if score and score["J&F"] is not None else np.nan}
+        for column, values in by_subset.items()
+        for value, score in ((value, part["scores"][setting]) for value, part in values.items())
+    ]
+    height = 0.9 + 0.17 * max(map(len, by_subset.values()))
+    with plt.rc_context(SEABORNS | {"axes.grid.axis": "x", "axes.ymargin": 0.08, "ytick.labelsize": 7}):
+        facets = {"col": "subset", "col_wrap": 3, "sharey": False, "xlim": (0, 100), "dropna": False}
+        grid = sns.FacetGrid(pd.DataFrame(rows), **facets, height=height, aspect=WIDTH / 3 / height)
+        grid.map(plt.hlines, "value", "low", "high", color=GREY, linewidth=3)
+        grid.map(plt.scatter, "J&F", "value", color=PALETTE[0], s=10, zorder=3)
+        grid.set_titles("{col_name}").set_axis_labels("J&F, %", "")
+        for axis in grid.axes.flat:
+            axis.invert_yaxis()
+    return done(grid.figure)
 
 
 def training_curves(history: pd.DataFrame, smooth: float = 0.1) -> Figure:
@@ -108,26 +101,18 @@ def training_curves(history: pd.DataFrame, smooth: float = 0.1) -> Figure:
 
     `history` has the columns "experiment" and "step"; every other column is a term (NaN where it was not logged).
     """
-    with plt.rc_context(STYLE):
-        terms = [name for name in history.columns if name not in ("experiment", "step")]
-        columns = min(len(terms), 3)
-        rows = -(-len(terms) // columns)
-        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 1.9 * rows + 0.2), squeeze=False)
-        experiments = list(history["experiment"].unique())
-        for axis, term in zip(axes.flat, terms, strict=False):
-            for experiment, color in zip(experiments, cycle(len(experiments)), strict=True):
-                curve = history.loc[history["experiment"] == experiment].set_index("step")[term].dropna()
-                if len(curve):
-                    axis.plot(curve.index, curve, color=color, alpha=0.2, linewidth=0.7)
-                    mean = curve.rolling(max(1, round(smooth * len(curve))), min_periods=1, center=True).mean()
-                    axis.plot(curve.index, mean, color=color, linewidth=1.4)
-            axis.set_title(term)
-        for axis in axes.flat[len(terms) :]:
-            axis.set_visible(False)
-        axes[-1, 0].set_xlabel("step")
-        handles = [Patch(color=c, label=e) for e, c in zip(experiments, cycle(len(experiments)), strict=True)]
-        figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
-    return done(figure)
+    curves = history.melt(["experiment", "step"], var_name="term").dropna()
+    mean = curves.groupby(["term", "experiment"], sort=False)["value"]
+    curves["mean"] = mean.transform(lambda c: c.rolling(max(1, round(smooth * len(c))), 1, center=True).mean())
+    with plt.rc_context(SEABORNS):
+        facets = {"col": "term", "col_wrap": min(3, curves["term"].nunique()), "hue": "experiment", "sharey": False}
+        grid = sns.FacetGrid(curves, **facets, palette=cycle(history["experiment"].nunique()), height=1.9)
+        grid.map(plt.plot, "step", "value", alpha=0.2, linewidth=0.7)
+        grid.map(plt.plot, "step", "mean", linewidth=1.4)
+        grid.set_titles("{col_name}").set_axis_labels("step", "").add_legend(title="")
+        grid.figure.set_figwidth(WIDTH)
+        grid.tight_layout()
+    return done(grid.figure)
 
 
 def dataset_statistics(found: Statistics) -> Figure:

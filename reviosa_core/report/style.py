@@ -47,7 +47,13 @@ def save(figure: Figure, path: str | Path, dpi: int = 110, limit: int = 200_000)
 
     Figures live in git, and photographs make large PNGs.
     """
-    path = Path(path)
+    with outputs.file(path) as new:
+        new.write_bytes(png(figure, dpi, limit))
+    return Path(path)
+
+
+def png(figure: Figure, dpi: int = 110, limit: int = 200_000) -> bytes:
+    """What `save` writes."""
     while True:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi)
@@ -57,9 +63,7 @@ def save(figure: Figure, path: str | Path, dpi: int = 110, limit: int = 200_000)
         buffer = io.BytesIO()
         small.save(buffer, "png", optimize=True)
         if buffer.tell() <= limit or dpi < 60:
-            with outputs.file(path) as new:
-                new.write_bytes(buffer.getvalue())
-            return path
+            return buffer.getvalue()
         dpi = int(0.85 * dpi)
 
 

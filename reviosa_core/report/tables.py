@@ -28,6 +28,22 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
 
+def plain(frame: pd.DataFrame) -> str:
+    """Any table, its numbers as people read them: shares to three places, what is 10 or more to one."""
+    shown = frame.map(lambda x: (f"{x:,.1f}" if abs(x) >= 10 else f"{x:.3f}") if isinstance(x, float) else x)
+    return shown.to_markdown(disable_numparse=True)
+
+
+def correlations(by_layer: Mapping[Any, Scores]) -> str:
+    """Rank correlation by layer with its interval, from `scoring.selection.rank_correlation`."""
+    rows = []
+    for layer, found in by_layer.items():
+        ends = "–" if not found["interval"] else "[{:+.2f}, {:+.2f}]".format(*found["interval"])
+        value = "–" if found["value"] is None else f"{found['value']:+.2f}"
+        rows.append({"layer": str(layer), "rank correlation with J&F": value, "interval": ends, "n": str(found["n"])})
+    return markdown(rows)
+
+
 def dataset(found: Statistics) -> str:
     """The paper's Table A4, and how the expressions divide, for one dataset."""
     counts = found.table()

@@ -1,149 +1,142 @@
 """MLflow: what each run was and what it gave. The only `import mlflow`; nothing in the pipeline reads it back.
 
 It is decoration, and costs nobody a result: a server that does not answer is named before any work (`reach`), one that
-stops answering later costs a line, and REVIOSA_TRACKING=off goes without.
+stops answering later costs a line, and REVIOSA_TRACKING=off goes without. docs/tracking.md says how to read the pages.
 
-with tracking.run("train@full", params=profile, inputs={"train": "data/train"}, parent="ablation tiny") as run:
+with tracking.run("train@full", params=profile, inputs={"data": "data/train"}, parent="ablation tiny") as run:
     fit(system, clips, profile.train, log=run.log)
     run.figure(figure, "attention.png")
+
+A notebook whose cells are the work begins its run in the first of them, `run = tracking.begin(...)`, and ends it in the
+last, `run.finish()`; one that does not get there has failed.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import logging
 import os
-import socket
-import subprocess
+import random
+import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 # What the user has set goes first. MLflow's own two minutes and seven tries are four minutes of silence.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import
+os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a password may stand in it
 
 import mlflow
 import pandas as pd
-import psutil
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sqlalchemy import URL
+from sqlalchemy.exc import SQLAlchemyError
 
 from reviosa_core import config
 from reviosa_core.data.jsonfile import read_json
+from reviosa_core.report import models, store
 from reviosa_core.report.naming import TAG, VALUE, fitting, legal_name, without_password
+from reviosa_core.report.origin import commit, flatten, gone, md5, this_process
+from reviosa_core.report.store import tracking_uri, wanted
 
 EXPERIMENT = "reviosa"
 GROUP = "reviosa.group"
 PROCESS = "reviosa.process"  # host, number and start of the process that a run belongs to
-SWITCH = "REVIOSA_TRACKING"
-PATIENCE = 10  # seconds until a server has answered for the first time
-LOCKED = 300  # seconds until whoever makes the database must be done
-DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # their usual ports
+MAKING = 300  # seconds until whoever makes the database must be done
+LOCKED = 30  # seconds until SQLite's file must be free
+# Of the store, whatever it is: its own errors, those of the database below it, and the network's.
+LOSSES = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
+ABOUT = {  # tags of the experiment, which MLflow's pages read
+    "mlflow.experimentKind": "custom_model_development",  # or it opens on the pages for language models
+    "mlflow.experiment.primaryMetric.name": "test RVOS JF",
+    "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+    "mlflow.note.content": """**How to read this.** A run is a stage of `make repro`, named for its notebook.
+
+- *Runs*: group `ablation <profile>` holds the rows of Table 4. `03_train <row>` has the training loss by step and, once
+  the row was evaluated, its scores on test (`test RVOS JF`: J&F in percent, all expressions).
+- *Models*: one line a trained row, with its scores by dataset; weights stay with DVC (tag `path`, `md5`). The best by
+  RVOS on test has the tag `champion`, and the alias in the registry.
+- *Dataset*: the digest is the md5 in `dvc.lock`. FAILED: the stage raised; KILLED: its process was ended.
+
+Intervals, paired differences and what follows from them are in `reports/README.md`, not here.""",
+}
 
 _answered: set[str] = set()  # stores that have answered this process
+_begun: dict[str, Run] = {}  # by id; they end with the process
 
 
 class NoServer(ConnectionError):
     """Nobody answers at MLFLOW_TRACKING_URI. The message names the address, without its password, and a way out."""
 
 
-def wanted() -> bool:
-    """Whether runs are logged at all: not with REVIOSA_TRACKING=off. ValueError for anything but on and off."""
-    said = os.environ.get(SWITCH) or "on"
-    if said not in ("on", "off"):
-        raise ValueError(f"{SWITCH} is {said!r}; it can be on or off")
-    return said == "on"
-
-
-def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI when the user has set one, else SQLite at the project's root, whatever the current folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or _own_store(config.project().root)
-
-
 def reach() -> None:
     """Have the store answer, before any work is done that it should be told of.
 
-    Raises NoServer after at most PATIENCE seconds. Nothing happens with tracking off, or where the store is a file.
+    Raises NoServer after at most store.PATIENCE seconds. Nothing happens with tracking off, or for a file.
     """
     if not wanted():
         return
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
-        parts = urlsplit(uri)
-        if parts.hostname:
-            _knock(parts)
-            with _patience():
+        if parts := store.host(uri):
+            store.knock(parts)
+            with store.hurried():
                 MlflowClient().get_experiment_by_name(EXPERIMENT)
     except Exception as error:  # whatever it is that a client makes of a server that is none
         raise NoServer(
-            f"MLflow at {without_password(uri)} does not answer: {_reason(error, uri)}; start it, "
-            f"or correct MLFLOW_TRACKING_URI, or go without it: {SWITCH}=off"
+            f"MLflow at {without_password(uri)} does not answer: {store.reason(error, uri)}; start it, "
+            f"or correct MLFLOW_TRACKING_URI, or go without it: {store.SWITCH}=off"
         ) from None
     _answered.add(uri)
-
-
-def _knock(parts: SplitResult) -> None:
-    """A connection to a database's port: its client would try for minutes."""
-    port = parts.port or next((p for name, p in DATABASES.items() if parts.scheme.startswith(name)), None)
-    if port and not parts.scheme.startswith("http"):
-        socket.create_connection((parts.hostname or "", port), timeout=PATIENCE).close()
-
-
-@contextmanager
-def _patience() -> Iterator[None]:
-    """Inside, MLflow tries once, and not for long."""
-    hurried = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(PATIENCE), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    before = {name: os.environ.get(name) for name in hurried}
-    os.environ.update(hurried)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ.update({name: value} if value is not None else {})
-
-
-def _reason(error: BaseException, uri: str) -> str:
-    """The first cause of an error, in a line, without the password of an address."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    before, at, _ = uri.partition("://")[2].rpartition("@")
-    for secret in filter(None, [before + at, *before.partition(":")[2:], before]):
-        text = text.replace(secret, "***")
-    return text if len(text) <= 300 else f"{text[:300]}..."
-
-
-def _own_store(root: Path) -> str:
-    """A URL: `?`, `#` and `%` of the path are quoted, or the database would be another file, outside the project."""
-    url = URL.create("sqlite", database=str(root / "mlflow.db"))
-    if "%" in (quoted := url.render_as_string()):
-        # The driver is SQLAlchemy's default; MLflow would make a folder of the quoted name for the shorter scheme.
-        quoted = url.set(drivername="sqlite+pysqlite").render_as_string()
-    return quoted
 
 
 class Run:
     """The active run: somewhere to put numbers, figures, tables and files. Without an id, nowhere."""
 
-    def __init__(self, id: str | None, described: Mapping[str, str]) -> None:
-        self.id, self.described, self.taken = id, dict(described), id is not None
+    def __init__(self, id: str | None, described: Mapping[str, str], parent: str | None = None) -> None:
+        self.id, self.described, self.parent = id, dict(described), parent
+        self.taken = self.open = id is not None
+
+    def finish(self) -> None:
+        """The end of a run that `begin` began: all its work is done."""
+        _end(self, "FINISHED")
 
     def log(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
         """Metrics at a step, by any names (`legal_name`); None (undefined) is left out."""
-        defined = {legal_name(name): float(value) for name, value in metrics.items() if value is not None}
-        self.send(mlflow.log_metrics, defined, step=step)
+        self.send(mlflow.log_metrics, _defined(metrics), step=step)
+
+    def uses(self, inputs: Mapping[str, str | Path]) -> None:
+        """Files and folders that the run reads, by name: tagged with the md5 that dvc.lock gives them. Where the name
+        begins with `data`, MLflow lists it as a dataset, too. Raises OSError for one that is not there."""
+        if not self.taken:
+            return
+        digests = {name: md5(path) for name, path in inputs.items()}
+        self.send(mlflow.set_tags, {f"md5.{legal_name(name)}": digest for name, digest in digests.items()})
+        for name, digest in digests.items():
+            if name.startswith("data"):
+                self.send(mlflow.log_input, models.dataset(inputs[name], digest), context=Path(inputs[name]).name)
+
+    def scored(
+        self, name: str, weights: Path, data: str | Path, scores: Mapping[str, float | None], params: Any = None
+    ) -> None:
+        """Scores of saved weights on a data set. They stand at the *logged model* of those weights (made when missing;
+        their bytes stay where they are), which MLflow compares with others, and in the run that trained them."""
+        self.send(models.score, self.id, name, weights, data, _defined(scores), flatten(params))
+
+    def champion(self, group: str, weights: Path) -> None:
+        """Of the models that `scored` named `<group> ...`, these weights are the best: tag and alias `champion`."""
+        self.send(models.crown, self.id, group, weights)
 
     def card(self) -> dict[str, str]:
         """What the card of weights made in this run says of it: its id, and the commit where there is one."""
@@ -157,8 +150,8 @@ class Run:
         if not self.taken:
             return
         try:
-            call(*args, **kwargs)
-        except (MlflowException, OSError) as error:
+            _told(call, *args, **kwargs)
+        except LOSSES as error:
             self.taken = False
             _lost(error)
 
@@ -180,6 +173,23 @@ class Run:
         self.send(mlflow.log_artifacts if Path(path).is_dir() else mlflow.log_artifact, str(path), folder)
 
 
+def _defined(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {legal_name(name): float(value) for name, value in metrics.items() if value is not None}
+
+
+def _told(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A call to the store, again while SQLite's file is locked: notebooks side by side write into one file, and of two
+    that wait for each other SQLite refuses one at once."""
+    until = time.monotonic() + LOCKED
+    while True:
+        try:
+            return call(*args, **kwargs)
+        except LOSSES as error:
+            if "is locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(random.SystemRandom().uniform(0.1, 0.5))  # the work's own generators are left alone
+
+
 def _trace(run: str, name: str, asked: dict[str, Any], answer: Any, about: dict[str, str]) -> None:
     experiment = MlflowClient().get_run(run).info.experiment_id
     span = mlflow.start_span_no_context(
@@ -190,8 +200,24 @@ def _trace(run: str, name: str, asked: dict[str, Any], answer: Any, about: dict[
 
 def _lost(error: BaseException) -> None:
     uri = tracking_uri()
-    reason = f"MLflow at {without_password(uri)} takes nothing more: {_reason(error, uri)}"
+    reason = f"MLflow at {without_password(uri)} takes nothing more: {store.reason(error, uri)}"
     print(f"{reason}; the work goes on without it", file=sys.stderr)
+
+
+def begin(
+    stage: str,
+    *,
+    params: Any = None,
+    inputs: Mapping[str, str | Path] | None = None,
+    parent: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Run:
+    """A run that lasts from here to `Run.finish`; where the process ends before, it is FAILED. What is described as in
+    `run`. One run is open at a time: beginning another (a notebook run again from its top) marks the first KILLED."""
+    started = _start(stage, params, inputs, parent, tags)
+    if started.id:
+        _begun[started.id] = started
+    return started
 
 
 @contextmanager
@@ -206,35 +232,55 @@ def run(
     """A run of `stage`, FINISHED when the block ends and FAILED when it raises.
 
     params: mappings and pydantic models, nested at will; logged once, flattened to dotted names.
-    inputs: name -> file or folder; tagged with the md5 that dvc.lock gives it.
-    parent: a group's name; runs of one group, in any process, are children of one parent run (made when missing).
+    inputs: name -> file or folder; as `Run.uses`.
+    parent: a group's name; runs of one group, in any process, are children of one parent run (made when missing), which
+    ends as and when the last of them does.
 
     Raises NoServer as `reach`, unless the store has answered this process before: then the block runs without it.
     """
-    root = config.project().root
-    started = Run(None, commit(root))
-    if wanted() and _reached():
-        flat = flatten(params)
-        about = {f"md5.{name}": md5(path) for name, path in (inputs or {}).items()} | dict(tags or {})
-        about["mlflow.source.name"] = about["dvc.stage"] = os.environ.get("DVC_STAGE", stage)
-        about["params.hash"] = hashlib.md5(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
-        for name in ("alembic", "mlflow"):  # their INFO lines would fill the first notebook
-            logging.getLogger(name).setLevel(logging.WARNING)
-        try:
-            started = Run(_begin(root, stage, parent, started.described | about), started.described | about)
-        except (MlflowException, OSError) as error:
-            _lost(error)
-        names = sorted(flat)
-        for start in range(0, len(names), 100):  # a server takes at most 100 parameters in one call
-            told = {legal_name(name): fitting(flat[name], VALUE) for name in names[start : start + 100]}
-            started.send(mlflow.log_params, told)
-    status = "FAILED"
+    started, status = _start(stage, params, inputs, parent, tags), "FAILED"
     try:
         yield started
         status = "FINISHED"
     finally:
-        if started.id:
-            _end(started, status)
+        _end(started, status)
+
+
+def _start(
+    stage: str,
+    params: Any,
+    inputs: Mapping[str, str | Path] | None,
+    parent: str | None,
+    tags: Mapping[str, str] | None,
+) -> Run:
+    for left in [*_begun.values()]:
+        _end(left, "KILLED")
+    root = config.project().root
+    started = Run(None, commit(root))
+    if not (wanted() and _reached()):
+        return started
+    flat = flatten(params)
+    about = {**started.described, **(tags or {})}
+    about["mlflow.source.name"] = about["dvc.stage"] = os.environ.get("DVC_STAGE", stage)
+    about["params.hash"] = hashlib.md5(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
+    for name in ("alembic", "mlflow"):  # their INFO lines would fill the first notebook
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("mlflow.store.db.utils", "mlflow.system_metrics"):  # a page for what `_lost` says in a line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        started = Run(*_begin(root, stage, parent, about))
+    except LOSSES as error:
+        _lost(error)
+    names = sorted(flat)
+    for start in range(0, len(names), 100):  # a server takes at most 100 parameters in one call
+        told = {legal_name(name): fitting(flat[name], VALUE) for name in names[start : start + 100]}
+        started.send(mlflow.log_params, told)
+    try:
+        started.uses(inputs or {})
+    except BaseException:  # an input that is not there
+        _end(started, "FAILED")
+        raise
+    return started
 
 
 def _reached() -> bool:
@@ -250,89 +296,72 @@ def _reached() -> bool:
     return True
 
 
-def _begin(root: Path, stage: str, parent: str | None, described: Mapping[str, str]) -> str:
-    """The id of a new active run. One process makes the database, the experiment and the parent; the others wait for
-    it, then find them."""
+def _begin(
+    root: Path, stage: str, parent: str | None, described: Mapping[str, str]
+) -> tuple[str, Mapping[str, str], str | None]:
+    """The id of a new active run, its description, and its parent. One process makes the database, the experiment and
+    the parent; the others wait for it, then find them."""
     lock = root / "mlflow.db.lock"
     try:
-        with FileLock(lock, timeout=LOCKED):
-            experiment = _experiment(root)
-            above = _parent(experiment, parent, root) if parent else None
+        with FileLock(lock, timeout=MAKING):
+            experiment = _told(_experiment, root)
+            above = _told(_parent, experiment, parent, root) if parent else None
     except Timeout:
-        raise NoServer(f"{lock}: another process has held it for {LOCKED} s; end it, or set {SWITCH}=off") from None
-    _bury(experiment, stage)
-    tags = {name: fitting(value, TAG) for name, value in {**described, PROCESS: _this_process()}.items()}
-    return mlflow.start_run(experiment_id=experiment, run_name=stage, parent_run_id=above, tags=tags).info.run_id
+        raise NoServer(
+            f"{lock}: another process has held it for {MAKING} s; end it, or set {store.SWITCH}=off"
+        ) from None
+    _told(_bury, experiment, stage)
+    tags = {name: fitting(value, TAG) for name, value in {**described, PROCESS: this_process()}.items()}
+    new = _told(mlflow.start_run, experiment_id=experiment, run_name=stage, parent_run_id=above, tags=tags)
+    return new.info.run_id, described, above
 
 
 def _end(run: Run, status: str) -> None:
     """The run is no longer active, and MLflow knows how it ended, where it can be told."""
+    if run.id is None or not run.open:
+        return
+    run.open = False
+    _begun.pop(run.id, None)
+    set_terminated = MlflowClient().set_terminated
     try:
-        if run.taken:
-            mlflow.end_run(status)
-        else:
-            with _patience():
-                mlflow.end_run(status)
-    except (MlflowException, OSError) as error:
+        with nullcontext() if run.taken else store.hurried():
+            _told(set_terminated, run.id, status)
+            mlflow.end_run(status)  # the run leaves this process, and the thread of its system metrics ends
+            if run.parent:
+                _told(set_terminated, run.parent, status)
+    except LOSSES as error:
         if run.taken:
             _lost(error)
+        with store.hurried(), suppress(*LOSSES):
+            mlflow.end_run(status)  # where it had not come to that
+    run.taken = False
 
 
-def _this_process() -> str:
-    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"
-
-
-def _gone(process: str | None) -> bool:
-    """Whether a process that `_this_process` described has ended. Of one on another machine nothing is known."""
-    host, number, start = ((process or "").rsplit(" ", 2) + ["", "", ""])[:3]
-    if host != socket.gethostname() or not number.isdecimal():
-        return False
-    try:
-        found = psutil.Process(int(number))
-        return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - float(start)) > 2
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:
-        return False
+@atexit.register  # before MLflow's own, which calls every open run FINISHED
+def _given_up() -> None:
+    for left in [*_begun.values()]:
+        _end(left, "FAILED")
 
 
 def _bury(experiment: str, stage: str) -> None:
     """Earlier runs of a stage that were killed still count as running: they are marked KILLED."""
     client = MlflowClient()
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-        if run.info.run_name == stage and _gone(run.data.tags.get(PROCESS)):
+        if run.info.run_name == stage and gone(run.data.tags.get(PROCESS)):
             client.set_terminated(run.info.run_id, "KILLED")
-
-
-def flatten(params: Any, prefix: str = "") -> dict[str, str]:
-    """Nested mappings and pydantic models to dotted names; everything below them to text (JSON where it is a list)."""
-    params = params.model_dump(mode="json") if hasattr(params, "model_dump") else params
-    if isinstance(params, Mapping):
-        items = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in params.items()]
-        return {name: value for part in items for name, value in part.items()}
-    if params is None and not prefix:
-        return {}
-    return {prefix: params if isinstance(params, str) else json.dumps(params, default=str)}
-
-
-def md5(path: str | Path) -> str:
-    """The md5 that DVC writes for a file or a folder (`.dir` at its end), to match a run with dvc.lock."""
-    path = Path(path)
-    if path.is_dir():
-        files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-        listing = [{"md5": md5(file), "relpath": name} for name, file in files]
-        return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "md5").hexdigest()
 
 
 def _experiment(root: Path) -> str:
     found = mlflow.get_experiment_by_name(EXPERIMENT)
     if found:
+        # MLflow's page notes what it takes the experiment for, where nobody has said it.
+        missing = {k: v for k, v in ABOUT.items() if found.tags.get(k, "_inferred").endswith("_inferred")}
+        for name, value in missing.items():
+            MlflowClient().set_experiment_tag(found.experiment_id, name, value)
         return found.experiment_id
     # A server keeps artifacts where it likes; for our own file, beside it rather than in the current folder.
-    own = tracking_uri() == _own_store(root)
-    return mlflow.create_experiment(EXPERIMENT, (root / "mlruns").as_uri() if own else None)
+    own = tracking_uri() == store.own(root)
+    return mlflow.create_experiment(EXPERIMENT, (root / "mlruns").as_uri() if own else None, ABOUT)
 
 
 def _parent(experiment: str, group: str, root: Path) -> str:
@@ -343,18 +372,8 @@ def _parent(experiment: str, group: str, root: Path) -> str:
     made = client.create_run(
         experiment, run_name=group, tags={GROUP: group, "mlflow.source.name": group} | commit(root)
     )
-    client.set_terminated(made.info.run_id)  # it holds its children together and runs nothing itself
+    client.set_terminated(made.info.run_id)  # until its children end
     return made.info.run_id
-
-
-def commit(root: Path) -> dict[str, str]:
-    """Commit and whether tracked files differ from it; nothing outside a repository."""
-    ask = ["git", "-C", str(root)]
-    head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True)
-    if head.returncode:
-        return {}
-    status = subprocess.run([*ask, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True)
-    return {"mlflow.source.git.commit": head.stdout.strip(), "git.dirty": str(bool(status.stdout.strip()))}
 
 
 def notebook_minutes(folder: str | Path) -> dict[str, float]:
@@ -377,5 +396,5 @@ def keep_notebooks(folder: str | Path) -> None:
             found = client.search_runs([_experiment(root)], f"tags.mlflow.runName LIKE '{name}%'", max_results=1)
             if found:
                 client.log_artifact(found[0].info.run_id, str(path))
-    except (MlflowException, OSError) as error:
+    except LOSSES as error:
         _lost(error)

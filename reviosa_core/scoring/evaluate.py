@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from reviosa_core.masks import segmented
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Prediction, Role, System
 from reviosa_core.scoring import bitmasks, metrics, pairing, predictions
 from reviosa_core.scoring.bitmasks import BitMask
@@ -36,7 +37,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     with predictions.writer(save) if save else nullcontext(lambda found: None) as write:
         for clip in tqdm(clips, desc="evaluate", unit="clip", disable=not progress):
-            found = system.segment(clip, clip.expressions)
+            found = segmented(system, clip, clip.expressions)
             rows += score_clip(clip, found)
             write(found)
     if not rows:
@@ -98,8 +99,7 @@ def score(
     """
     if isinstance(predictions, str | Path):
         path = Path(predictions)
-        trees = {Role.ACTOR: path} | ({Role.TARGET: Path(targets)} if targets else {})
-        source = Source(trees=trees) if path.is_dir() else Source(file=path)
+        source = Source.at(path, Path(targets) if targets else None)
         rows, _ = evaluate_source(source, clips, missing=missing, pairs=pairs, workers=workers, progress=progress)
     elif isinstance(predictions, System):
         rows = evaluate(predictions, clips, progress=progress)
@@ -129,19 +129,34 @@ def scores_of(rows: pd.DataFrame, bootstrap: int, seed: int) -> Scores:
 
 @dataclass(frozen=True)
 class Source:
-    """Predictions of somebody: a file in the released layout, or a tree of PNGs for each role."""
+    """Predictions of somebody: a file in the released layout, a tree of PNGs for each role, or a folder that `reviosa
+    predict` wrote: of one prediction, or of several."""
 
     file: Path | None = None
     trees: Mapping[Role, Path] | None = None
+    results: Path | None = None
+
+    @classmethod
+    def at(cls, path: Path, targets: Path | None = None) -> Source:
+        """What lies there; `targets` is a second tree."""
+        if targets is None and path.name == predictions.RESULT and path.is_file():
+            return cls(results=path.parent)
+        if not path.is_dir():
+            return cls(file=path)
+        if targets is None and predictions.results(path):
+            return cls(results=path)
+        return cls(trees={Role.ACTOR: path} | ({Role.TARGET: targets} if targets else {}))
 
     def read(self, clips: Sequence[Clip], progress: tqdm | None = None) -> Iterator[tuple[str, list[Prediction]]]:
+        if self.results is not None:
+            return predictions.read_results(self.results, clips)
         if self.trees is not None:
             return predictions.read_trees(self.trees, clips)
         assert self.file is not None
         return predictions.read(self.file, None if progress is None else progress.update)
 
     def __str__(self) -> str:
-        return str(self.file or next(iter((self.trees or {}).values())))
+        return str(self.file or self.results or next(iter((self.trees or {}).values())))
 
 
 def evaluate_source(

@@ -3,7 +3,8 @@
 Released layout: {video: {expression id: {"prediction_masks_act": [RLE per frame], "prediction_masks_tar": [...]}}}. An
 empty mask is an RLE; a role the system does not support has no key. "score", beside the masks, is how sure the system
 is, where it says so. Trees: <video>/<expression id>/<frame>.png, one
-tree a role; every pixel above 0 is foreground, and images that are no masks are refused (see `images`).
+tree a role; every pixel above 0 is foreground, and images that are no masks are refused (see `images`). Folders that
+`reviosa predict` wrote, a video and a sentence each, belong to the clip of that name and its expressions of that text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from reviosa_core.data import images, jsonfile
 from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
 
 SCORE = "score"
+RESULT = "prediction.json"  # of a folder that `reviosa predict` wrote
 KEYS = {Role.ACTOR: "prediction_masks_act", Role.TARGET: "prediction_masks_tar"}
 
 
@@ -64,7 +67,7 @@ def read(path: str | Path, progress: Callable[[int], Any] | None = None) -> Iter
     path = Path(path)
     for video, entry in jsonfile.items(path, progress):
         if not isinstance(entry, dict):
-            own = "; this is what `reviosa predict` wrote for one video" if video == "video" else ""
+            own = "; this is what `reviosa predict` wrote for one video: name its folder" if video == "video" else ""
             raise DataError(
                 f"{path}: video {video}: an object of expressions is needed, got {type(entry).__name__}{own}"
             )
@@ -105,7 +108,7 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
     for tree in trees.values():
         if not tree.is_dir():
             raise DataError(f"{tree}: no such folder")
-        if (tree / "prediction.json").is_file():
+        if (tree / RESULT).is_file():
             raise DataError(f"{tree}: this is what `reviosa predict` wrote for one video, not predictions of a split")
         unknown = sorted({path.name for path in tree.iterdir() if path.is_dir()} - {clip.id for clip in clips})
         if unknown:
@@ -136,3 +139,44 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
 
 def _frames(folder: Path, clip: Clip) -> list[RLE]:
     return [masks.encode(labels.any()) for labels in images.mask_folder(folder, clip.frame_names, clip.size)]
+
+
+def results(folder: Path) -> list[Path]:
+    """The prediction.json of a folder that `reviosa predict` wrote, or of those in it."""
+    return [folder / RESULT] if (folder / RESULT).is_file() else sorted(folder.glob(f"*/{RESULT}"))
+
+
+def read_results(folder: Path, clips: Iterable[Clip]) -> Iterator[tuple[str, list[Prediction]]]:
+    """(video, its predictions) of folders that `reviosa predict` wrote, for the clips that have some.
+
+    A video is the clip of its name, with or without a suffix, and its sentence every expression of that text. Raises
+    DataError for a video or sentence that no clip has, two folders for one expression, other frames than the clip's,
+    and as `read`.
+    """
+    by_name, found = {clip.id: clip for clip in clips}, dict[str, dict[str, tuple[Path, Prediction]]]()
+    for path in results(folder):
+        about = jsonfile.read_json(path)
+        video = jsonfile.get(about, "video", str, str(path))
+        clip = by_name.get(Path(video).name) or by_name.get(Path(video).stem)
+        if clip is None:
+            raise DataError(f"{path}: video {video!r} is none of the {len(by_name)} clips of the data")
+        text, drawn = jsonfile.get(about, "text", str, str(path)), jsonfile.get(about, "masks", dict, str(path))
+        if (count := len(jsonfile.get(about, "frames", list, str(path)))) != len(clip):
+            raise DataError(f"{path}: {count} frames, clip {clip.id} has {len(clip)}")
+        meant = [e.id for e in clip.expressions if e.text == text]
+        if not meant:
+            raise DataError(f"{path}: clip {clip.id} has no expression {text[:80]!r}")
+        for id in meant:
+            own = _prediction(path, clip.id, id, {key: drawn[role] for role, key in KEYS.items() if role in drawn})
+            if id in (there := found.setdefault(clip.id, {})):
+                raise DataError(f"{path}: clip {clip.id}, expression {id}: {there[id][0].parent} holds it, too")
+            there[id] = path, replace(own, written=_written(about.get("written"), str(path)))
+    yield from ((video, [own for _, own in by_id.values()]) for video, by_id in found.items())
+
+
+def _written(value: Any, where: str) -> frozenset[Role] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not {*map(str, value)} <= {*Role}:
+        raise DataError(f"{where}: 'written' is {str(value)[:60]}, not a list of {', '.join(Role)}")
+    return frozenset(map(Role, value))

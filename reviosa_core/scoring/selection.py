@@ -16,6 +16,9 @@ from reviosa_core import masks
 from reviosa_core.data import sampling
 from reviosa_core.schema import Clip, Role
 
+# By (expression id, role), then layer: every head's attention to the visual tokens of the frames that are read.
+Maps = Mapping[tuple[str, Role], Mapping[int, Float[np.ndarray, "h t p q"]]]
+
 
 @runtime_checkable
 class Attentive(Protocol):
@@ -23,9 +26,7 @@ class Attentive(Protocol):
 
     frames: int  # how many of a clip's it reads
 
-    def attention(self, clip: Clip) -> Mapping[tuple[str, Role], Mapping[int, Float[np.ndarray, "h t p q"]]]:
-        """By (expression id, role), then layer."""
-        ...
+    def attention(self, clip: Clip) -> Maps: ...
 
 
 @dataclass(frozen=True)
@@ -49,26 +50,30 @@ def measure_attention(system: Attentive, clips: Iterable[Clip]) -> pd.DataFrame:
     A token that knows which object is meant has own / any above own_area / any_area; one that only tells objects from
     background has the two alike.
     """
+    watched = tqdm(clips, desc="attention", unit="clip", mininterval=5)
+    return pd.DataFrame([row for clip in watched for row in rows_of(clip, system.attention(clip), system.frames)])
+
+
+def rows_of(clip: Clip, found: Maps, frames: int) -> list[dict[str, Any]]:
+    """`measure_attention` for one clip, of which `frames` were read and gave the maps `found`."""
     rows = []
-    for clip in tqdm(clips, desc="attention", unit="clip", mininterval=5):
-        indices = sampling.frame_indices(len(clip), system.frames)
-        by_id = {e.id: e for e in clip.expressions}
-        objects = masks.union(clip, clip.masks, indices)
-        found = system.attention(clip)
-        usual = _mean_maps(found)
-        for (expression_id, role), layers in found.items():
-            own = masks.by_role(clip, by_id[expression_id], indices)[role]
-            grid = next(iter(layers.values())).shape[-2:]
-            truth = {"own": masks.area_resize(own, grid), "any": masks.area_resize(objects, grid)}
-            named = {"video": clip.id, "expression": expression_id, "role": str(role)}
-            areas = {f"{what}_area": float(cells.mean()) for what, cells in truth.items()}
-            for layer, maps in layers.items():
-                for head, attention in enumerate(maps):
-                    on = {what: float((attention * cells).sum()) for what, cells in truth.items()}
-                    differs = 0.5 * float(np.abs(_whole(attention) - usual[role, layer][head]).sum())
-                    place = {"layer": layer, "head": head, "vision": float(attention.sum()), "differs": differs}
-                    rows.append(named | place | on | areas)
-    return pd.DataFrame(rows)
+    indices = sampling.frame_indices(len(clip), frames)
+    by_id = {e.id: e for e in clip.expressions}
+    objects = masks.union(clip, clip.masks, indices)
+    usual = _mean_maps(found)
+    for (expression_id, role), layers in found.items():
+        own = masks.by_role(clip, by_id[expression_id], indices)[role]
+        grid = next(iter(layers.values())).shape[-2:]
+        truth = {"own": masks.area_resize(own, grid), "any": masks.area_resize(objects, grid)}
+        named = {"video": clip.id, "expression": expression_id, "role": str(role)}
+        areas = {f"{what}_area": float(cells.mean()) for what, cells in truth.items()}
+        for layer, maps in layers.items():
+            for head, attention in enumerate(maps):
+                on = {what: float((attention * cells).sum()) for what, cells in truth.items()}
+                differs = 0.5 * float(np.abs(_whole(attention) - usual[role, layer][head]).sum())
+                place = {"layer": layer, "head": head, "vision": float(attention.sum()), "differs": differs}
+                rows.append(named | place | on | areas)
+    return rows
 
 
 def _whole(attention: Float[np.ndarray, "*h t p q"]) -> Float[np.ndarray, "*h t p q"]:
@@ -76,9 +81,7 @@ def _whole(attention: Float[np.ndarray, "*h t p q"]) -> Float[np.ndarray, "*h t 
     return attention / attention.sum((-3, -2, -1), keepdims=True).clip(min=1e-12)
 
 
-def _mean_maps(
-    found: Mapping[tuple[str, Role], Mapping[int, Float[np.ndarray, "h t p q"]]],
-) -> dict[tuple[Role, int], Float[np.ndarray, "h t p q"]]:
+def _mean_maps(found: Maps) -> dict[tuple[Role, int], Float[np.ndarray, "h t p q"]]:
     """Over the expressions of a clip, by role and layer."""
     maps: dict[tuple[Role, int], list[np.ndarray]] = {}
     for (_, role), layers in found.items():

@@ -360,3 +360,10 @@ def test_help_is_quick_and_teaches():
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", "heavy imports wait until a command needs them"
     assert "reviosa predict --video" in " ".join(reviosa("predict", "--help").output.split())
+
+
+def test_site_says_what_it_is_made_of(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    assert "no executed notebook; make repro makes them" in refused("site", "out")
+    assert not (tmp_path / "out").exists()

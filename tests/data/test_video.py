@@ -50,6 +50,26 @@ def test_any_order_with_almost_no_memory(mp4: Path, order: tuple[int, ...]):
         frames[T]
 
 
+def test_a_part_by_times_and_a_video_that_is_closed(mp4: Path):
+    whole = open_video(mp4)
+    assert whole.times == pytest.approx([i / 12.5 for i in range(T)])
+    some = video.part(whole, 0.08, 0.4, mp4)  # a frame at the start is in, one at the end is not
+    assert some.names == ("00001", "00002", "00003", "00004") and some.times == whole.times[1:5]
+    assert [grey(some.frames[i]) for i in (0, 3, -1)] == [1, 4, 4] and some.size == (H, W)
+    some.close()
+    assert [grey(some.frames[i]) for i in (2, 0)] == [3, 1] and [grey(whole.frames[i]) for i in (5, 6)] == [5, 6]
+    assert video.part(whole, None, None, mp4) is whole
+    with pytest.raises(DataError, match=r"ramp.mp4: no frame from 0 s to 0 s; the last of 7 is at 0.48 s"):
+        video.part(whole, None, 0.0, mp4)
+
+
+def test_a_folder_has_the_times_of_its_rate(tmp_path: Path):
+    for i in range(3):
+        Image.fromarray(ramp()[i]).save(tmp_path / f"{i}.png")
+    assert open_video(tmp_path).times == pytest.approx([0, 1 / 12, 2 / 12])
+    open_video(tmp_path).close()
+
+
 def test_odd_sides_are_padded_not_cut(tmp_path: Path):
     write_mp4(tmp_path / "odd.mp4", ramp(2, 21, 33), fps=10.0)
     assert open_video(tmp_path / "odd.mp4").size == (22, 34)

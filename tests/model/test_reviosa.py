@@ -386,6 +386,58 @@ def test_a_segmented_clip_has_a_mask_for_every_role_and_frame(prompted):
             assert 0 < want.mean()
 
 
+def whole(own: ReVIOSa, clip: Clip) -> dict[tuple[str, Role], np.ndarray]:
+    """Masks by a path that holds all features of the clip at once."""
+    keys, seg = sampling.frame_indices(len(clip), own.frames), own.segmenter
+    visual = own.mllm.see(torch.from_numpy(np.stack([clip.frames[i] for i in keys])))
+    answers = own.mllm.write(visual, [own.mllm.template.question(e.text) for e in clip.expressions])
+    named = {(e.id, r): a.states[r] for e, a in zip(clip.expressions, answers, strict=True) for r in a.states}
+    features = segmenter.FrameFeatures.cat([seg.see(torch.tensor(clip.frames[t])[None]) for t in range(len(clip))])
+    prompt, decoded = own.prompt(torch.stack(list(named.values()))), {}
+    for key in keys[:1] if own.prompted == "first" else keys:
+        decoded[key], _ = seg.decode(features[[key] * len(prompt)], prompt)
+    given = {key: seg.upsample(d, (seg.image_size,) * 2) > 0 for key, d in decoded.items()}
+    logits = torch.stack(
+        [dict(seg.carry(lambda t: features[t : t + 1], len(clip), given))[t].logits for t in range(len(clip))], 1
+    )
+    for key, d in decoded.items():
+        logits[:, key] = d
+    return {owner: (seg.upsample(track, clip.size) > 0).numpy() for owner, track in zip(named, logits, strict=True)}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prompted", ["first", "all"])
+def test_run_lengths_are_the_masks_of_the_whole_clip_at_once(prompted):
+    own, long = speaking(prompted=prompted), clip(t=22)
+    frames = np.concatenate([clip().frames[[0]], long.frames[1:10], clip().frames[[2]], long.frames[11:21]])
+    long = Clip("clip", np.concatenate([frames, clip().frames[[5]]]), long.frame_names, long.size, ASKED, long.masks)
+    want, found = whole(own, long), own.run_lengths(long)
+    assert len(want) == 3 and all(0 < mask.mean() < 1 for mask in want.values())
+    for prediction, dense in zip(found, own.segment(long), strict=True):
+        for role, rles in prediction.masks.items():
+            mask = want.get((prediction.expression_id, role), np.zeros((22, 40, 56), bool))
+            assert np.array_equal(masks.decode_all(rles, (40, 56)), mask), "bit for bit"
+            assert np.array_equal(dense.masks[role], mask)
+
+
+def test_how_sure_it_is_by_token_and_frame():
+    own = speaking(prompted="first")
+    plain, targeted, silent = own.run_lengths(clip())
+    for prediction in (plain, targeted, silent):
+        for role, sure in prediction.confidence.items():
+            assert sure.iou.shape == sure.present.shape == sure.frames.shape == (6,)
+            if role in prediction.written:  # the tiny decoder is as good as certain of what it was taught
+                assert (
+                    sure.token > 0.5
+                    and (sure.iou > 0).all()
+                    and sure.present == pytest.approx([1 / (1 + np.exp(-2))] * 6)
+                )
+                assert sure.frames == pytest.approx(sure.token * sure.iou * sure.present)
+            else:
+                assert 0 < sure.token < 0.5 and not sure.iou.any() and not sure.frames.any()
+    assert plain.confidence[Role.ACTOR].iou[0] != plain.confidence[Role.ACTOR].iou[3]
+
+
 def test_every_frame_is_encoded_once_for_all_expressions_and_roles(monkeypatch):
     own, seen = speaking(), {"tower": 0, "sam": 0}
     encoder = own.segmenter.sam.image_encoder

@@ -224,6 +224,55 @@ def test_track_equals_the_stock_video_predictor(lively, monkeypatch, keys):
     assert (swapped - ours).abs().amax((0, 2, 3)).min() > 0.02  # every frame depends on the masks given
 
 
+def remembering_all(seg: Segmenter, features: FrameFeatures, given: dict[int, Tensor]) -> Tensor:
+    """`track` as a loop that never forgets."""
+    book, first, total = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}, min(given), len(features)
+    for t in sorted(given):
+        book["cond_frame_outputs"][t] = seg.step(
+            features[t : t + 1], t, O, total, book, masks=given[t][:, None].float()
+        )
+    for t in [*range(first, total), *range(first - 1, -1, -1)]:
+        if t not in given:
+            book["non_cond_frame_outputs"][t] = seg.step(features[t : t + 1], t, O, total, book, reverse=t < first)
+    found = book["cond_frame_outputs"] | book["non_cond_frame_outputs"]
+    return torch.stack([found[t]["pred_masks"][:, 0] for t in range(total)], 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("keys", [(0,), (7,), (6, 9), (0, 5, 14)])
+@pytest.mark.parametrize("pointers", [2, 5])  # memory looks back by masks (2 frames), or further by pointers
+def test_what_memory_does_not_look_back_to_is_forgotten_without_a_trace(lively, keys, pointers):
+    lively.sam.max_obj_ptrs_in_encoder = pointers
+    drawn = torch.cat([masks(), masks().flip(0), masks()[:3]])
+    features = FrameFeatures.cat([lively.see(video()), lively.see(video().flip(0)), lively.see(video()[:3])])
+    assert len(features) == 15 > 2 * lively.reach
+    given, asked = {t: drawn[t] for t in keys}, []
+    want = remembering_all(lively, features, given)
+    found = dict(lively.carry(lambda t: asked.append(t) or features[t : t + 1], 15, given))
+    assert all(torch.equal(found[t].logits, want[:, t]) for t in range(15)), "bit for bit"
+    assert sorted(asked) == list(range(15)) and asked[: len(keys)] == list(keys), "each frame once, key frames first"
+    assert torch.equal(lively.track(features, given), want)
+    lively.sam.max_obj_ptrs_in_encoder = pointers + 2  # SAM2 looks further than the book reaches
+    further, reach = remembering_all(lively, features, given), max(lively.sam.num_maskmem, pointers) - 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Segmenter, "reach", reach)
+        assert not torch.equal(lively.track(features, given), further), "and this test can fail"
+
+
+@torch.no_grad()
+def test_estimates_are_those_of_sam2s_own_heads(lively, monkeypatch):
+    features, given, inside, said = lively.see(video()), {2: masks()[2]}, lively.sam._forward_sam_heads, []
+    monkeypatch.setattr(lively.sam, "_forward_sam_heads", lambda **words: said.append(inside(**words)) or said[-1])
+    found = [c for _, c in lively.carry(lambda t: features[t : t + 1], T, given)]
+    assert found[0].iou.tolist() == [1, 1] and found[0].score.tolist() == [10, 10], "the mask was given"
+    for carried, (_, _, ious, low, *_, score) in zip(found[1:], said[1:], strict=True):
+        assert torch.equal(carried.iou, ious.max(1).values) and torch.equal(carried.score, score[:, 0])
+        assert torch.equal(carried.logits, low[:, 0])
+    assert not lively.sam.sam_mask_decoder._forward_hooks
+    whole = lively.answer(features[[0, 3, 5]], torch.randn(N, D))
+    assert whole.score.tolist() == [2, 2, 2], "as `seeing` has set it"
+
+
 def test_key_frames_return_the_given_masks_and_objects_do_not_mix(seg):
     features, given = seg.see(video()), masks()
     both = seg.track(features, {2: given[2]})

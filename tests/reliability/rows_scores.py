@@ -57,11 +57,11 @@ ROWS = [
     Row(
         "the folder of predict evaluated",
         lambda f: prediction(f, "evaluate"),
-        "predicted: this is what `reviosa predict` wrote for one video",
+        "predicted/prediction.json: video 'clip.mp4' is none of the 2 clips of the data",
     ),
     Row(
         "the folder of predict submitted",
         lambda f: prediction(f, "submit", "--to", "mevis", "--out", f / "s.zip"),
-        "predicted: this is what `reviosa predict` wrote for one video",
+        "predicted/prediction.json: video 'clip.mp4' is none of the 2 clips of the data",
     ),
 ]

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,7 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from reviosa_core import config, outputs, predict
+from reviosa_core import config, outputs
 from reviosa_core.annotation import dataset as annotated_dataset
 from reviosa_core.annotation.records import Line, Text, Verdict, write_lines
 from reviosa_core.cli.app import app
@@ -39,8 +39,9 @@ from reviosa_core.data.interrvos import read
 from reviosa_core.intershapes import splits
 from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.model.segmenter import Segmenter
+from reviosa_core.predict import batch, jobs, result
 from reviosa_core.report import style
-from reviosa_core.schema import Prediction, Role
+from reviosa_core.schema import Clip, Expression, Prediction, Role
 from reviosa_core.scoring import predictions as stored
 from reviosa_core.scoring import submissions
 from reviosa_core.training import loop
@@ -83,13 +84,32 @@ def export(inputs: Path, out: Path, version: int) -> None:
     vidor.export(vidor.read(inputs / "7.json"), out, inputs)
 
 
+class Growing:
+    """A system whose masks are those of a version, and that is sure of them."""
+
+    roles = tuple(Role)
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+
+    def segment(self, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
+        found = np.zeros((2, len(clip), *clip.size), bool)
+        found[:, :, 4 * self.version : 12, :20] = True
+        return [Prediction(clip.id, e.id, dict(zip(Role, found, strict=True)), f"{self.version}") for e in expressions]
+
+
 def prediction(inputs: Path, out: Path, version: int) -> None:
-    clip = video.open_clip(inputs / "clip", "a pushing $b$")
-    found = np.zeros((2, 3, 24, 32), bool)
-    found[:, :, 4 * version : 12, :20] = True
-    masks = {Role.ACTOR: found[0], Role.TARGET: found[1]}
-    origin = {"video": str(inputs / "clip"), "checkpoint": str(inputs), "text": "a pushing $b$"}
-    assert not predict.write(out / "p", clip, Prediction("clip", "0", masks, f"{version}"), 12.0, origin)
+    job = jobs.Job(inputs / "clip", "a pushing $b$", out / "p")
+    settings = result.Settings(inputs, f"model {version}", also=("palette", "ytvis"))
+    assert not batch.one(job, batch.opened(job), Growing(version), settings).problems
+
+
+def several(inputs: Path, out: Path, version: int) -> None:
+    todo = jobs.of_texts(inputs / "clip", ["a dog", "a cat"], out)
+    settings = result.Settings(inputs, f"model {version}")
+    found = list(batch.run(todo, lambda: Growing(version), settings))
+    batch.report(out, found, settings)
+    assert not any(done.problems for done in found)
 
 
 def annotated(inputs: Path, out: Path, version: int) -> None:
@@ -102,7 +122,9 @@ def annotated(inputs: Path, out: Path, version: int) -> None:
                  level="class", event=None, asked=())
             for e in clip.expressions
         ]  # fmt: skip
-        lines[clip.id] = Line[Verdict](clip=clip.id, made_from="x", items=tuple(Verdict(text=t, **about) for t in texts))
+        lines[clip.id] = Line[Verdict](
+            clip=clip.id, made_from="x", items=tuple(Verdict(text=t, **about) for t in texts)
+        )
     annotated_dataset.write(out / "a", clips, lines)
     write_lines(out / "verified.jsonl", lines.values())
 
@@ -171,7 +193,8 @@ WRITERS = [
     Writer("splits.write_split", lambda i, o, v: splits.write_split(SHAPES, "test", o, v, False), ("test",), HEAVY),
     Writer("own.write", table, ("own",)),
     Writer("vidor.export", export, ("prompts/7_clip000.json", "JPEGImages/7_clip000"), LIGHT, replaces=False),
-    Writer("predict.write", prediction, ("p",), HEAVY),
+    Writer("predict.result", prediction, ("p",), HEAVY),
+    Writer("predict.batch", several, ("clip--a-dog", "clip--a-cat", "report.json", "report.csv"), STEPS),
     Writer("annotation", annotated, ("a", "verified.jsonl"), LIGHT),
     Writer("style.save", figure, ("f.png",), LIGHT),
     Writer("video.write_mp4", lambda i, o, v: video.write_mp4(o / "v.mp4", frames(v), 12.0), ("v.mp4",), LIGHT),
@@ -240,7 +263,9 @@ def part(found: dict[str, bytes], name: str) -> dict[str, bytes]:
     """One result. Pictures come after it, and what lists them changes with them."""
     own = {key: value for key, value in found.items() if key == name or key.startswith(f"{name}/")}
     late = ("b", "overlay.mp4", "sheet.png", outputs.MANIFEST)
-    return {key: value for key, value in own.items() if not key.startswith(("f/", "p/")) or not key.endswith(late)}
+    return {
+        key: value for key, value in own.items() if not key.startswith(("f/", "p/", "clip--")) or not key.endswith(late)
+    }
 
 
 def killed(work: str, inputs: Path, folder: Path, at: int) -> bool:
@@ -316,9 +341,9 @@ def test_killed_at_every_step_and_run_again(writer: Writer, inputs: Path, tmp_pa
             break
         found = contents(out)
         assert found.pop("mine.txt") == b"years of work"
-        for result in writer.results:
-            states = [part(old, result), part(new, result)]
-            assert part(found, result) in states, f"{result}, killed at step {at}: neither nor: {sorted(found)}"
+        for name in writer.results:
+            states = [part(old, name), part(new, name)]
+            assert part(found, name) in states, f"{name}, killed at step {at}: neither nor: {sorted(found)}"
         if writer.replaces or found != new:
             writer.write(inputs, out, 2)
         assert contents(out) == {**new, "mine.txt": b"years of work"}, f"run again after step {at}"

@@ -132,8 +132,8 @@ def test_training_curves():
     )
     figure = plots.training_curves(history, smooth=0.5)
     ce, aml = figure.axes
-    assert len(ce.lines) == 4 and len(aml.lines) == 2  # raw and smooth; "a" has no such term
-    assert ce.lines[1].get_ydata().tolist() == [0, 0.5, 1.5, 2.5, 3.5]
+    assert len(ce.lines) == 4 and len(aml.lines) == 2  # all raw ones, then the smooth; "a" has no such term
+    assert ce.lines[2].get_ydata().tolist() == [0, 0.5, 1.5, 2.5, 3.5]
 
 
 def described(name: str, number: int, kind: CaptionType = "single") -> Clip:
@@ -207,3 +207,23 @@ def test_a_study_shows_what_varies_most():
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["–", "0", "1"]
     assert axis.get_xlabel() == "AML on layer (–: none)" and axis.get_ylabel() == "RVOS J&F on dev"
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["tokens", "full"]
+
+
+def test_subsets():
+    def part(score):
+        return {"scores": {"RVOS": score}}
+
+    found = {
+        "cue": {
+            "motion": part({"J&F": 70.0, "interval": [60.0, 75.0], "n": 9}),
+            "both": part({"J&F": 50.0, "interval": None, "n": 1}),
+            "neither": part(None),
+        },
+        "verb": {"push": part({"J&F": None, "interval": None, "n": 0})},
+    }
+    cue, verb = plots.subsets(found).axes
+    assert [tick.get_text() for tick in cue.get_yticklabels()] == ["motion (9)", "both (1)", "neither (0)"]
+    assert [tick.get_text() for tick in verb.get_yticklabels()] == ["push (0)"], "what nobody asked for is named, too"
+    lines, points = cue.collections
+    assert [segment[:, 0].tolist() for segment in lines.get_segments()[:1]] == [[60, 75]]
+    assert points.get_offsets()[:2, 0].tolist() == [70, 50] and cue.yaxis_inverted()

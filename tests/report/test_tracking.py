@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -13,39 +12,21 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import mlflow
+import nbformat
 import pytest
+import sqlalchemy
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from pydantic import BaseModel
 
-from reviosa_core.report import machine, tracking
+from reviosa_core.report import machine, origin, tracking
+from reviosa_core.report import store as where
 from reviosa_core.schema import DataError
-
-
-@pytest.fixture(scope="session")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with its tables and no runs: making one takes seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def store(tmp_path: Path, root: Path, tables: Path, monkeypatch: pytest.MonkeyPatch):
-    """A project folder without runs. MLflow writes MLFLOW_TRACKING_URI itself: set first, it is surely put back."""
-    shutil.copy(tables, tmp_path)
-    shutil.copy(root / "params.yaml", tmp_path)  # what makes a folder a project
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    monkeypatch.delenv(tracking.SWITCH, raising=False)
-    monkeypatch.setattr(tracking, "_answered", set())
-    yield tmp_path
-    mlflow.set_tracking_uri(None)
 
 
 def runs(store: Path) -> dict[str, mlflow.entities.Run]:
@@ -266,7 +247,7 @@ def refusing() -> Iterator[int]:
 
 def refused(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """What a run says that finds nobody at an address; its work is not begun."""
-    monkeypatch.setattr(tracking, "PATIENCE", 1)
+    monkeypatch.setattr(where, "PATIENCE", 1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     begun = time.monotonic()
     with pytest.raises(tracking.NoServer) as caught, tracking.run("train"):
@@ -303,7 +284,7 @@ def test_an_address_that_is_none(store: Path, monkeypatch):
 
 def test_a_server_that_goes_away_costs_a_line_and_no_work(store: Path, port: int, monkeypatch, capsys):
     """It had answered this process before: what has been done since is not to be lost."""
-    monkeypatch.setattr(tracking, "PATIENCE", 1)
+    monkeypatch.setattr(where, "PATIENCE", 1)
     address = f"http://me:geheim@127.0.0.1:{port}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     tracking._answered.add(address)
@@ -331,7 +312,7 @@ def test_what_cannot_be_logged_costs_a_line_and_no_work(store: Path, monkeypatch
 
 def test_tracking_can_be_off(store: Path, port: int, monkeypatch, capfd):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv(tracking.SWITCH, "off")
+    monkeypatch.setenv(where.SWITCH, "off")
     (store / "mlflow.db").unlink()
     tracking.reach()
     with tracking.run("train", params={"lr": 1}, inputs={"data": store / "nowhere"}, parent="group") as run:
@@ -342,7 +323,7 @@ def test_tracking_can_be_off(store: Path, port: int, monkeypatch, capfd):
         assert run.card() == {}
     tracking.keep_notebooks(store)
     assert [file.name for file in store.iterdir()] == ["params.yaml"] and not "".join(capfd.readouterr())
-    monkeypatch.setenv(tracking.SWITCH, "no")
+    monkeypatch.setenv(where.SWITCH, "no")
     with pytest.raises(ValueError, match="REVIOSA_TRACKING is 'no'; it can be on or off"):
         tracking.reach()
 
@@ -350,7 +331,7 @@ def test_tracking_can_be_off(store: Path, port: int, monkeypatch, capfd):
 def test_machine_shows_where_runs_go(store: Path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:geheim@host")
     assert machine.describe()["project"]["runs"] == "http://***@host"
-    monkeypatch.setenv(tracking.SWITCH, "off")
+    monkeypatch.setenv(where.SWITCH, "off")
     assert machine.describe()["project"]["runs"] == "not logged"
 
 
@@ -400,12 +381,12 @@ def test_a_killed_run_is_marked_when_its_stage_runs_again(store: Path):
 
 
 def test_only_runs_of_processes_that_are_gone_are_marked(store: Path):
-    host, number, start = tracking._this_process().rsplit(" ", 2)
-    assert not tracking._gone(f"{host} {number} {start}")
-    assert tracking._gone(f"{host} {number} {int(start) - 60}"), "its number was given again"
-    assert tracking._gone(f"{host} 4194304 {start}"), "no process has this number"
+    host, number, start = origin.this_process().rsplit(" ", 2)
+    assert not origin.gone(f"{host} {number} {start}")
+    assert origin.gone(f"{host} {number} {int(start) - 60}"), "its number was given again"
+    assert origin.gone(f"{host} 4194304 {start}"), "no process has this number"
     for unknown in (None, "", "x", f"elsewhere {number} 1", f"{host} x 1"):
-        assert not tracking._gone(unknown)
+        assert not origin.gone(unknown)
 
 
 # -- notebooks ---------------------------------------------------------------------------------------------------------
@@ -418,3 +399,178 @@ def test_minutes_of_notebooks(tmp_path: Path):
     (tmp_path / "c.ipynb").write_text('{"metadata": {"pap')
     with pytest.raises(DataError, match=r"c\.ipynb: Unterminated string"):
         tracking.notebook_minutes(tmp_path)
+
+
+# -- runs that span the cells of a notebook ----------------------------------------------------------------------------
+
+BEGINS = "from reviosa_core.report import tracking\nrun = tracking.begin('evaluate', parent='group')"
+
+
+def test_a_begun_run_lasts_until_it_is_finished(store: Path):
+    run = tracking.begin("evaluate", parent="group")
+    assert runs(store)["evaluate"].info.status == "RUNNING"
+    time.sleep(0.2)
+    run.log({"loss": 1.0})
+    run.finish()
+    run.finish()  # the cell again
+    run.log({"loss": 2.0})  # too late, and no new run
+    stored = runs(store)
+    assert sorted(stored) == ["evaluate", "group"] and stored["evaluate"].data.metrics == {"loss": 1.0}
+    mine, above = stored["evaluate"].info, stored["group"].info
+    assert mine.status == above.status == "FINISHED" and mine.end_time - mine.start_time >= 200
+    assert above.start_time <= mine.start_time and above.end_time >= mine.end_time
+
+
+def test_a_parent_ends_as_and_when_its_last_child_does(store: Path):
+    with tracking.run("train a", parent="group"):
+        pass
+    first = runs(store)["group"].info
+    with pytest.raises(ZeroDivisionError), tracking.run("train b", parent="group"):
+        _ = 1 / 0
+    stored = runs(store)
+    assert stored["group"].info.end_time >= stored["train b"].info.end_time > first.end_time
+    assert (first.status, stored["group"].info.status) == ("FINISHED", "FAILED")
+
+
+def test_a_notebook_run_again_from_its_top_leaves_no_open_run(store: Path):
+    first, second = tracking.begin("evaluate"), tracking.begin("evaluate")
+    first.finish()  # of the older cell's name: the second run is not ended by it
+    client = MlflowClient()
+    assert client.get_run(first.id).info.status == "KILLED" and client.get_run(second.id).info.status == "RUNNING"
+    second.finish()
+    assert client.get_run(second.id).info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_notebook_that_raises_is_a_failed_run(store: Path):
+    """As a stage runs it: papermill ends the kernel, and MLflow's own exit would call the run FINISHED."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in (BEGINS, "1 / 0")])
+    nbformat.write(notebook, store / "evaluate.ipynb")
+    command = [sys.executable, "-m", "papermill", "-k", "python3", "evaluate.ipynb", "out.ipynb"]
+    done = subprocess.run(command, cwd=store, capture_output=True, text=True, check=False)
+    assert done.returncode and "ZeroDivisionError" in done.stderr
+    assert {name: run.info.status for name, run in runs(store).items()} == {"evaluate": "FAILED", "group": "FAILED"}
+
+
+# -- a database that is locked -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """MLflow waits a tenth of a second for a locked file, not twenty."""
+
+    def shorten(connection, cursor, statement: str, parameters, context, many):
+        return statement.replace("busy_timeout = 20000", "busy_timeout = 100"), parameters
+
+    monkeypatch.setattr(tracking, "LOCKED", 2)
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", shorten, retval=True)
+    yield
+    sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", shorten)
+
+
+def test_a_locked_database_is_waited_for(store: Path, impatient: None, capfd):
+    """Somebody writes for longer than MLflow waits; another notebook, say."""
+    holder = sqlite3.connect(store / "mlflow.db", isolation_level=None, check_same_thread=False)
+    with tracking.run("train") as run:
+        holder.execute("begin exclusive")
+        release = threading.Timer(1, holder.rollback)
+        release.start()
+        begun = time.monotonic()
+        run.log({"loss": 1.0})
+        assert time.monotonic() - begun > 0.9
+        release.join()
+    holder.close()
+    assert runs(store)["train"].data.metrics == {"loss": 1.0} and not capfd.readouterr().err
+
+
+def test_a_database_that_stays_locked_costs_a_line_and_no_work(store: Path, impatient: None, capfd):
+    holder = sqlite3.connect(store / "mlflow.db", isolation_level=None)
+    with tracking.run("train") as run:
+        holder.execute("begin exclusive")
+        run.log({"loss": 1.0})
+        run.log({"loss": 2.0})
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1 and "database is locked" in said[0] and said[0].endswith("the work goes on without it")
+    tracking.keep_notebooks(Path("nowhere"))
+    holder.rollback()
+    holder.close()
+
+
+def test_a_database_that_is_locked_from_the_start(store: Path, impatient: None, monkeypatch, capfd):
+    """MLflow has not opened it yet: what it raises then is SQLAlchemy's own error."""
+    import mlflow.store.db.utils as database
+
+    monkeypatch.setattr(database, "MAX_RETRY_COUNT", 1)
+    monkeypatch.setattr(tracking, "LOCKED", 0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'mlflow.db'}?timeout=0.1")
+    holder = sqlite3.connect(store / "mlflow.db", isolation_level=None)
+    holder.execute("begin exclusive")
+    done = []
+    for start in (lambda: tracking.run("train"), lambda: nullcontext(tracking.begin("evaluate"))):
+        with start() as run:
+            run.log({"loss": 1.0})
+            done.append(run.id)
+    said = capfd.readouterr().err.splitlines()
+    holder.rollback()
+    holder.close()
+    assert done == [None, None]
+    assert len(said) == 2 and all("database is locked" in line and "goes on without" in line for line in said)
+
+
+@pytest.mark.slow
+def test_notebooks_side_by_side_lose_nothing(store: Path):
+    code = (
+        "import sys\nfrom reviosa_core.report import tracking\n"
+        "with tracking.run(sys.argv[1], parent='group') as run:\n"
+        "    for step in range(100):\n        run.log({'loss': step, 'other': step}, step)\n"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code, f"run{i}"], stderr=subprocess.PIPE) for i in range(3)]
+    assert [process.communicate(timeout=300)[1] for process in started] == [b"", b"", b""]
+    client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+    stored = runs(store)
+    for number in range(3):
+        assert len(client.get_metric_history(stored[f"run{number}"].info.run_id, "loss")) == 100
+
+
+# -- what experts expect -----------------------------------------------------------------------------------------------
+
+
+def test_the_experiment_says_how_to_read_it(store: Path):
+    with tracking.run("train"):
+        pass
+    client = MlflowClient()
+    (found,) = [e for e in client.search_experiments() if e.name == tracking.EXPERIMENT]
+    assert found.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "How to read this" in found.tags["mlflow.note.content"]
+    client.set_experiment_tag(found.experiment_id, "mlflow.note.content", "mine")
+    client.set_experiment_tag(found.experiment_id, "mlflow.experimentKind", "genai_development_inferred")
+    with tracking.run("train"):
+        pass
+    tags = client.get_experiment(found.experiment_id).tags
+    assert tags["mlflow.note.content"] == "mine" and tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_inputs_that_are_data_are_datasets_with_dvcs_digest(store: Path):
+    folder = store / "data" / "tiny" / "test"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    elsewhere = store.parent / "b.txt"
+    elsewhere.write_text("b")
+    with tracking.run("evaluate", inputs={"data": folder, "data of mine": elsewhere, "model": folder}):
+        pass
+    run = runs(store)["evaluate"]
+    assert {(i.dataset.name, i.dataset.digest, i.tags[0].value) for i in run.inputs.dataset_inputs} == {
+        ("data/tiny/test", origin.md5(folder), "test"),
+        (str(elsewhere), origin.md5(elsewhere), "b.txt"),
+    }
+    assert run.data.tags["md5.model"] == origin.md5(folder)
+    with pytest.raises(FileNotFoundError), tracking.run("train", inputs={"data": store / "nowhere"}):
+        pytest.fail("work was begun")
+    assert runs(store)["train"].info.status == "FAILED"
+
+
+def test_system_metrics_are_taken(store: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    with tracking.run("train") as run:
+        time.sleep(1.5)
+    assert "system/system_memory_usage_percentage" in MlflowClient().get_run(run.id).data.metrics

@@ -1,0 +1,149 @@
+"""What a notebook's numbers say, in one paragraph, for its end. Every sentence follows from numbers, by one rule
+(`findings.verdict`): a difference is one where its 95 % interval is on one side of 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reviosa_core.report.findings import verdict
+from reviosa_core.report.tables import ROW, Scores, number, with_interval
+from reviosa_core.scoring.metrics import SETTINGS
+
+ENOUGH = 20  # expressions; the score of fewer is an anecdote
+
+
+def difference(name: str, other: str, gain: Scores | None, what: str) -> str:
+    """`(iv) ReVIOSa is ahead of (i) one token by 46.0 [43.0, 49.2] points of RVOS J&F.`"""
+    if not gain or gain["value"] is None:
+        return f"{name} and {other} share nothing to compare in {what}."
+    if (found := verdict(gain)) == "can't tell":
+        return f"{name} and {other} cannot be told apart in {what} (difference {with_interval(gain, 'value')})."
+    size = {"value": abs(gain["value"]), "interval": sorted(abs(end) for end in gain["interval"])}
+    where = "ahead of" if found == "holds" else "behind"
+    return f"{name} is {where} {other} by {with_interval(size, 'value')} points of {what}."
+
+
+def against(score: Scores, chance: float) -> str:
+    """Where a share in percent stands to chance: above it, below it, or not told from it."""
+    interval = score.get("interval")
+    moved = {"interval": [end - chance for end in interval]} if interval else None
+    return {"holds": "above chance", "doesn't": "below chance", "can't tell": "not told from chance"}[verdict(moved)]
+
+
+def dataset(counts: Sequence[Mapping[str, Any]], blind: pd.DataFrame | None, orders: pd.DataFrame | None) -> str:
+    """Of 01: how much there is, what the best blind predictor gets, and what the order of frames is worth."""
+    clips, said = (sum(count[key] for count in counts) for key in ("clips", "expressions"))
+    text = f"{said:,} sentences about {clips:,} clips in {len(counts)} splits."
+    if blind is None or orders is None:
+        return f"{text} They are your own: what can be guessed about them is not known."
+    made = [row for row in blind[blind["against"]].to_dict("records") if row["n"]]
+    if made:
+        best = max(made, key=lambda row: row["accuracy"] - row["chance"])
+        stands = against(best, best["chance"])
+        holds = "it games the benchmark" if stands == "above chance" else "the benchmark holds against it"
+        text += (
+            f" Of the predictors that see too little, {best['predictor']!r} gets furthest on sentences made against it "
+            f"({best['question']} {with_interval(best, 'accuracy')} %, chance {number(best['chance'])}): {stands}; "
+            f"{holds}."
+        )
+    known = {row["frames"]: row for row in orders.to_dict("records") if row["n"]}
+    if {"in order", "shuffled"} <= known.keys() and against(known["in order"], 50.0) == "above chance":
+        right, mixed = (known[name]["accuracy"] for name in ("in order", "shuffled"))
+        kept = "needs little of" if right - mixed < 5 else "rests on"
+        text += (
+            f" Who knows every place and the verb says who acts in {number(right)} %, and with frames shuffled in "
+            f"{number(mixed)} %: who acts {kept} their order."
+        )
+    return text
+
+
+def selection(choices: Mapping[str, Any], rule: str) -> str:
+    """Of 04: where AML goes, and whether another rule (`scoring.selection.RULES`) would put it elsewhere."""
+    chosen = choices[rule]
+    heads = " and ".join(f"H{head:02d}" for head in chosen.heads)
+    others = [name for name, choice in choices.items() if choice.layer != chosen.layer]
+    agree = "every rule names that layer" if not others else f"{' and '.join(others)} would name another"
+    return f"AML goes on layer L{chosen.layer:02d}, heads {heads}, by the rule {rule}; {agree}."
+
+
+def evaluation(row: str, scores: Scores, direction: Scores, by_subset: Mapping[str, Mapping[str, Any]]) -> str:
+    """Of 05: how good one system is, whether it knows who is who, and where it is weakest."""
+    named, due = ROW.get(row, row), [name for name in SETTINGS if scores[name] and scores[name]["n"]]
+    levels = ", ".join(f"{name} {with_interval(scores[name])}" for name in due)
+    text = f"{named} has J&F {levels}." + ("" if scores["InterRVOS-Target"] else " It has no target to segment.")
+    motion = by_subset.get("cue", {}).get("motion", {}).get("direction") or direction
+    known = "where only motion tells the roles apart" if motion is not direction else "in interactions"
+    if confusion := motion.get("role confusion"):
+        stands = {
+            "above chance": "more often than chance has it: it follows something else",
+            "below chance": "less often than chance: it sees who acts",
+            "not told from chance": "not told from chance: that it sees who acts is not shown",
+        }[against(confusion, 50.0)]
+        text += f" It has them the wrong way round in {with_interval(confusion, 'value')} % {known}, {stands}."
+    parts = {
+        f"{value} ({column})": part["scores"]["RVOS"]["J&F"]
+        for column, values in by_subset.items()
+        for value, part in values.items()
+        if part["scores"]["RVOS"] and part["scores"]["RVOS"]["n"] >= ENOUGH
+    }
+    if parts:
+        low, high = min(parts, key=parts.__getitem__), max(parts, key=parts.__getitem__)
+        text += f" It is weakest on {low}, {number(parts[low])}, and strongest on {high}, {number(parts[high])}."
+    return text
+
+
+def ablation(gains: Mapping[str, Mapping[str, Mapping[str, Scores | None]]]) -> str:
+    """Of 06, from `metrics.differences`: what each part of the method is worth, on its own and on top of the other."""
+    return " ".join(
+        difference(ROW[row], ROW[other], gains[row][other]["RVOS"], "RVOS J&F")
+        for row, other in (("aml", "baseline"), ("tokens", "baseline"), ("full", "tokens"), ("full", "aml"))
+        if other in gains.get(row, {})
+    )
+
+
+def moved(shares: Mapping[str, Mapping[str, float]], before: str, after: str) -> str:
+    """Whether attention on the own object is another with AML than without, from `scoring.selection.on_objects`."""
+    own, part, area = (
+        "on the own object",
+        "own object's share of that on any",
+        "own object's share of their area",
+    )
+    old, new = shares[before], shares[after]
+    ways = "more" if new[own] > old[own] else "less" if new[own] < old[own] else "no more"
+    knows = "it knows which object is meant" if new[part] > new[area] else "it does not tell which object is meant"
+    return (
+        f"Of the token's attention {100 * new[own]:.1f} % ({after}) falls on its own object, {ways} than "
+        f"{100 * old[own]:.1f} % ({before}). Of what falls on any object the own one gets {100 * new[part]:.0f} %, "
+        f"of their area it has {100 * new[area]:.0f} %: {knows}."
+    )
+
+
+def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Of 07: on each dataset the system that gets furthest, and whether the next one's interval reaches its own."""
+    said = []
+    for dataset, by_row in results.items():
+        known = {row: scores["RVOS"] for row, scores in by_row.items() if scores["RVOS"] and scores["RVOS"]["n"]}
+        if not known:
+            continue
+        first, *others = sorted(known, key=lambda row: -known[row]["J&F"])
+        text = f"On {dataset} {ROW.get(first, first)} gets furthest, RVOS {with_interval(known[first])}"
+        for row in others:
+            low, high = known[first]["interval"], known[row]["interval"]
+            apart = "clearly below" if low and high and high[1] < low[0] else "not clearly below"
+            text += f"; {ROW.get(row, row)}, {with_interval(known[row])}, is {apart}"
+        said.append(text + ".")
+    return " ".join(said) or "Nothing was tested."
+
+
+def report(scores: Mapping[str, Scores], gains: Mapping[str, Mapping[str, Mapping[str, Scores | None]]]) -> str:
+    """Of 08: the best row, and what stands between the whole method and the single token."""
+    known = {row: found["RVOS"]["J&F"] for row, found in scores.items() if found["RVOS"]["J&F"] is not None}
+    best = max(known, key=known.__getitem__)
+    levels = ", ".join(f"{name} {with_interval(scores[best][name])}" for name in SETTINGS if scores[best][name])
+    text = f"{ROW.get(best, best)} is the best row: {levels}."
+    if "baseline" in gains.get("full", {}):
+        text += " " + difference(ROW["full"], ROW["baseline"], gains["full"]["baseline"]["RVOS"], "RVOS J&F")
+    return text

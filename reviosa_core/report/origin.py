@@ -1,0 +1,64 @@
+"""What a run is known by: its parameters, the digests of what it reads, its commit, its process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def flatten(params: Any, prefix: str = "") -> dict[str, str]:
+    """Nested mappings and pydantic models to dotted names; everything below them to text (JSON where it is a list)."""
+    params = params.model_dump(mode="json") if hasattr(params, "model_dump") else params
+    if isinstance(params, Mapping):
+        items = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in params.items()]
+        return {name: value for part in items for name, value in part.items()}
+    if params is None and not prefix:
+        return {}
+    return {prefix: params if isinstance(params, str) else json.dumps(params, default=str)}
+
+
+def md5(path: str | Path) -> str:
+    """The md5 that DVC writes for a file or a folder (`.dir` at its end), to match a run with dvc.lock."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+        listing = [{"md5": md5(file), "relpath": name} for name, file in files]
+        return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()
+
+
+def commit(root: Path) -> dict[str, str]:
+    """Commit and whether tracked files differ from it; nothing outside a repository."""
+    ask = ["git", "-C", str(root)]
+    head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True)
+    if head.returncode:
+        return {}
+    status = subprocess.run([*ask, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True)
+    return {"mlflow.source.git.commit": head.stdout.strip(), "git.dirty": str(bool(status.stdout.strip()))}
+
+
+def this_process() -> str:
+    """Host, number and start."""
+    return f"{socket.gethostname()} {psutil.Process().pid} {psutil.Process().create_time():.0f}"
+
+
+def gone(process: str | None) -> bool:
+    """Whether a process that `this_process` described has ended. Of one on another machine nothing is known."""
+    host, number, start = ((process or "").rsplit(" ", 2) + ["", "", ""])[:3]
+    if host != socket.gethostname() or not number.isdecimal():
+        return False
+    try:
+        found = psutil.Process(int(number))
+        return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - float(start)) > 2
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False

@@ -1,0 +1,57 @@
+"""What is asked for: options and manifests to jobs, each with a folder of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reviosa_core.predict import jobs
+from reviosa_core.predict.jobs import Job
+from reviosa_core.schema import DataError
+
+
+def test_a_manifest_as_csv_and_as_json_lines_is_the_same(tmp_path: Path):
+    (tmp_path / "jobs.csv").write_text(
+        'id,video,text,start,end,fps\nfirst,a.mp4,"the dog, barking",,2.5,\n,b/c,a cat,1,,10\n'
+    )
+    lines = [
+        {"id": "first", "video": "a.mp4", "text": "the dog, barking", "end": 2.5},
+        {"video": "b/c", "text": "a cat", "start": 1, "fps": 10, "id": None},
+    ]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    found = jobs.of_manifest(tmp_path / "jobs.csv", tmp_path / "out")
+    assert found == jobs.of_manifest(tmp_path / "jobs.jsonl", tmp_path / "out") == [
+        Job(tmp_path / "a.mp4", "the dog, barking", tmp_path / "out" / "first", None, None, 2.5),
+        Job(tmp_path / "b" / "c", "a cat", tmp_path / "out" / "c--a-cat", 10.0, 1.0, None),
+    ]  # fmt: skip
+    assert [job.id for job in found] == ["first", "c--a-cat"]
+
+
+def test_jobs_about_the_same_part_of_a_video_are_one_group(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    given = [
+        ("a", None), ("b", None), ("./a", None), ("a", 1.0),
+    ]  # fmt: skip
+    made = [Job(tmp_path / v, f"t{i}", tmp_path / str(i), start=start) for i, (v, start) in enumerate(given)]
+    assert [[job.id for job in group] for group in jobs.by_part(made)] == [["0", "2"], ["1"], ["3"]]
+
+
+def test_a_sentence_twice_is_an_error(tmp_path: Path):
+    with pytest.raises(DataError, match="--text 'a dog' is there twice"):
+        jobs.of_texts(tmp_path, ["a dog", "a cat", "a dog"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"start": -1.0}, "start is -1; a number of 0 or more"),
+        ({"end": float("nan")}, "end is nan"),
+        ({"start": 2.0, "end": 2.0}, "end is 2 s, which is not after start, 2 s"),
+        ({"fps": 0.01}, "fps is 0.01; 0.1 to 1000"),
+    ],
+)
+def test_numbers_that_mean_nothing(tmp_path: Path, more: dict[str, float], message: str):
+    with pytest.raises(DataError, match=message):
+        Job(tmp_path, "a dog", tmp_path, **more)

@@ -1,0 +1,53 @@
+"""Every command of docs/predict.md runs as it is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from reviosa_core.data.video import write_mp4
+from reviosa_core.intershapes.splits import write_split
+from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.schema import Role
+from reviosa_core.weights import folders
+
+SHELL = """set -eu
+python() { "$PYTHON" "$@"; }
+reviosa() { "$PYTHON" -c 'from reviosa_core.cli.app import app; app(prog_name="reviosa")' "$@"; }
+"""
+
+
+@pytest.mark.slow
+def test_every_command_of_the_page_runs(root: Path, tmp_path: Path):
+    write_split(tiny.data(64, 4), "test", tmp_path / "data" / "tiny", seed=0, progress=False)
+    model = ReVIOSa(tiny.reader(), tiny.seeing(), tuple(Role), frames=2, prompted="first")
+    folders.save(model, tmp_path / "runs" / "tiny" / "best")
+    frames = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), dtype=np.uint8)
+    write_mp4(tmp_path / "clip.mp4", frames, 6.0)
+
+    page = (root / "docs" / "predict.md").read_text()
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == len(re.findall(r"^```\w", page, re.MULTILINE)) == 9, "every block is run"
+    script = "".join(text if kind == "sh" else f"python - <<'PY'\n{text}PY\n" for kind, text in blocks)
+    done = subprocess.run(
+        ["bash", "-c", SHELL + script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("exit code 1") == 1 and "1 of 3 jobs failed" in done.stdout
+    runs = {path.name: {p.name for p in path.iterdir()} for path in (tmp_path / "runs").iterdir() if path.is_dir()}
+    plain = {"manifest.json", "masks", "overlay.mp4", "prediction.json", "sheet.png"}
+    assert runs["dog"] == plain | {"palette", "ytvis.json", "masks.webm"} and runs["part"] == runs["sure"] == plain
+    assert runs["jobs"] == {"pull", "end-of-it", "report.json", "report.csv"} and len(runs["both"]) == 4
+    assert len(list((tmp_path / "runs" / "part" / "masks" / "actor").iterdir())) == 3

@@ -1,0 +1,121 @@
+"""The paragraph at the end of a notebook: it follows from the numbers, both ways, and where nobody can tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from reviosa_core.report import learned
+from reviosa_core.report.tables import ROW
+from reviosa_core.scoring.selection import Selection
+
+
+def score(value: float, width: float = 2.0, n: int = 100) -> dict[str, Any]:
+    value = float(value)
+    return {"J&F": value, "value": value, "interval": [value - width, value + width], "n": n}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (5.0, "a is ahead of b by 5.0 [3.0, 7.0] points of RVOS J&F."),
+        (-5.0, "a is behind b by 5.0 [3.0, 7.0] points of RVOS J&F."),
+        (1.0, "a and b cannot be told apart in RVOS J&F (difference 1.0 [-1.0, 3.0])."),
+    ],
+)
+def test_a_difference(value: float, said: str):
+    assert learned.difference("a", "b", score(value), "RVOS J&F") == said
+    assert "nothing to compare" in learned.difference("a", "b", None, "RVOS J&F")
+
+
+def blind(accuracy: float) -> pd.DataFrame:
+    row = {"predictor": "text only", "question": "who acts?", "interval": [accuracy - 4, accuracy + 4], "n": 50}
+    return pd.DataFrame(
+        [row | {"accuracy": a, "chance": 50.0, "against": b} for a, b in ((accuracy, True), (99, False))]
+    )
+
+
+def orders(shuffled: float) -> pd.DataFrame:
+    found = (("in order", 98.0), ("shuffled", shuffled))
+    return pd.DataFrame([{"frames": f, "accuracy": a, "interval": [a - 1, a + 1], "n": 9} for f, a in found])
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [(50.0, "not told from chance; the benchmark holds"), (60.0, "above chance; it games"), (40.0, "below chance")],
+)
+def test_what_can_be_guessed(accuracy: float, said: str):
+    counts = [{"clips": 1000, "expressions": 9000}, {"clips": 60, "expressions": 600}]
+    text = learned.dataset(counts, blind(accuracy), orders(97.0))
+    assert text.startswith("9,600 sentences about 1,060 clips in 2 splits.") and said in text
+    assert "needs little of their order" in text
+    assert "rests on their order" in learned.dataset(counts, blind(accuracy), orders(60.0))
+    assert "your own" in learned.dataset(counts, None, None)
+
+
+def test_where_aml_goes():
+    here, there = Selection(5, (2, 3)), Selection(1, (0, 3))
+    text = learned.selection({"to_vision": here, "own_object": here}, "to_vision")
+    assert text == "AML goes on layer L05, heads H02 and H03, by the rule to_vision; every rule names that layer."
+    assert "own_object would name another" in learned.selection({"to_vision": here, "own_object": there}, "to_vision")
+
+
+@pytest.mark.parametrize(("confused", "said"), [(10, "it sees who acts"), (50, "is not shown"), (90, "something else")])
+def test_one_row(confused: float, said: str):
+    scores = {"InterRVOS-Actor": score(70), "InterRVOS-Target": score(60), "RVOS": score(65)}
+    part = {"direction": {"role confusion": score(confused)}}
+    values = {"motion": part | {"scores": {"RVOS": score(31)}}, "both": {"scores": {"RVOS": score(80)}}}
+    few = {"several": {"scores": {"RVOS": score(2, n=3)}}}
+    text = learned.evaluation("full", scores, {"role confusion": score(1)}, {"cue": values, "kind": few})
+    assert text.startswith("(iv) ReVIOSa has J&F InterRVOS-Actor 70.0 [68.0, 72.0], InterRVOS-Target 60.0")
+    assert f"{confused}.0 [" in text and said in text and "where only motion tells" in text
+    assert text.endswith("weakest on motion (cue), 31.0, and strongest on both (cue), 80.0."), "three are an anecdote"
+    text = learned.evaluation("baseline", scores | {"InterRVOS-Target": None}, {"role confusion": None}, {})
+    assert "no target" in text and "wrong way" not in text
+
+
+def test_the_ablation_and_the_report():
+    gains = {
+        "aml": {"baseline": {"RVOS": score(44)}},
+        "tokens": {"baseline": {"RVOS": score(-3)}},
+        "full": {"baseline": {"RVOS": score(45)}, "tokens": {"RVOS": score(6)}, "aml": {"RVOS": score(0)}},
+    }
+    text = learned.ablation(gains)
+    assert "(ii) + AML is ahead of (i) one token by 44.0" in text
+    assert "(iii) + role tokens is behind (i) one token by 3.0" in text
+    assert "(iv) ReVIOSa and (ii) + AML cannot be told apart" in text
+    levels = {"InterRVOS-Actor": score(1), "InterRVOS-Target": None}
+    text = learned.report({row: levels | {"RVOS": score(v)} for row, v in (("baseline", 24), ("best", 76))}, gains)
+    assert text.startswith(f"{ROW['best']} is the best row: InterRVOS-Actor 1.0 [-1.0, 3.0], RVOS 76.0")
+    assert "(iv) ReVIOSa is ahead of (i) one token by 45.0" in text
+    text = learned.report({row: levels | {"RVOS": score(v)} for row, v in (("baseline", 80), ("best", 76))}, {})
+    assert text.startswith("(i) one token is the best row") and "ahead" not in text
+
+
+@pytest.mark.parametrize(("before", "after", "said"), [(0.1, 0.2, "more"), (0.2, 0.1, "less"), (0.1, 0.1, "no more")])
+def test_attention_that_moves(before: float, after: float, said: str):
+    def shares(own: float, part: float) -> dict[str, float]:
+        return {
+            "on the own object": own,
+            "own object's share of that on any": part,
+            "own object's share of their area": 0.3,
+        }
+
+    text = learned.moved({"without": shares(before, 0.1), "with": shares(after, 0.6)}, "without", "with")
+    assert f"{100 * after:.1f} % (with) falls on its own object, {said} than {100 * before:.1f} % (without)." in text
+    assert text.endswith("it knows which object is meant.")
+    assert "does not tell" in learned.moved({"a": shares(0.1, 0.1), "b": shares(0.1, 0.2)}, "a", "b")
+
+
+def test_transfer():
+    found = {"shift": {"baseline": {"RVOS": score(20)}, "best": {"RVOS": score(60)}}, "mine": {"best": {"RVOS": None}}}
+    text = learned.transfer(found)
+    assert text == (
+        f"On shift {ROW['best']} gets furthest, RVOS 60.0 [58.0, 62.0]; (i) one token, 20.0 "
+        "[18.0, 22.0], is clearly below."
+    )
+    found["shift"]["best"]["RVOS"] = score(23)
+    assert "not clearly below" in learned.transfer(found)
+    assert learned.transfer({}) == "Nothing was tested."
