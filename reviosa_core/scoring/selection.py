@@ -131,15 +131,19 @@ def choose(scores: Float[np.ndarray, "l h"], count: int) -> Selection:
 
 
 def stability(
-    rows: pd.DataFrame, rule: Callable[[pd.DataFrame], Float[np.ndarray, "l h"]], count: int, bootstrap: int, seed: int
+    rows: pd.DataFrame,
+    rule: Callable[[pd.DataFrame], Float[np.ndarray, "l h"]],
+    count: int,
+    seed: int,
+    draws: int = 200,
 ) -> dict[str, float]:
-    """In which share of bootstrap draws of whole videos the rule chooses the same layer, and the same set of heads in
+    """In which share of the bootstrap's `draws` of whole videos the rule chooses the same layer, and the same set of heads in
     it, as on all of them."""
     chosen, rng = choose(rule(rows), count), np.random.default_rng(seed)
     by_video = [own for _, own in rows.groupby("video")]
     drawn = [
         choose(rule(pd.concat([by_video[i] for i in rng.integers(len(by_video), size=len(by_video))])), count)
-        for _ in range(bootstrap)
+        for _ in range(draws)
     ]
     same = [again for again in drawn if again.layer == chosen.layer]
     heads = sum(set(again.heads) == set(chosen.heads) for again in same)

@@ -132,8 +132,8 @@ def test_how_stable_a_choice_is():
         )
 
     sure = pd.concat([clip(str(i), 1, 0.5) for i in range(9)])
-    assert selection.stability(sure, selection.to_vision, 1, 40, 0) == {"same layer": 1.0, "same heads": 1.0}
+    assert selection.stability(sure, selection.to_vision, 1, seed=0, draws=40) == {"same layer": 1.0, "same heads": 1.0}
     torn = pd.concat([sure, clip("loud", 0, 3.0)])
-    found = selection.stability(torn, selection.to_vision, 1, 300, 0)
+    found = selection.stability(torn, selection.to_vision, 1, seed=0, draws=300)
     assert 0.5 < found["same layer"] < 0.95 and found["same heads"] == found["same layer"]
-    assert selection.stability(torn, selection.to_vision, 1, 0, 0) == {}
+    assert selection.stability(torn, selection.to_vision, 1, seed=0, draws=0) == {}
