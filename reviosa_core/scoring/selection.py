@@ -137,8 +137,8 @@ def stability(
     seed: int,
     draws: int = 200,
 ) -> dict[str, float]:
-    """In which share of the bootstrap's `draws` of whole videos the rule chooses the same layer, and the same set of heads in
-    it, as on all of them."""
+    """In which share of the bootstrap's `draws` of whole videos the rule chooses the same layer, and the same set of
+    heads in it, as on all of them."""
     chosen, rng = choose(rule(rows), count), np.random.default_rng(seed)
     by_video = [own for _, own in rows.groupby("video")]
     drawn = [
