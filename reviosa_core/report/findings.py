@@ -162,8 +162,8 @@ def _asked(asked: Mapping[str, Scores | None], full: Mapping[str, Any]) -> Findi
         "13.1–24.2 against 67.4",
         ", ".join(f"{ROW[name]} {with_interval(own)}" for name, own in asked.items() if own) or NOT_YET,
         NOT_YET if best is None else "holds" if below else "doesn't",
-        'the voice turned round: "the star being pushed by the circle". A system that understands both voices needs no '
-        "second token for this"
+        '"the object being pushed by the circle" is asked for. With the name of the target it would be the score for '
+        "actors: InterShapes says every event both ways"
         if best is not None
         else "",
         "`make repro`, notebook 05",
