@@ -95,6 +95,25 @@ def test_every_row_is_trained_once_and_those_with_aml_after_the_selection(root: 
         assert {f"reviosa_core/{name}" for name in finetune.CODE} < set(stage["deps"])
     assert f"printf '%s\\n' {' '.join(experiments)} | xargs" in stages["evaluate"]["cmd"]
     assert f"printf '%s\\n' {' '.join(longest_first)} | xargs" in others["cmd"]
-    scores = [name for entry in stages["evaluate"]["metrics"] for name in entry]
-    assert scores == [f"${{reports}}/metrics/{row}.json" for row in experiments]
+    made = [name for entry in stages["evaluate"]["outs"] if isinstance(entry, dict) for name in entry]
+    assert made == [f"${{reports}}/metrics/{row}.json" for row in experiments]
     assert {f"runs/${{profile}}/{row}" for row in experiments} < set(stages["evaluate"]["deps"])
+
+
+def test_plots_are_of_what_stages_make_and_of_every_row(root: Path):
+    """DVC says nothing of a plot whose file nobody writes: it shows the others."""
+    load = YAML(typ="safe").load
+    pipeline, experiments = load(root / "dvc.yaml"), load(root / "params.yaml")["experiments"]
+    outs = [
+        out if isinstance(out, str) else next(iter(out))
+        for s in pipeline["stages"].values()
+        for out in s.get("outs", ())
+    ]
+    named = {plot: {} for plot in pipeline["plots"] if isinstance(plot, str)}
+    curves = {name: about for plot in pipeline["plots"] if isinstance(plot, dict) for name, about in plot.items()}
+    files = [*named, *(file for about in curves.values() for file in about["y"])]
+    assert not [file for file in files if not any(file == out or file.startswith(f"{out}/") for out in outs)]
+    for name in ("training loss", "mask loss"):
+        assert list(curves[name]["y"]) == [f"runs/${{profile}}/{row}/history.csv" for row in experiments]
+    metrics = [entry for stage in pipeline["stages"].values() for entry in stage.get("metrics", [])]
+    assert [*metrics] == [{"${reports}/metrics/summary.json": {"cache": False}}], "a table that can be read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from reviosa_core.report.naming import fitting
 from reviosa_core.report.origin import md5
 
 BEST = "champion"  # tag and alias
+VERSIONS = "mlflow.modelVersions"  # tag by which MLflow's page finds a model in the registry
 NAME = 500  # characters of a dataset's name that MLflow takes
 
 
@@ -45,11 +47,13 @@ def score(
     model = next((m for m in _all(run) if m.name == name and m.tags.get("md5") == digest), None)
     if model is None:
         trained = _active(_named(weights)) or run
-        about = {"md5": digest, "path": place(weights)}
+        stage = mlflow.get_run(run).data.tags.get("mlflow.source.name", "")
+        about = {"md5": digest, "path": place(weights), "mlflow.source.name": stage}
         model = mlflow.create_external_model(name, trained, about, dict(params), "segmenter")
         client.log_outputs(trained, [LoggedModelOutput(model.model_id, 0)])
     home = _active(model.source_run_id) or run
-    mlflow.log_metrics(dict(scores), run_id=home, model_id=model.model_id, dataset=dataset(data, md5(data)))
+    shown = {key: round(value, 2) for key, value in scores.items()}  # the page shows all digits there are
+    mlflow.log_metrics(shown, run_id=home, model_id=model.model_id, dataset=dataset(data, md5(data)))
     if home != run:
         client.log_inputs(run, models=[LoggedModelInput(model.model_id)])
 
@@ -65,7 +69,6 @@ def crown(run: str, group: str, weights: Path) -> None:
     for model in models:
         if BEST in model.tags and model is not best:
             client.delete_logged_model_tag(model.model_id, BEST)
-    client.set_logged_model_tags(best.model_id, {BEST: "true"})
     registered = f"reviosa-{group}"
     if not client.search_registered_models(f"name = '{registered}'"):
         client.create_registered_model(registered)
@@ -74,6 +77,8 @@ def crown(run: str, group: str, weights: Path) -> None:
     known = next((version for version in versions if version.source == source), None)
     version = known or client.create_model_version(registered, source, model_id=best.model_id)
     client.set_registered_model_alias(registered, BEST, version.version)
+    here = json.dumps([{"name": registered, "version": version.version}])
+    client.set_logged_model_tags(best.model_id, {BEST: "true", VERSIONS: here})
 
 
 def _all(run: str) -> list[LoggedModel]:

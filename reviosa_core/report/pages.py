@@ -22,6 +22,15 @@ from reviosa_core.report.tables import (
     subsets,
     with_interval,
 )
+from reviosa_core.scoring.metrics import SETTINGS
+
+
+def summary(scores: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
+    """J&F in percent by row and setting: the few numbers that `dvc metrics` and `dvc exp` compare. None is left out."""
+    return {
+        row: {name: own[name]["J&F"] for name in SETTINGS if own[name] and own[name]["J&F"] is not None}
+        for row, own in scores.items()
+    }
 
 
 def own_data_card(project: config.Project, counts: list[dict[str, Any]]) -> str:

@@ -64,8 +64,8 @@ ABOUT = {  # tags of the experiment, which MLflow's pages read
 
 - *Runs*: group `ablation <profile>` holds the rows of Table 4. `03_train <row>` has the training loss by step and, once
   the row was evaluated, its scores on test (`test RVOS JF`: J&F in percent, all expressions).
-- *Models*: one line a trained row, with its scores by dataset; weights stay with DVC (tag `path`, `md5`). The best by
-  RVOS on test has the tag `champion`, and the alias in the registry.
+- *Models*: one line a trained row, with its scores by dataset; weights stay with DVC (tags `path`, `md5`). Row `best`
+  is tagged `champion`, which is its alias in the registry, too.
 - *Dataset*: the digest is the md5 in `dvc.lock`. FAILED: the stage raised; KILLED: its process was ended.
 
 Intervals, paired differences and what follows from them are in `reports/README.md`, not here.""",

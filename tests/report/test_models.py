@@ -34,7 +34,7 @@ def test_rows_are_models_with_scores_by_dataset(project: Path, capfd):
     (weights["full"] / "reviosa.json").write_text(json.dumps({"card": {"run_id": trained.id}}))
     (weights["best"] / "reviosa.json").write_text(json.dumps({"card": {"run_id": "0" * 32}}))  # of another store
     with tracking.run("evaluate") as run:
-        for row, value in (("full", 70.0), ("best", 76.0)):
+        for row, value in (("full", 70.004), ("best", 76.0)):
             scores = {"test RVOS J&F": value, "test undefined": None}
             run.scored(f"tiny {row}", weights[row], data / "test", scores, {"aml": True})
     with tracking.run("transfer") as later:
@@ -61,6 +61,8 @@ def test_rows_are_models_with_scores_by_dataset(project: Path, capfd):
     assert "champion" in best.tags and "champion" not in full.tags
     assert len(client.search_model_versions("name = 'reviosa-tiny'")) == 2
     assert client.get_model_version_by_alias("reviosa-tiny", "champion").source == f"models:/{best.model_id}"
+    assert json.loads(best.tags["mlflow.modelVersions"]) == [{"name": "reviosa-tiny", "version": 2}]
+    assert best.tags["mlflow.source.name"] == "evaluate"
     assert not list((project / "mlruns").rglob("content")), "weights stay where they are"
 
 
