@@ -191,8 +191,9 @@ def page(found: Sequence[Finding], profile: str) -> str:
         "paper's conditions (a backbone whose attention nobody supervised, one rate for everything). A claim about "
         "large models on real videos can fail here and hold there, and the other way round. A gain `holds` where its "
         "95 % interval is above 0, `doesn't` where it is below, and `can't tell` where it is neither. Intervals hold "
-        "over videos, for the one training run that `make repro` makes; `make seeds` has more (tables/seeds.md). They "
-        "are not corrected for how many there are.",
+        "over videos, for the one training run that `make repro` makes, and are not corrected for how many there are: "
+        "another seed may say otherwise. What is left of Table 4's steps over seeds, `make seeds` says (tables/seeds.md); "
+        "where the two differ, that one counts.",
         f"{counts}.",
         markdown(rows),
     ]
