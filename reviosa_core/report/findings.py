@@ -192,7 +192,7 @@ def page(found: Sequence[Finding], profile: str) -> str:
         "large models on real videos can fail here and hold there, and the other way round. A gain `holds` where its "
         "95 % interval is above 0, `doesn't` where it is below, and `can't tell` where it is neither. Intervals hold "
         "over videos, for the one training run that `make repro` makes, and are not corrected for how many there are: "
-        "another seed may say otherwise. tables/seeds.md (`make seeds`) has what is left of Table 4's steps over seeds; "
+        "another seed may say otherwise. tables/seeds.md (`make seeds`) has what is left of them over seeds; "
         "where the two differ, that one counts.",
         f"{counts}.",
         markdown(rows),
