@@ -75,7 +75,8 @@ def ablation_bars(
 
 
 def subsets(by_subset: Mapping[str, Mapping[str, Mapping[str, Any]]], setting: str = "RVOS") -> Figure:
-    """J&F with its 95 % interval on every diagnostic subset; `by_subset` is that of `metrics.by_subset`."""
+    """J&F with its 95 % interval on every diagnostic subset; `by_subset` is that of `metrics.by_subset`. A line instead
+    where nothing is known of the clips that would tell subsets apart, as of your own."""
     rows = [
         {"subset": column, "value": f"{value} ({score['n'] if score else 0})"}
         | dict(zip(("low", "high"), (score and score["interval"]) or (np.nan, np.nan), strict=True))
@@ -83,6 +84,11 @@ def subsets(by_subset: Mapping[str, Mapping[str, Mapping[str, Any]]], setting: s
         for column, values in by_subset.items()
         for value, score in ((value, part["scores"][setting]) for value, part in values.items())
     ]
+    if not rows:
+        with plt.rc_context(STYLE):
+            figure = plt.figure(figsize=(WIDTH, 0.5))
+            figure.text(0.5, 0.5, "no subsets: these clips come without notes", ha="center", va="center", color=INK)
+        return done(figure)
     height = 0.9 + 0.17 * max(map(len, by_subset.values()))
     with plt.rc_context(SEABORNS | {"axes.grid.axis": "x", "axes.ymargin": 0.08, "ytick.labelsize": 7}):
         facets = {"col": "subset", "col_wrap": 3, "sharey": False, "xlim": (0, 100), "dropna": False}

@@ -227,3 +227,9 @@ def test_subsets():
     lines, points = cue.collections
     assert [segment[:, 0].tolist() for segment in lines.get_segments()[:1]] == [[60, 75]]
     assert points.get_offsets()[:2, 0].tolist() == [70, 50] and cue.yaxis_inverted()
+
+
+def test_subsets_of_clips_that_nothing_is_known_of():
+    for found in ({}, {"cue": {}, "verb": {}}):
+        (said,) = plots.subsets(found).texts
+        assert "no subsets" in said.get_text()
