@@ -17,14 +17,17 @@ from traitlets.config import Config
 
 from reviosa_core.report.executed import readable
 
+LONGEST = 90  # bytes; what the kernel adds makes it 107 at most, which is all that fits a socket's address
+
 
 class Engine(NBClientEngine):
-    """A kernel listens in a temporary folder: a socket's path has at most 107 bytes, which the project's may exceed."""
+    """A kernel listens in a temporary folder, or on ports as ever where TMPDIR's name is too long for that."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> None:
         with tempfile.TemporaryDirectory(prefix="reviosa-", ignore_cleanup_errors=True) as folder:
-            sockets = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
+            fits = len(os.fsencode(folder)) < LONGEST  # of a longer one the kernel would die
+            sockets = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"} if fits else {})
             # tqdm's only switch for bars of text in a kernel: those that are widgets --log-output does not show.
             os.environ.setdefault("SPYDER_NO", "but the same bars")
             try:

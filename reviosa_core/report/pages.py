@@ -105,6 +105,7 @@ def report(
     }
     settings = project.settings
     pair = json.loads(project.report("metrics", "controls.json").read_text())["right pair"]
+    otherwise = settings.best.model_dump(exclude_none=True)
     lines = [
         "# Report",
         f"Profile `{project.profile}`, seed {settings.seed}; written by notebook 08 from what the other notebooks measured.",
@@ -118,8 +119,8 @@ def report(
         comparison(project.profile, scores, published),
         "## Role tokens and attention mask loss (paper: Table 4)",
         "Rows (i) to (iv) under the paper's conditions: a backbone whose attention nobody has supervised, one learning rate "
-        f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` is row (iv) under what was best on `dev` "
-        f"({', '.join(f'{key} {value:g}' for key, value in settings.best.model_dump(exclude_none=True).items())}). One "
+        f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` is row (iv) with "
+        f"{', '.join(f'{key} {value:g}' for key, value in otherwise.items()) or 'nothing changed'} (params.yaml). One "
         "fine-tuning run a row: `make seeds` trains more of them and writes `tables/seeds.md`. Where the cross-entropy of a row stayed flat (training curves, below), its token has not learned "
         "to point, and the size of a difference to it says how far the other got, not how much better it is.",
         project.report("tables", "ablation.md").read_text().strip(),

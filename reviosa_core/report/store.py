@@ -1,4 +1,4 @@
-"""Where runs are logged, and whether anybody is there. MLflow itself enters in `tracking` alone."""
+"""Where runs are logged, and whether anybody is there. MLflow itself enters in `tracking` and `models`."""
 
 from __future__ import annotations
 

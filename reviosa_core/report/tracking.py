@@ -1,4 +1,4 @@
-"""MLflow: what each run was and what it gave. The only `import mlflow`; nothing in the pipeline reads it back.
+"""MLflow: what each run was and what it gave. With `models` the only one that imports it; nothing reads it back.
 
 It is decoration, and costs nobody a result: a server that does not answer is named before any work (`reach`), one that
 stops answering later costs a line, and REVIOSA_TRACKING=off goes without. docs/tracking.md says how to read the pages.

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pytest
 
 ASKS = """
 import json, ipykernel, psutil
@@ -49,6 +50,12 @@ def test_a_kernel_has_no_port_that_another_could_take(tmp_path: Path):
     assert transport == "ipc" and ports.count(",") == 0, "one at most, which ipykernel takes as it chooses it"
     assert not Path(address).parent.exists(), "nothing is left"
     assert not Path(address).is_relative_to(tmp_path)
+
+
+def test_a_temporary_folder_of_a_long_name_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (long := tmp_path / ("x" * 100)).mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    assert run(tmp_path, "--engine", "reviosa")[0] == "tcp"
 
 
 def test_papermills_own_has(tmp_path: Path):

@@ -15,6 +15,14 @@ from reviosa_core.report.executed import readable
         (["\ra: 50%", "\r      \r"], [("stdout", "a: 50%\n")]),  # a bar that goes when it is done
         (["Warning: x\n", "\rb: 1%\n", "Traceback"], [("stdout", "b: 1%\n"), ("stderr", "Warning: x\nTraceback\n")]),
         (["\n"], []),
+        (
+            [
+                "\rc:  50%|##  | 1/2 [00:01<00:01,  1it/s]x.py: UserWarning: mind\n  warn()\n",
+                "\rc: 2/2 [00:02<00:00]\n",
+            ],
+            [("stdout", "c: 2/2 [00:02<00:00]\n"), ("stderr", "x.py: UserWarning: mind\n  warn()\n")],
+        ),
+        (["killed soon\rd: 1%", "\x1b[A\rd: 2%"], [("stdout", "d: 2%\n"), ("stderr", "killed soon\n")]),
     ],
 )
 def test_what_is_progress(texts: list[str], left: list[tuple[str, str]]):
