@@ -159,8 +159,9 @@ def _index(project: config.Project, texts: dict[Path, str], notebooks: dict[str,
     lines += [markdown(rows)] if rows else []
     kinds = {"To read first": [], "What the data are": [], "Docs": [], "Tables": []}
     first = (f"{reports}/README.md", f"{reports}/findings.md", "README.md", "LOG.md")
-    for path in sorted(texts, key=lambda p: p.relative_to(project.root).as_posix() not in first):
-        name = path.relative_to(project.root).as_posix()
+    by_name = {path.relative_to(project.root).as_posix(): path for path in texts}
+    for name in (*filter(by_name.get, first), *(name for name in by_name if name not in first)):
+        path = by_name[name]
         title = next(
             (line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), name
         )
