@@ -21,6 +21,7 @@ from reviosa_core.bounds import (
     Seed,
     Share,
     Strict,
+    Weight,
     Words,
     complaints,
     need,
@@ -178,26 +179,42 @@ class Experiment(Strict):
 class Study(Strict):
     """Runs that differ in one or two things: every row under every rule, with every seed; AML on every named layer (or
     on `every` one), and without any it is where the main pipeline has it. `clips`: how many of the train split, or all.
+    `backbones`: which of `studies.backbones` they start from, or from the profile's own; on another, AML is put where
+    the paper's rule wants it there.
     """
 
     rows: Annotated[tuple[Name, ...], Field(min_length=1)]
     rules: Annotated[tuple[Name, ...], Field(min_length=1)]
     layers: tuple[Annotated[int, Field(ge=0, le=1000)], ...] | Literal["every"] = ()
     clips: tuple[Count, ...] = ()
+    backbones: tuple[Name, ...] = ()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
 
 
+class Backbone(Strict):
+    """A language model that was pretrained otherwise: fewer or more steps of reading, and attention that is told where
+    to look as it reads (`looking`, the weight of that loss)."""
+
+    steps: Count
+    looking: Weight = 0.0
+
+
 class Studies(Strict):
-    """Scored on the split `dev`. `rules` are named here, and studies name them."""
+    """Scored on the split `dev`. `rules` and `backbones` are named here, and studies name them."""
 
     rules: dict[Name, Otherwise]
+    backbones: dict[Name, Backbone] = {}
     runs: dict[Name, Study]
 
     @model_validator(mode="after")
     def _rules(self) -> Studies:
         for name, study in self.runs.items():
-            unknown = [rule for rule in study.rules if rule not in self.rules]
-            need(not unknown, f"runs.{name}.rules", unknown, f"must be among rules, {sorted(self.rules)}")
+            for key, named, known in (
+                ("rules", study.rules, self.rules),
+                ("backbones", study.backbones, self.backbones),
+            ):
+                unknown = [one for one in named if one not in known]
+                need(not unknown, f"runs.{name}.{key}", unknown, f"must be among {key}, {sorted(known)}")
         return self
 
 
