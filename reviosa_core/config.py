@@ -23,6 +23,7 @@ from reviosa_core.bounds import (
     Strict,
     Weight,
     Words,
+    changed,
     complaints,
     need,
 )
@@ -51,7 +52,18 @@ YAML_BYTES = 200_000  # params.yaml has 13,000
 CLIP_PIXELS = 2**25  # of all frames together: a clip is made in memory
 SHIFT = "InterShapes shift"  # what the report calls the first data set of the transfer
 # in runs/<profile>, beside experiments:
-TAKEN = ("pretrain", "predictions", "rows", "notebooks", "resume", "seeds", "studies", "annotation", "baselines")
+TAKEN = (
+    "pretrain",
+    "predictions",
+    "rows",
+    "notebooks",
+    "resume",
+    "seeds",
+    "studies",
+    "annotation",
+    "baselines",
+    "studies-backbones",
+)
 
 
 class Splits(Strict):
@@ -192,11 +204,16 @@ class Study(Strict):
 
 
 class Backbone(Strict):
-    """A language model that was pretrained otherwise: fewer or more steps of reading, and attention that is told where
-    to look as it reads (`looking`, the weight of that loss)."""
+    """A language model that was pretrained otherwise: `reading` is the share of the profile's steps of that phase,
+    `looking` the weight of the loss that tells attention where to look."""
 
-    steps: Count
+    reading: Annotated[float, Field(gt=0, le=10)]
     looking: Weight = 0.0
+
+    def pretrain(self, phases: Pretrain) -> Pretrain:
+        """Raises ValueError as `changed`."""
+        steps = max(1, round(self.reading * phases.mllm.steps))
+        return changed(phases, mllm=changed(phases.mllm, steps=steps))
 
 
 class Studies(Strict):
@@ -372,6 +389,10 @@ class Project:
             return {"license": "apache-2.0", "base_model": f"backbones/{self.profile}", "datasets": str(data)}
         base = [Path(start.internvl).name, Path(start.sam2).name]
         return {"license": start.license, "base_model": base, "datasets": str(data)}
+
+    def otherwise(self, backbone: str | None) -> Path | Released:
+        """What a run of the studies starts from: one of `studies.backbones`, or the profile's own."""
+        return self.start if backbone is None else self.run("studies-backbones", backbone)
 
     def run(self, *parts: str) -> Path:
         """Weights, predictions, executed notebooks: large, not in git. The folder of the file is made."""

@@ -65,10 +65,13 @@ def kept(
     """The clips with sentences of some kinds `only`, by how `kinds[video, expression]` begins, and with so many
     `sentences` of all clips together, drawn by the seed. A clip that keeps none is left out.
 
-    ValueError where there are fewer.
+    ValueError where there are fewer, or none.
     """
     only, count = otherwise.only, otherwise.sentences
-    found = [(c.id, e.id) for c in clips for e in c.expressions if not only or kinds[c.id, e.id].startswith(only)]
+    named = [(c.id, e.id) for c in clips for e in c.expressions]
+    found = [name for name in named if not only or kinds.get(name, "").startswith(only)]
+    if not found:
+        raise ValueError(f"no sentence is of the kinds {list(only or [])}; InterShapes knows kinds, other data do not")
     if count is not None:
         if count > len(found):
             raise ValueError(f"{count} sentences are asked for, {len(found)} are there")
@@ -119,13 +122,17 @@ def place(
     variant: Variant, chosen: selection.Selection, rows: pd.DataFrame, heads: int | None = None
 ) -> selection.Selection:
     """Where AML goes: what the main pipeline chose, but for the variant's layer and for how many heads the study says;
-    they are those that look most at the video (the paper's rule within a layer), by `selection.measure_attention`.
+    they are those that look most at the video (the paper's rule within a layer), by `selection.measure_attention`. On
+    another backbone it is where the paper's rule wants it there.
 
     ValueError for a layer, or as many heads, as the rows do not have.
     """
+    scores = selection.to_vision(rows)
+    if variant.backbone is not None:
+        chosen = selection.choose(scores, len(chosen.heads))
     if variant.layer is None and heads is None:
         return chosen
-    layer, scores = chosen.layer if variant.layer is None else variant.layer, selection.to_vision(rows)
+    layer = chosen.layer if variant.layer is None else variant.layer
     if layer >= len(scores):
         raise ValueError(f"{variant.name}: layer {layer} of {len(scores)}, counted from 0")
     return selection.Selection(layer, selection.choose(scores[[layer]], heads or len(chosen.heads)).heads)
