@@ -19,6 +19,7 @@ from reviosa_core.data import files
 from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.predict import exports
 from reviosa_core.predict.jobs import Job
+from reviosa_core.predict.streamed import Question, Stream, Streamed
 from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
 from reviosa_core.scoring import bitmasks, metrics
 
@@ -36,6 +37,7 @@ class Settings:
     model: str  # its hash
     min_confidence: float = 0.0
     also: tuple[str, ...] = ()
+    stream: Stream | None = None  # None: the whole clip is looked at before anything is said
 
 
 def model_hash(checkpoint: Path) -> str:
@@ -67,6 +69,7 @@ def made_from(job: Job, settings: Settings) -> dict[str, Any]:
         "end": job.end,
         "fps": job.fps,
         "min_confidence": settings.min_confidence,
+        **({"stream": settings.stream.model_dump()} if settings.stream else {}),
     }
 
 
@@ -141,8 +144,14 @@ def content(
             }
             for role, own in sure.items()
         },
+        **({"questions": [_question(q) for q in prediction.questions]} if isinstance(prediction, Streamed) else {}),
         "masks": {str(role): own for role, own in by_role.items()},
     }
+
+
+def _question(asked: Question) -> dict[str, Any]:
+    token = {str(role): round(share, DIGITS) for role, share in asked.token.items()}
+    return {"frame": asked.frame, "why": asked.why, "answer": asked.answer, "token": token}
 
 
 def diagnostics(rles: Sequence[RLE], size: tuple[int, int]) -> dict[str, Any]:
