@@ -28,7 +28,7 @@ HOUSE = {
     "report": "schema outputs masks config data scoring",
     "predict": "schema outputs bounds masks data model scoring report",
     "annotation": "schema outputs bounds masks config data model weights intershapes",
-    "cli": "schema outputs bounds config data scoring weights baselines intershapes report predict annotation",
+    "cli": "schema outputs bounds config data model scoring weights baselines intershapes report predict annotation",
 }
 OWNERS = {
     "mlflow": "report.tracking report.models",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import av
 import numpy as np
@@ -19,6 +19,7 @@ from reviosa_core.schema import DataError
 
 PIPE = Path("-")  # the name of a video that is still coming
 PIPED_BYTES = 4096  # of it at once
+AT_ONCE = {"probesize": "32"}  # FFmpeg's own is 5 MB: seconds of a video before its first frame is given
 TAKEN = {"format_whitelist": ",".join(containers.TAKEN)}
 NOT_SQUARE = 0.01  # of a pixel's side: less is what scaling to whole pixels leaves
 BROKEN = (FFmpegError, OSError, ValueError, IndexError)  # ValueError: what PyAV does not know, or cannot decode as text
@@ -62,13 +63,14 @@ def decoded(
     """Every frame, upright, and its time. DataError where pixels are not square, unless they are wanted as `stored`,
     where they are transparent, and where a frame has not the size of the first."""
     stream, size = pictures(container, path), None
-    aspect = stream.sample_aspect_ratio
-    if not stored and aspect and abs(aspect - 1) > NOT_SQUARE:
-        raise DataError(
-            f"{path}: its pixels are {aspect.numerator}:{aspect.denominator}, not square; make them so (ffmpeg -i IN "
-            "-vf scale=iw*sar:ih,setsar=1 OUT)"
-        )
     for number, raw in enumerate(container.decode(stream)):
+        # What comes by a pipe says so with its first frame.
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+        if not (number or stored) and aspect and abs(aspect - 1) > NOT_SQUARE:
+            raise DataError(
+                f"{path}: its pixels are {aspect.numerator}:{aspect.denominator}, not square; make them so (ffmpeg -i "
+                "IN -vf scale=iw*sar:ih,setsar=1 OUT)"
+            )
         if any(part.is_alpha for part in raw.format.components):
             alpha = raw.to_ndarray(format="rgba")[..., 3]
             if hidden := int((alpha < 255).sum()):
@@ -86,14 +88,16 @@ def decoded(
         yield frame, raw.time
 
 
-def piped(file: BinaryIO, otherwise: float) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
+def piped(
+    file: io.RawIOBase | io.BufferedIOBase, otherwise: float
+) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], float]]:
     """Frames of a video that is still coming, as soon as each is there, upright, with its time in seconds from the
     first one: by the rate, where the video does not say, and by `otherwise`, where it says no rate either. Whether all
     of it came cannot be known. DataError as `open_video`, also for formats that must be read from their end."""
     done, first = 0, None
     with (
         reading(PIPE, lambda: done),
-        av.open(file, options=TAKEN, buffer_size=PIPED_BYTES) as container,
+        av.open(file, options=TAKEN | AT_ONCE, buffer_size=PIPED_BYTES) as container,
     ):
         stream = pictures(container, PIPE)
         stream.thread_type = "SLICE"  # whole frames at once would come later by as many as there are threads
