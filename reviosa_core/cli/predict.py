@@ -136,26 +136,33 @@ def predict_(
         _piped(checkpoint, text or [], stream, device)
         return
 
-    from reviosa_core.predict import exports, jobs
+    from reviosa_core.predict import calibration, exports, jobs
     from reviosa_core.predict.result import Settings, model_hash
 
     extra = tuple(dict.fromkeys(also or ()))
     if unknown := [name for name in extra if name not in exports.ALSO]:
         fail(f"--also {unknown[0]}: {', '.join(exports.ALSO)} are known")
+
+    def settings() -> Settings:
+        model = model_hash(checkpoint)
+        # What a stream is sure of is another number: nobody has calibrated it.
+        known = calibration.read(checkpoint, model) if stream is None else None
+        return Settings(checkpoint, model, min_confidence, extra, known, stream)
+
     if manifest is not None:
         _refuse("--manifest", {"--text": text, "--fps": fps, "--start": start, "--end": end})
         folder = out or jobs.DEFAULT / manifest.stem
         todo = jobs.of_manifest(manifest, folder)
-        _many(todo, folder, Settings(checkpoint, model_hash(checkpoint), min_confidence, extra, stream), device)
+        _many(todo, folder, settings(), device)
         return
     assert video is not None and text
     if len(text) > 1:
         folder = out or jobs.DEFAULT / video.resolve().name
         todo = jobs.of_texts(video, text, folder, fps=fps, start=start, end=end)
-        _many(todo, folder, Settings(checkpoint, model_hash(checkpoint), min_confidence, extra, stream), device)
+        _many(todo, folder, settings(), device)
         return
     job = jobs.Job(video, text[0], out or jobs.DEFAULT / jobs.name_of(video, text[0]), fps, start, end)
-    _single(job, Settings(checkpoint, model_hash(checkpoint), min_confidence, extra, stream), device)
+    _single(job, settings(), device)
 
 
 def _refuse(what: str, others: dict[str, object]) -> None:
