@@ -24,7 +24,7 @@ from reviosa_core.model.mllm import Answer
 from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.model.segmenter import Carried, FrameFeatures
 from reviosa_core.predict.streamed import LONGEST, Question, Stream, Streamed, Why
-from reviosa_core.schema import Clip, Confidence, Expression, Role
+from reviosa_core.schema import Clip, Confidence, Expression, Prediction, Role
 from reviosa_core.scoring import metrics
 
 
@@ -181,7 +181,7 @@ class Streaming:
     def __init__(self, model: ReVIOSa, settings: Stream | None = None) -> None:
         self.model, self.settings, self.roles = model, settings or Stream(), model.roles
 
-    def run_lengths(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Streamed]:
+    def run_lengths(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
         """One prediction per expression (by default all of the clip's), as `ReVIOSa.run_lengths`."""
         expressions = clip.expressions if expressions is None else expressions
         found = [_Log(self.roles) for _ in expressions]
@@ -191,7 +191,7 @@ class Streaming:
                 log.add(own)
         return [log.prediction(clip.id, e.id) for log, e in zip(found, expressions, strict=True)]
 
-    def segment(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Streamed]:
+    def segment(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
         """`run_lengths`, with bool masks [t h w] by role."""
         return [
             replace(p, masks={role: masks.decode_all(list(own), clip.size) for role, own in p.masks.items()})

@@ -49,16 +49,16 @@ def test_what_was_learnt_holds_of_others():
     assert curve.of(np.array([-1.0, 2.0])).tolist() == [curve.shares[0], curve.shares[-1]]
 
 
-def half(there: bool = True) -> Clip:
-    """Standing's actor is always there; its target in every second frame, if at all."""
+def half() -> Clip:
+    """The actor is always there, the target in every second frame."""
     mask = masks.encode(np.ones((H, W), bool))
-    target = [mask if there and t % 2 == 0 else None for t in range(T)]
+    target = [mask if t % 2 == 0 else None for t in range(T)]
     said = (
         Expression("0", "a dog pulling a cat", "unidirectional", ("a",), ("b",)),
         Expression("1", "a dog", "single", ("a",)),
     )
-    pixels = np.full((T, H, W, 3), 90, np.uint8)
-    return Clip("clip", pixels, tuple(f"{t:05d}" for t in range(T)), (H, W), said, {"a": [mask] * T, "b": target})  # fmt: skip
+    pixels, names = np.full((T, H, W, 3), 90, np.uint8), tuple(f"{t:05d}" for t in range(T))
+    return Clip("clip", pixels, names, (H, W), said, {"a": [mask] * T, "b": target})
 
 
 def test_a_row_a_frame_role_and_expression():
