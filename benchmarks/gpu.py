@@ -107,6 +107,8 @@ def memory(device: str) -> dict[str, float]:
 
 def steps(model: ReVIOSa, profile: config.Profile, count: int, seen: list[Clip]) -> dict[str, Any]:
     """`count` steps of fine-tuning; the seconds of one are the median of those after the third."""
+    if count < 2:
+        raise ValueError(f"{count} step: nothing lies between two")
     marks, told, square = [], [], segmenter.to_square
     clock = Clock("cuda" if torch.cuda.is_available() else "cpu", ("collate", "encoders", "truth"))
     for owner, name, part in (
