@@ -21,7 +21,9 @@ from reviosa_core.bounds import (
     Seed,
     Share,
     Strict,
+    Weight,
     Words,
+    changed,
     complaints,
     need,
 )
@@ -50,7 +52,18 @@ YAML_BYTES = 200_000  # params.yaml has 13,000
 CLIP_PIXELS = 2**25  # of all frames together: a clip is made in memory
 SHIFT = "InterShapes shift"  # what the report calls the first data set of the transfer
 # in runs/<profile>, beside experiments:
-TAKEN = ("pretrain", "predictions", "rows", "notebooks", "resume", "seeds", "studies", "annotation", "baselines")
+TAKEN = (
+    "pretrain",
+    "predictions",
+    "rows",
+    "notebooks",
+    "resume",
+    "seeds",
+    "studies",
+    "annotation",
+    "baselines",
+    "studies-backbones",
+)
 
 
 class Splits(Strict):
@@ -178,26 +191,47 @@ class Experiment(Strict):
 class Study(Strict):
     """Runs that differ in one or two things: every row under every rule, with every seed; AML on every named layer (or
     on `every` one), and without any it is where the main pipeline has it. `clips`: how many of the train split, or all.
+    `backbones`: which of `studies.backbones` they start from, or from the profile's own; on another, AML is put where
+    the paper's rule wants it there.
     """
 
     rows: Annotated[tuple[Name, ...], Field(min_length=1)]
     rules: Annotated[tuple[Name, ...], Field(min_length=1)]
     layers: tuple[Annotated[int, Field(ge=0, le=1000)], ...] | Literal["every"] = ()
     clips: tuple[Count, ...] = ()
+    backbones: tuple[Name, ...] = ()
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
 
 
+class Backbone(Strict):
+    """A language model that was pretrained otherwise: `reading` is the share of the profile's steps of that phase,
+    `looking` the weight of the loss that tells attention where to look."""
+
+    reading: Annotated[float, Field(gt=0, le=10)]
+    looking: Weight = 0.0
+
+    def pretrain(self, phases: Pretrain) -> Pretrain:
+        """Raises ValueError as `changed`."""
+        steps = max(1, round(self.reading * phases.mllm.steps))
+        return changed(phases, mllm=changed(phases.mllm, steps=steps))
+
+
 class Studies(Strict):
-    """Scored on the split `dev`. `rules` are named here, and studies name them."""
+    """Scored on the split `dev`. `rules` and `backbones` are named here, and studies name them."""
 
     rules: dict[Name, Otherwise]
+    backbones: dict[Name, Backbone] = {}
     runs: dict[Name, Study]
 
     @model_validator(mode="after")
     def _rules(self) -> Studies:
         for name, study in self.runs.items():
-            unknown = [rule for rule in study.rules if rule not in self.rules]
-            need(not unknown, f"runs.{name}.rules", unknown, f"must be among rules, {sorted(self.rules)}")
+            for key, named, known in (
+                ("rules", study.rules, self.rules),
+                ("backbones", study.backbones, self.backbones),
+            ):
+                unknown = [one for one in named if one not in known]
+                need(not unknown, f"runs.{name}.{key}", unknown, f"must be among {key}, {sorted(known)}")
         return self
 
 
@@ -355,6 +389,10 @@ class Project:
             return {"license": "apache-2.0", "base_model": f"backbones/{self.profile}", "datasets": str(data)}
         base = [Path(start.internvl).name, Path(start.sam2).name]
         return {"license": start.license, "base_model": base, "datasets": str(data)}
+
+    def otherwise(self, backbone: str | None) -> Path | Released:
+        """What a run of the studies starts from: one of `studies.backbones`, or the profile's own."""
+        return self.start if backbone is None else self.run("studies-backbones", backbone)
 
     def run(self, *parts: str) -> Path:
         """Weights, predictions, executed notebooks: large, not in git. The folder of the file is made."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from reviosa_core.bounds import Count, Few, Fraction, Rate, Share, Strict, Weight, changed, need
+from reviosa_core.bounds import Count, Few, Fraction, Rate, Share, Strict, Weight, Words, changed, need
 from reviosa_core.sizes import Model, Width
 
 
@@ -47,7 +47,8 @@ class LossWeights(Strict):
     """Weights of Eq. 7-8; `points` is how many points the mask losses look at (uncertainty-sampled).
 
     AML of several heads is their `sum` as in Eq. 6, or their `mean` as in the release; it is averaged over all
-    `expressions`, as the mask losses are, or over each role's own `rows`, as in the release.
+    `expressions`, as the mask losses are, or over each role's own `rows`, as in the release. It looks at `all` of the K
+    frames, or at the `prompted` ones. Its form is Eq. 6's `bce`; the others (`model.losses.FORMS`) are for studies.
     """
 
     ce: Weight
@@ -57,6 +58,8 @@ class LossWeights(Strict):
     points: Count
     aml_heads: Literal["sum", "mean"] = "sum"
     aml_over: Literal["expressions", "rows"] = "expressions"
+    aml_frames: Literal["all", "prompted"] = "all"
+    aml_form: Literal["bce", "renormalised", "kl", "mass"] = "bce"
 
     @model_validator(mode="after")
     def _masks(self) -> LossWeights:
@@ -75,11 +78,17 @@ class Clips(Loop):
 
 class Train(Clips):
     """Fine-tuning ReVIOSa (phase b); `processes` share the micro-batches of a step, on a GPU each where there
-    are GPUs."""
+    are GPUs.
+
+    `visual_projector`: InternVL's `mlp1`, which the release trains. `role_tokens`: their embeddings start as `words` of
+    the backbone's answers, where it has such, or at `random` (`mllm.add_role_tokens`).
+    """
 
     processes: Few = 1
     decoder_lr: Rate
     projector_lr: Rate
+    visual_projector: Literal["frozen", "trained"] = "frozen"
+    role_tokens: Literal["words", "random"] = "words"
     wording: Literal["labelled", "unlabelled", "released"] = "labelled"  # released: of a ReVIOSa with these roles
     gradient_checkpointing: bool
     cache_gb: Weight  # features of the frozen encoders kept in memory
@@ -106,28 +115,38 @@ class Rules(Strict):
 
 
 class Otherwise(Rules):
-    """What a study does otherwise than the profile, in the loss and in the model too; None: the same.
+    """What a study does otherwise than the profile, in the loss, in the model and in what it is shown; None: the same.
 
     `heads`: how many of its layer AML is put on, those that look most at the video. `shown`: K, the frames that the
-    language model sees. `prompted`: which of these the mask decoder is prompted on. `flips`: the share of events whose
-    roles the training clips have the wrong way round; `verifier`: how often one errs that has looked at each sentence
-    (`studies.labelled`).
+    language model sees. `prompted`: which of these the mask decoder is prompted on. `only`: the sentences that training
+    keeps, by how InterShapes' names of their kinds begin ("one", "one, motion"); `sentences`: so many of them
+    (`studies.kept`). `flips`: the share of events whose roles the training clips have the wrong way round; `verifier`:
+    how often one errs that has looked at each sentence (`studies.labelled`).
     """
 
-    OF_AML: ClassVar = ("aml_heads", "aml_over", "heads")  # without AML they change nothing
+    LOSS: ClassVar = ("aml", "aml_heads", "aml_over", "aml_frames", "aml_form")
+    OF_AML: ClassVar = (*LOSS, "heads")  # without AML they change nothing
 
+    visual_projector: Literal["frozen", "trained"] | None = None
+    role_tokens: Literal["words", "random"] | None = None
+    aml: Weight | None = None
     aml_heads: Literal["sum", "mean"] | None = None
     aml_over: Literal["expressions", "rows"] | None = None
+    aml_frames: Literal["all", "prompted"] | None = None
+    aml_form: Literal["bce", "renormalised", "kl", "mass"] | None = None
     heads: Few | None = None
     shown: Few | None = None
     prompted: Literal["first", "all"] | None = None
+    only: tuple[Words, ...] | None = None
+    sentences: Count | None = None
     flips: Share | None = None
     verifier: Share | None = None
 
     def train(self, train: Train) -> Train:
         """Raises ValueError as `changed`."""
-        loss = self.model_dump(include={"aml_heads", "aml_over"}, exclude_none=True)
-        return changed(super().train(train), loss=changed(train.loss, **loss))
+        loss = self.model_dump(include={*self.LOSS}, exclude_none=True)
+        own = self.model_dump(include={"visual_projector", "role_tokens"}, exclude_none=True)
+        return changed(super().train(train), loss=changed(train.loss, **loss), **own)
 
     def model(self, model: Model) -> Model:
         """Raises ValueError as `changed`."""
@@ -163,7 +182,8 @@ class Baselines(Strict):
     encoder_rate: Weight
     encoders: Encoders
     train: Clips
-    studies: Clips  # of each variant in the papers' ablations
+    studies: Clips  # of each variant in the papers' ablations, and of each of the rates
+    rates: tuple[Rate, ...] = ()  # tried on `dev`, all of them with every system
 
     @model_validator(mode="after")
     def _fit(self) -> Baselines:

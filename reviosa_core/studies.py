@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -14,18 +14,20 @@ from reviosa_core import config
 from reviosa_core.schema import Clip
 from reviosa_core.scoring import selection
 
-FLIPS = (0, 2)  # after the seed: a stream of its own, beside the sampler's and the wording's
+FLIPS, SENTENCES = (0, 2), (0, 3)  # after the seed: streams of their own, beside the sampler's and the wording's
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One run. `layer` is AML's, where the study says one; `clips` how many of the train split, None: all."""
+    """One run. `layer` is AML's, where the study says one; `clips` how many of the train split, None: all; `backbone`
+    what it starts from, None: the profile's own."""
 
     row: str
     rule: str
     layer: int | None
     clips: int | None
     seed: int
+    backbone: str | None = None
 
     @property
     def name(self) -> str:
@@ -37,15 +39,17 @@ class Variant:
         """All but the row and the seed: "one", "slow layer3", "one clips75"."""
         layer = "" if self.layer is None else f" layer{self.layer}"
         clips = "" if self.clips is None else f" clips{self.clips}"
-        return f"{self.rule}{layer}{clips}"
+        backbone = "" if self.backbone is None else f" {self.backbone}"
+        return f"{self.rule}{layer}{clips}{backbone}"
 
 
 def variants(study: config.Study, experiments: dict[str, config.Experiment], layers: int) -> list[Variant]:
     """All runs of a study, once each: a row without AML has no layer to vary. `layers`: how many the model has."""
     found, named = [], tuple(range(layers)) if study.layers == "every" else study.layers
-    for row, rule, clips, seed in product(study.rows, study.rules, study.clips or (None,), study.seeds):
+    rest = product(study.rows, study.rules, study.clips or (None,), study.backbones or (None,), study.seeds)
+    for row, rule, clips, backbone, seed in rest:
         places = (named or (None,)) if experiments[row].aml else (None,)
-        found += [Variant(row, rule, layer, clips, seed) for layer in places]
+        found += [Variant(row, rule, layer, clips, seed, backbone) for layer in places]
     return found
 
 
@@ -53,6 +57,29 @@ def every(project: config.Project) -> dict[str, list[Variant]]:
     """The runs of each study; several studies may ask for the same one."""
     count = project.settings.model.mllm.language.layers
     return {name: variants(s, project.params.experiments, count) for name, s in project.params.studies.runs.items()}
+
+
+def kept(
+    clips: Sequence[Clip], otherwise: config.Otherwise, kinds: Mapping[tuple[str, str], str], seed: int
+) -> list[Clip]:
+    """The clips with sentences of some kinds `only`, by how `kinds[video, expression]` begins, and with so many
+    `sentences` of all clips together, drawn by the seed. A clip that keeps none is left out.
+
+    ValueError where there are fewer, or none.
+    """
+    only, count = otherwise.only, otherwise.sentences
+    named = [(c.id, e.id) for c in clips for e in c.expressions]
+    found = [name for name in named if not only or kinds.get(name, "").startswith(only)]
+    if not found:
+        raise ValueError(f"no sentence is of the kinds {list(only or [])}; InterShapes knows kinds, other data do not")
+    if count is not None:
+        if count > len(found):
+            raise ValueError(f"{count} sentences are asked for, {len(found)} are there")
+        drawn = np.random.default_rng((seed, *SENTENCES)).permutation(len(found))[:count]
+        found = [found[i] for i in drawn]
+    left = set(found)
+    clips = [replace(c, expressions=tuple(e for e in c.expressions if (c.id, e.id) in left)) for c in clips]
+    return [clip for clip in clips if clip.expressions]
 
 
 def labelled(clips: Iterable[Clip], otherwise: config.Otherwise, seed: int) -> list[Clip]:
@@ -65,7 +92,7 @@ def labelled(clips: Iterable[Clip], otherwise: config.Otherwise, seed: int) -> l
     rng, made = np.random.default_rng((seed, *FLIPS)), []
     for clip in clips:
         wrong: dict[frozenset[frozenset[str]], bool] = {}
-        kept = []
+        sentences = []
         for e in clip.expressions:
             if e.target is not None and set(e.actor) != set(e.target):
                 pair = frozenset((frozenset(e.actor), frozenset(e.target)))
@@ -73,8 +100,8 @@ def labelled(clips: Iterable[Clip], otherwise: config.Otherwise, seed: int) -> l
                 if otherwise.verifier is not None and flipped != (rng.random() < otherwise.verifier):
                     continue
                 e = replace(e, actor=e.target, target=e.actor) if flipped else e
-            kept.append(e)
-        made += [replace(clip, expressions=tuple(kept))] if kept else []
+            sentences.append(e)
+        made += [replace(clip, expressions=tuple(sentences))] if sentences else []
     return made
 
 
@@ -95,13 +122,17 @@ def place(
     variant: Variant, chosen: selection.Selection, rows: pd.DataFrame, heads: int | None = None
 ) -> selection.Selection:
     """Where AML goes: what the main pipeline chose, but for the variant's layer and for how many heads the study says;
-    they are those that look most at the video (the paper's rule within a layer), by `selection.measure_attention`.
+    they are those that look most at the video (the paper's rule within a layer), by `selection.measure_attention`. On
+    another backbone it is where the paper's rule wants it there.
 
     ValueError for a layer, or as many heads, as the rows do not have.
     """
+    scores = selection.to_vision(rows)
+    if variant.backbone is not None:
+        chosen = selection.choose(scores, len(chosen.heads))
     if variant.layer is None and heads is None:
         return chosen
-    layer, scores = chosen.layer if variant.layer is None else variant.layer, selection.to_vision(rows)
+    layer = chosen.layer if variant.layer is None else variant.layer
     if layer >= len(scores):
         raise ValueError(f"{variant.name}: layer {layer} of {len(scores)}, counted from 0")
     return selection.Selection(layer, selection.choose(scores[[layer]], heads or len(chosen.heads)).heads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,6 +93,18 @@ class Mllm(nn.Module):
         pixels = normalise(frames.to(self.device), self.image_size)
         tokens = self.internvl.model.get_image_features(pixels).pooler_output
         return tokens.unflatten(1, (self.grid, self.grid))
+
+    def unprojected(self, frames: UInt8[Tensor, "t h w 3"]) -> Float[Tensor, "t p p c"]:
+        """What the visual projector makes the visual tokens of, as a grid of P x P a frame: `see` without its end."""
+        pixels, internvl = normalise(frames.to(self.device), self.image_size), self.internvl.model
+        tower = internvl.vision_tower(pixel_values=pixels.to(internvl.dtype))
+        patches = tower.last_hidden_state[:, 1:]  # after the class token
+        side = math.isqrt(patches.shape[1])
+        return internvl.pixel_shuffle(patches.unflatten(1, (side, side)), self.internvl.config.downsample_ratio)
+
+    def project(self, seen: Float[Tensor, "t p p c"]) -> Float[Tensor, "t p p d"]:
+        """Visual tokens of what `unprojected` gave."""
+        return self.internvl.model.multi_modal_projector(seen)
 
     def prefix_ids(self, frames: int) -> list[int]:
         """Token ids of the shared part: the opening of the chat and the frames."""
@@ -322,16 +335,18 @@ def empty(described: InternVLConfig) -> InternVLForConditionalGeneration:
 
 
 @torch.no_grad()
-def add_role_tokens(internvl: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
+def add_role_tokens(
+    internvl: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, start: str = "words"
+) -> None:
     """Give the tokenizer [SEG_ACT] and [SEG_TAR] and the model rows for them, in embeddings and (untied) head.
 
-    A backbone that answers with places starts each as the word before such an answer, at which it knows the places; a
-    place itself has only to be passed on (LOG.md has the difference). Others start at random.
+    With "words", a backbone that answers with places starts each as the word before such an answer, at which it knows
+    the places; a place itself has only to be passed on (LOG.md has the difference). Others start at "random".
     """
     tokenizer.add_tokens(list(prompts.TOKENS.values()), special_tokens=True)
     internvl.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     vocabulary = tokenizer.get_vocab()
-    if prompts.place(0) in vocabulary:
+    if start == "words" and prompts.place(0) in vocabulary:
         rows = internvl.model.language_model.get_input_embeddings().weight
         for role, token in prompts.TOKENS.items():
             rows[vocabulary[token]] = rows[vocabulary[prompts.BEFORE[role]]]

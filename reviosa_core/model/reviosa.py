@@ -56,7 +56,8 @@ class ReVIOSa(nn.Module):
     """The paper's model. Sa2VA-style is `roles=(actor,)` without AML: a configuration, not another class.
 
     `aml` is the (layer, heads) the attention mask loss supervises, both counted from 0, or None. `prompted` says which
-    of the K frames the language prompts: "all" as in the paper, or "first", after which SAM2 tracks.
+    of the K frames the language prompts: "all" as in the paper, or "first", after which SAM2 tracks. `visual_projector`
+    is "frozen" as in the paper, or "trained" as in the release.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ReVIOSa(nn.Module):
         *,
         frames: int,
         prompted: Literal["first", "all"] = "all",
+        visual_projector: Literal["frozen", "trained"] = "frozen",
         aml: tuple[int, tuple[int, ...]] | None = None,
         weights: config.LossWeights | None = None,
         cache_gb: float = 0.0,
@@ -75,6 +77,7 @@ class ReVIOSa(nn.Module):
         self.mllm, self.segmenter = language, seg
         self.roles, self.frames, self.aml, self.weights = tuple(roles), frames, aml, weights
         self.prompted: Literal["first", "all"] = prompted
+        self.visual_projector: Literal["frozen", "trained"] = visual_projector
         self.projector = nn.Sequential(  # MLP_seg of Eq. 4
             nn.Linear(language.width, language.width), nn.ReLU(), nn.Linear(language.width, seg.dim)
         )
@@ -86,7 +89,8 @@ class ReVIOSa(nn.Module):
 
     def freeze(self) -> None:
         """Leave trainable LoRA on the language model, its embeddings and head, the projector, and the mask decoder.
-        Vision tower, visual projector and SAM2's image encoder stay frozen; docs/departures.md says who trains more."""
+        Vision tower and SAM2's image encoder stay frozen, the visual projector where nothing else is said;
+        docs/departures.md says who trains more."""
         self.requires_grad_(False)
         for parameter in self.trained().values():
             parameter.requires_grad_(True)
@@ -94,12 +98,13 @@ class ReVIOSa(nn.Module):
     def trained(self) -> dict[str, nn.Parameter]:
         """What is trained, by name. No loss reaches the decoder's IoU and object-score heads: they do not move."""
         vocabulary = ("mllm.internvl.model.language_model.embed_tokens.", "mllm.internvl.lm_head.")
+        seeing = ("mllm.internvl.model.multi_modal_projector.",) if self.visual_projector == "trained" else ()
         unused = ("segmenter.decoder.conv_s0.", "segmenter.decoder.conv_s1.")  # see Segmenter.decode
         return {
             name: parameter
             for name, parameter in self.named_parameters()
             if "lora_" in name
-            or name.startswith((*vocabulary, "projector.", "segmenter.decoder."))
+            or name.startswith((*vocabulary, *seeing, "projector.", "segmenter.decoder."))
             and not name.startswith(unused)
         }
 
@@ -162,7 +167,13 @@ class ReVIOSa(nn.Module):
         if tap is not None and self.aml is not None:
             maps = self.mllm.attention_maps(packed, tap, self.aml[0], [len(f) for f in batch.frames])
             truths = [batch.patch_masks[role][b][e].to(device) for b, e, role in owners]
-            by_head = torch.stack([losses.attention_mask_loss(m, t) for m, t in zip(maps, truths, strict=True)])
+            shown = slice(1 if (w.aml_frames, self.prompted) == ("prompted", "first") else None)
+            by_head = torch.stack(
+                [
+                    losses.attention_mask_loss(m[:, shown], t[shown], w.aml_form)
+                    for m, t in zip(maps, truths, strict=True)
+                ]
+            )
             by_row = by_head.sum(1) if w.aml_heads == "sum" else by_head.mean(1)
             own = [len(rows[role][1]) if w.aml_over == "rows" else expressions for *_, role in owners]
             terms["aml"] = w.aml * (by_row / torch.tensor(own, device=device)).sum()
@@ -208,16 +219,21 @@ class ReVIOSa(nn.Module):
         return ce, dice
 
     def _seen(self, batch: Batch) -> tuple[list[Tensor], list[segmenter.FrameFeatures]]:
-        """Frozen features of each clip's frames: visual tokens [t p p d], and SAM2's of the frames to be prompted."""
+        """Of each clip's frames, the frozen parts seen once: visual tokens [t p p d], and SAM2's features of frames to
+        be prompted."""
         places = zip(batch.clip_ids, batch.indices, batch.frames, strict=True)
         seen = [self.cache.get((clip, indices), partial(self._see, frames)) for clip, indices, frames in places]
-        return [visual for visual, *_ in seen], [segmenter.FrameFeatures(*maps) for _, *maps in seen]
+        visual = [tokens for tokens, *_ in seen]
+        if self.visual_projector == "trained":
+            visual = [self.mllm.project(tokens) for tokens in visual]
+        return visual, [segmenter.FrameFeatures(*maps) for _, *maps in seen]
 
     @torch.no_grad()
     def _see(self, frames: UInt8[Tensor, "t h w 3"]) -> tuple[Tensor, ...]:
         shown = frames[:1] if self.prompted == "first" else frames
         sam = self.segmenter.see(shown)
-        return self.mllm.see(frames), sam.stride4, sam.stride8, sam.stride16
+        see = self.mllm.unprojected if self.visual_projector == "trained" else self.mllm.see
+        return see(frames), sam.stride4, sam.stride8, sam.stride16
 
     # -- Inference ----------------------------------------------------------------------------------------------
 

@@ -19,10 +19,12 @@ def page(
     asked: Mapping[str, Mapping[str, Summary]],
     costs: Mapping[str, Mapping[str, Any]],
     studies: Mapping[str, Mapping[str, Summary]],
+    tried: Mapping[str, Mapping[str, Summary]],
     published: Mapping[str, Any],
 ) -> str:
     """As Markdown. `scores` of each system; of all its `seeds`; by kind of expression; with targets `asked` for; their
-    `costs` (parameters, fps, memory in MiB, minutes); the papers' `studies`; and what the papers print."""
+    `costs` (parameters, fps, memory in MiB, minutes); the papers' `studies`; the rates `tried`; and what
+    the papers print."""
     counts = {setting: found["n"] for own in scores.values() for setting, found in own.items() if found}
     over = ", ".join(f"{setting} {counts.get(setting, 0)}" for setting in SETTINGS)
     parts = [
@@ -46,6 +48,12 @@ def page(
         "Measured one after the other, each in a process of its own, on one CPU thread, a clip and one sentence at a "
         "time. Minutes are those of training, from pretrained backbones or encoders.",
         cost(costs),
+    ]
+    parts += [
+        "## Rates, on `dev`",
+        "J&F (RVOS) of short runs, the same budget for each system. All three are trained at the one rate that is best "
+        "in the mean.",
+        rates(tried),
     ]
     for name, found in studies.items():
         parts += [f"## {name}'s own ablation, in miniature", study(found, published.get(name, {}))]
@@ -102,6 +110,16 @@ def cost(costs: Mapping[str, Mapping[str, Any]]) -> str:
                 "memory, MiB": f"{own['memory']:.0f}",
             }
             for name, own in costs.items()
+        ]
+    )
+
+
+def rates(tried: Mapping[str, Mapping[str, Summary]]) -> str:
+    """A row a system, a column a rate."""
+    return markdown(
+        [
+            {"": name} | {rate: with_interval(own["RVOS"]) for rate, own in found.items()}
+            for name, found in tried.items()
         ]
     )
 

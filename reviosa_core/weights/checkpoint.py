@@ -325,7 +325,7 @@ def from_backbones(
     folder = Path(backbones.internvl) if released else backbones / "internvl"
     internvl, tokenizer, template = load_internvl(folder)
     _same_sizes(internvl.config, sizes.mllm, folder)
-    mllm.add_role_tokens(internvl, tokenizer)
+    mllm.add_role_tokens(internvl, tokenizer, settings.role_tokens)
     mllm.add_lora(internvl, sizes.mllm.lora)
     profiled = segmenter.describe(sizes.segmenter)
     if released:
@@ -342,6 +342,7 @@ def from_backbones(
         experiment.roles,
         frames=sizes.mllm.frames,
         prompted=sizes.segmenter.prompted,
+        visual_projector=settings.visual_projector,
         aml=aml if experiment.aml else None,
         weights=settings.loss,
         cache_gb=settings.cache_gb,

@@ -39,6 +39,7 @@ class Design(Described):
     frames: Annotated[int, Field(ge=1, le=1024)]
     prompted: Literal["first", "all"]
     aml: tuple[Index, Annotated[tuple[Index, ...], Field(max_length=256), FailFast()]] | None
+    visual_projector: Literal["frozen", "trained"] = "frozen"
     wording: config.Wording = "labelled"  # folders from before there were several do not say
 
     @model_validator(mode="after")
@@ -70,6 +71,7 @@ def design_of(model: ReVIOSa) -> Design:
         roles=model.roles,
         frames=model.frames,
         prompted=model.prompted,
+        visual_projector=model.visual_projector,
         aml=model.aml,
         wording=model.mllm.template.wording,
     )

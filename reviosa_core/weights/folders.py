@@ -78,6 +78,7 @@ def _empty(design: Design, tokenizer: PreTrainedTokenizerBase) -> ReVIOSa:
         design.roles,
         frames=design.frames,
         prompted=design.prompted,
+        visual_projector=design.visual_projector,
         aml=design.aml,
     )
 

@@ -79,6 +79,39 @@ def test_exactly_the_papers_parameters_are_trainable():
     assert found == lora | heads | projector | (decoder - unused)
 
 
+def test_the_visual_projector_learns_where_the_profile_says_so_as_in_the_release():
+    """The same losses; its gradient; and of two equal steps, frames are encoded in the first only."""
+    frozen, own = model(cache_gb=0.1), model(cache_gb=0.1, visual_projector="trained")
+    batch, name = own.collate(samples()), "mllm.internvl.model.multi_modal_projector."
+    more = own.trained().keys() - frozen.trained().keys()
+    assert more == {n for n, _ in own.named_parameters() if n.startswith(name)} != set()
+    found = []
+    for system in (frozen, own):
+        torch.manual_seed(7)
+        found.append(system.training_losses(batch))
+    torch.testing.assert_close(found[1], found[0])
+    torch.stack(list(found[1].values())).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for n, p in own.named_parameters() if n in more)
+    own.mllm.unprojected = lambda *_: pytest.fail("seen twice")
+    own.training_losses(batch)
+
+
+@torch.no_grad()
+def test_aml_of_the_prompted_frames_reads_no_other():
+    own, (clip, _) = model(prompted="first"), samples()
+
+    def aml(frames: str, masks: dict[Role, np.ndarray]) -> float:
+        own.weights = WEIGHTS.model_copy(update={"aml_frames": frames})
+        changed = Sample(clip.clip_id, clip.indices, clip.frames, clip.expressions, masks)
+        return float(own.training_losses(own.collate([changed]))["aml"])
+
+    later = {role: np.concatenate([m[:, :1], np.logical_not(m[:, 1:])], 1) for role, m in clip.masks.items()}
+    assert aml("prompted", later) == aml("prompted", dict(clip.masks)) != aml("all", dict(clip.masks))
+    assert aml("all", later) != aml("all", dict(clip.masks))
+    own.prompted = "all"
+    assert aml("prompted", dict(clip.masks)) == aml("all", dict(clip.masks))
+
+
 def test_every_trainable_parameter_is_in_one_group_and_learns():
     own = model()
     rates = config.Train(

@@ -41,6 +41,13 @@ def test_a_study_stands_beside_the_papers_row_of_that_name(root: Path):
     assert "–" in baselines.study({"as published": summary(1, None, 2)}, published["SOC"])
 
 
+def test_a_rate_is_a_column():
+    tried = {"SOC": {"0.001": summary(1, None, 20), "0.002": summary(1, None, 30)}}
+    head, _, row = (line.split("|") for line in baselines.rates(tried).splitlines())
+    assert [cell.strip() for cell in head[2:4]] == ["0.001", "0.002"]
+    assert [cell.strip() for cell in row[1:4]] == ["SOC", "20.0 [19.0, 21.0]", "30.0 [29.0, 31.0]"]
+
+
 def test_minutes_that_are_not_known_are_a_dash():
     table = baselines.cost({"full": {"parameters": 1234567, "fps": 12.34, "memory": 800.4}})
     assert "1,234,567" in table and "12.3" in table and "| –" in table and "800" in table

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import InternVLForConditionalGeneration
 
 from reviosa_core import config
 from reviosa_core.data import sampling
 from reviosa_core.intershapes import world
 from reviosa_core.intershapes.pretrain.clips import CODE, optimizers
 from reviosa_core.intershapes.pretrain.grounding import Grounded, ground
-from reviosa_core.intershapes.pretrain.reading import ReadingPretraining
+from reviosa_core.intershapes.pretrain.reading import LookingPretraining, ReadingPretraining
 from reviosa_core.intershapes.pretrain.watching import VisionPretraining, WatchingPretraining
 from reviosa_core.model import mllm
 from reviosa_core.training.loop import Log, code, fit
@@ -36,7 +37,7 @@ def see(
 
 
 @torch.no_grad()
-def _tie_queries_to_keys(model: mllm.Mllm) -> None:
+def tie_queries_to_keys(model: mllm.Mllm) -> None:
     """Start every attention head with equal query and key projections: a word then attends to what looks like it, and
     names are bound to visual tokens from the first steps on (LOG.md)."""
     for layer in model.language.layers.children():
@@ -44,6 +45,16 @@ def _tie_queries_to_keys(model: mllm.Mllm) -> None:
         key = attention.k_proj.weight.unflatten(0, (-1, attention.head_dim))
         heads = attention.q_proj.weight.shape[0] // attention.head_dim
         attention.q_proj.weight.copy_(key.repeat_interleave(heads // len(key), 0).flatten(0, 1))
+
+
+@torch.no_grad()
+def take_sight(model: mllm.Mllm, internvl: InternVLForConditionalGeneration) -> None:
+    """Vision tower and visual projector of another model of the same sizes, frozen: what a new language model learns to
+    read from."""
+    for part in ("vision_tower", "multi_modal_projector"):
+        own = getattr(model.internvl.model, part)
+        own.load_state_dict(getattr(internvl.model, part).state_dict())
+        own.requires_grad_(False)
 
 
 def pretrain_mllm(
@@ -61,7 +72,7 @@ def pretrain_mllm(
 
     Returns how well pointing finds roles on the last of `more`, which are not trained on.
     """
-    _tie_queries_to_keys(model)
+    tie_queries_to_keys(model)
     vision = VisionPretraining(model, clips, phases.vision, seed)
     seeing = [*model.internvl.model.vision_tower.parameters(), *model.internvl.model.multi_modal_projector.parameters()]
     fingerprint += f" {code(*CODE)} {phases.vision!r}"
@@ -71,17 +82,35 @@ def pretrain_mllm(
     )  # fmt: skip
     for parameter in seeing:
         parameter.requires_grad_(False)
+    return teach(model, more, phases, frames, folder, seed, fingerprint, log)
+
+
+def teach(
+    model: mllm.Mllm,
+    clips: Iterable[world.Scene],
+    phases: config.Pretrain,
+    frames: int,
+    folder: Path,
+    seed: int,
+    fingerprint: str = "",
+    log: Log | None = None,
+    looking: float = 0.0,
+) -> dict[str, float]:
+    """To watch and to read, on what the vision tower shows of `clips`; `looking` is the weight of that loss
+    (`LookingPretraining`). Returns as `pretrain_mllm`."""
     model.eval()
-    grounded, features = see(model, more, frames, seed)
+    grounded, features = see(model, clips, frames, seed)
     held_out = min(64, len(grounded) // 4)
     cut = len(grounded) - held_out
     watching = WatchingPretraining(model, grounded[:cut], features[:cut], phases.watching, seed)
-    reading = ReadingPretraining(watching, phases.mllm)
+    reading = (
+        LookingPretraining(watching, phases.mllm, looking) if looking else ReadingPretraining(watching, phases.mllm)
+    )
     for module, phase, name, label in (
         (watching, phases.watching, "watching", "pretrain, watching"),
         (reading, phases.mllm, "mllm", "pretrain, reading"),
     ):
-        fingerprint += f" {phase!r}"
+        fingerprint += f" {phase!r}" + (f" looking {looking}" if looking and module is reading else "")
         fit(
             module, lambda m, micro: m(micro), optimizers(module, phase), phase,
             folder=folder / name, seed=seed, fingerprint=fingerprint, log=log, label=label,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from reviosa_core.intershapes import verbs, world
 from reviosa_core.intershapes.pretrain.grounding import Grounded
 from reviosa_core.intershapes.pretrain.watching import WatchingPretraining
 from reviosa_core.model import packing
+from reviosa_core.model.attention import RowTap
 from reviosa_core.model.prompts import TEMPLATES, place
 
 ACTOR, TARGET, NAME = range(3)  # whose places a state is asked for
@@ -79,7 +80,7 @@ class ReadingPretraining(nn.Module):
         batch = packing.pack([prefix] * len(clips), turns, model.pad_id).to(model.device)
         features = self.features[torch.as_tensor(indices)].to(model.device).float()
         queries = torch.tensor([(ask.row, ask.position) for ask in asks])
-        depths = model.depths(batch, list(features))
+        depths, looking = self._read(batch, features, queries)
         hidden = depths[-1]
 
         row, position = queries.to(hidden.device).T
@@ -100,9 +101,16 @@ class ReadingPretraining(nn.Module):
             "places of names": missed[names & there].mean(),
             "nowhere": missed[absent].sum() / absent.sum().clamp(min=1),
             "meant": self._meant(middle, asks),
+            **looking(truth, names, there),
             **self.watching.terms(depths, batch, clips),
         }
         return terms, self._hits(places.detach(), due, asks)
+
+    def _read(
+        self, batch: packing.Packed, features: Tensor, queries: Tensor
+    ) -> tuple[Sequence[Float[Tensor, "b n d"]], Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]]:
+        """States by depth, and what is asked of attention: nothing."""
+        return self.model.depths(batch, list(features)), lambda *_: {}
 
     def _asks(
         self, clip: Grounded, utterance: world.Utterance, row: int, turn: int, start: int, question: int
@@ -191,3 +199,32 @@ class ReadingPretraining(nn.Module):
             "target foreseen": [bool((best[i, 0] == nowhere) == (truth[i, nowhere] > 0)) for i in planned],
         }
         return {name: float(np.mean(values)) if values else float("nan") for name, values in found.items()}
+
+
+class LookingPretraining(ReadingPretraining):
+    """Reading with attention told where to go, which no default does: for the study that asks what AML is worth then.
+
+    Two heads look at the objects of a name where it ends, in the middle layer, and two at the objects of an answer
+    where it begins, in the last one: -log of their attention, in the mean over the cells these cover.
+    """
+
+    heads = (0, 1)
+
+    def __init__(self, watching: WatchingPretraining, phase: config.Phase, weight: float, questions: int = 8) -> None:
+        super().__init__(watching, phase, questions)
+        self.weights = self.weights | {"looking": weight}
+        self.layers = (watching.middle, self.model.internvl.config.text_config.num_hidden_layers - 1)
+
+    def _read(
+        self, batch: packing.Packed, features: Tensor, queries: Tensor
+    ) -> tuple[Sequence[Float[Tensor, "b n d"]], Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]]:
+        tap = RowTap(queries, dict.fromkeys(self.layers, self.heads))
+        depths, image = self.model.depths(batch, list(features), row_tap=tap), batch.ids[0] == self.model.context_id
+
+        def looking(truth: Tensor, names: Tensor, there: Tensor) -> dict[str, Tensor]:
+            middle, last = (tap.rows[layer][:, :, image] for layer in self.layers)  # the frames come first in all rows
+            seen = torch.where(names[:, None, None], middle, last)
+            missed = -(truth[:, None] * seen.clamp(min=1e-7).log()).sum(-1).mean(1)
+            return {"looking": missed[there].mean()}
+
+        return depths, looking
