@@ -1,8 +1,8 @@
 """Two ways through a long video: the whole of it, then answers; and as a stream, which knows nothing of later frames.
 
 J&F by role and frames a second of one core's own time, side by side, the same clips for all. A clip has four shapes of
-one kind, and one event after the other, all of one verb, each of another pair: "the circle pushing another circle" means
-another one in each event. Beside that, sentences whose object stays the same: "the red circle".
+one kind, and one event after the other, all of one verb, each of another pair: "the circle pushing another circle"
+means another one in each event. Beside that, sentences whose object stays the same: "the red circle".
 
     python benchmarks/stream.py --checkpoint runs/tiny/best
 """
