@@ -21,7 +21,7 @@ from reviosa_core.intershapes import language, scenes, splits
 from reviosa_core.schema import Role, System
 from reviosa_core.training import loop
 
-ALL = pytest.mark.parametrize("kind", [ReferFormer, Ifirvos, Soc])
+ALL = pytest.mark.parametrize("kind", list(queries.SIZES))
 SIZE = (48, 72)
 
 
