@@ -50,7 +50,7 @@ install:
 	@test -x $(BIN)/pip || "$${PYTHON:-$$(command -v python3.11 || command -v python3)}" -m venv '$(VENV)'
 	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"make setup: Python 3.11 is needed, {sys.executable} is {v[0]}.{v[1]}; remove $(VENV) and set PYTHON=/path/to/python3.11")'
 	@echo "setup 1/4: build tools"
-	@$(call locked,/^(setuptools|wheel)==/)
+	@$(call locked,/^(packaging|setuptools|wheel)==/)
 	@echo "setup 2/4: the $$(grep -c == requirements.lock) packages of requirements.lock (7 GB: some minutes, and silent)"
 	@$(call locked,!/^sam2==/)
 	@echo "setup 3/4: sam2, from its source"
