@@ -1,4 +1,4 @@
-"""docs/extend.md does what it says: every diff applies to a copy of the project, and what shows that it works passes."""
+"""docs/extend.md does what it says: every diff applies to a copy of the project, and its commands pass."""
 
 from __future__ import annotations
 

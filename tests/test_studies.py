@@ -54,12 +54,56 @@ def test_the_heads_of_a_layer_are_those_that_look_most():
         studies.place(studies.Variant("full", "one", 2, None, 0), chosen, rows, 2)
 
 
+def test_another_backbone_has_its_own_place_for_aml():
+    study = config.Study(rows=("tokens", "full"), rules=("one",), backbones=("half", "told"), seeds=(0,))
+    found = studies.variants(study, ROWS, layers=6)
+    assert [v.name for v in found] == [f"{row}-one-{b}-seed0" for row in ("tokens", "full") for b in ("half", "told")]
+    rows = pd.DataFrame(
+        [
+            {"layer": layer, "head": head, "vision": vision, "role": "actor"}
+            for layer, heads in enumerate([(0.1, 0.2), (0.7, 0.9)])
+            for head, vision in enumerate(heads)
+        ]
+    )
+    chosen = selection.Selection(0, (0,))
+    assert studies.place(found[-1], chosen, rows) == selection.Selection(1, (1,))
+    assert studies.place(studies.Variant("full", "one", None, None, 0), chosen, rows) == chosen
+
+
+def test_sentences_of_a_kind_and_so_many():
+    clips = [splits.to_clip(scenes.make_scene(tiny.data(32, 4), (0, 0, i)), str(i)) for i in range(9)]
+    kinds = {
+        (c.id, e.id): "active" if e.is_interaction else "one, motion" if len(e.actor) == 1 else "several"
+        for c in clips
+        for e in c.expressions
+    }
+    assert studies.kept(clips, config.Otherwise(), {}, 3) == clips
+
+    def left(seed: int, **rule) -> list[tuple[str, str]]:
+        return [(c.id, e.id) for c in studies.kept(clips, config.Otherwise(**rule), kinds, seed) for e in c.expressions]
+
+    for only in (("active",), ("one", "several")):
+        assert left(3, only=only) == [name for name, kind in kinds.items() if kind.startswith(only)]
+    some = left(3, only=("active",), sentences=5)
+    assert len(some) == len({*some}) == 5 and {kinds[name] for name in some} == {"active"}
+    assert some == left(3, only=("active",), sentences=5) != left(4, only=("active",), sentences=5)
+    with pytest.raises(ValueError, match=f"{len(kinds) + 1} sentences are asked for, {len(kinds)} are there"):
+        left(3, sentences=len(kinds) + 1)
+    with pytest.raises(ValueError, match="no sentence is of the kinds"):
+        studies.kept(clips, config.Otherwise(only=("active",)), {}, 3)
+
+
 def test_a_study_may_change_rates_loss_and_model(root: Path):
     settings = config.load(root / "params.yaml").profiles["smoke"]
-    rule = config.Otherwise(steps=7, lr=0.5, aml_heads="mean", shown=2, prompted="all", heads=1)
+    rule = config.Otherwise(
+        steps=7, lr=0.5, aml_heads="mean", aml_form="kl", aml=0.3, visual_projector="trained", role_tokens="random",
+        shown=2, prompted="all", heads=1,
+    )  # fmt: skip
     train, model = rule.train(settings.train), rule.model(settings.model)
     assert (train.steps, train.lr, train.decoder_lr) == (7, 0.5, settings.train.decoder_lr)
     assert (train.loss.aml_heads, train.loss.aml_over) == ("mean", settings.train.loss.aml_over)
+    assert (train.loss.aml_form, train.loss.aml, train.loss.ce) == ("kl", 0.3, settings.train.loss.ce)
+    assert (train.visual_projector, train.role_tokens) == ("trained", "random")
     assert (model.mllm.frames, model.segmenter.prompted) == (2, "all")
     assert model.mllm.language == settings.model.mllm.language
     nothing = config.Otherwise()
@@ -100,11 +144,14 @@ def test_what_a_run_is_compared_with(root: Path):
     params = config.load(root / "params.yaml")
     of = {
         v.name: studies.without_aml(v, params)
-        for name in ("loss", "frames", "layers", "rates")
+        for name in ("loss", "frames", "layers", "rates", "forms", "projector", "grounding")
         for v in every(params, name)
     }
     assert of["full-mean-seed0"] == of["full-one-layer2-seed0"] == studies.Variant("tokens", "one", None, None, 0)
     assert of["full-two_shown-seed0"] == studies.Variant("tokens", "two_shown", None, None, 0)
+    assert of["full-kl_tenth-seed0"] == studies.Variant("tokens", "one", None, None, 0)
+    assert of["full-projector-seed0"] == studies.Variant("tokens", "projector", None, None, 0)
+    assert of["full-one-read12-seed0"] == studies.Variant("tokens", "one", None, None, 0, "read12")
     assert of["aml-tuned-seed0"] == studies.Variant("baseline", "tuned", None, None, 0)
     assert of["tokens-one-seed0"] is None and of["baseline-slow-seed0"] is None
 

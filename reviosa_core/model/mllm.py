@@ -94,7 +94,7 @@ class Mllm(nn.Module):
         tokens = self.internvl.model.get_image_features(pixels).pooler_output
         return tokens.unflatten(1, (self.grid, self.grid))
 
-    def unprojected(self, frames: UInt8[Tensor, "t h w 3"]) -> Float[Tensor, "t p p d"]:
+    def unprojected(self, frames: UInt8[Tensor, "t h w 3"]) -> Float[Tensor, "t p p c"]:
         """What the visual projector makes the visual tokens of, as a grid of P x P a frame: `see` without its end."""
         pixels, internvl = normalise(frames.to(self.device), self.image_size), self.internvl.model
         tower = internvl.vision_tower(pixel_values=pixels.to(internvl.dtype))
@@ -102,7 +102,7 @@ class Mllm(nn.Module):
         side = math.isqrt(patches.shape[1])
         return internvl.pixel_shuffle(patches.unflatten(1, (side, side)), self.internvl.config.downsample_ratio)
 
-    def project(self, seen: Float[Tensor, "t p p d"]) -> Float[Tensor, "t p p d"]:
+    def project(self, seen: Float[Tensor, "t p p c"]) -> Float[Tensor, "t p p d"]:
         """Visual tokens of what `unprojected` gave."""
         return self.internvl.model.multi_modal_projector(seen)
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import mlflow
+from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.data import dataset_source_registry
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import LifecycleStage, LoggedModel, LoggedModelInput, LoggedModelOutput
-from matplotlib.figure import Figure
 from mlflow.exceptions import MlflowException
 from PIL import Image
 

@@ -68,7 +68,9 @@ def slide(system: nn.Module, clip: Clip, expression: Expression, layer: int, hea
         finally:
             for module, mode in modes.items():
                 module.training = mode
-    maps = {role: seen[expression.id, role][layer][list(heads)].mean(0) for role in Role if role in system.roles}
+    maps = {
+        role: seen[expression.id, role][layer][list(heads)].mean(0) for role in Role if (expression.id, role) in seen
+    }
     indices = sampling.frame_indices(len(clip), system.frames)
     frames, truth = np.stack([clip.frames[i] for i in indices]), masks.by_role(clip, expression, indices)
     every = masks.union(clip, clip.masks, indices)

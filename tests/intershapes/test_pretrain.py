@@ -12,7 +12,7 @@ import torch
 from reviosa_core import config
 from reviosa_core.intershapes import world
 from reviosa_core.intershapes.pretrain import clips, grounding, internvl, sam2, watching
-from reviosa_core.intershapes.pretrain.reading import ACTOR, NAME, TARGET, ReadingPretraining
+from reviosa_core.intershapes.pretrain.reading import ACTOR, NAME, TARGET, LookingPretraining, ReadingPretraining
 from reviosa_core.intershapes.scenes import make_scene
 from reviosa_core.model import attention, mllm, prompts, segmenter
 from reviosa_core.training import loop
@@ -199,6 +199,39 @@ def test_nobody_tells_attention_where_to_go(scenes, reader, monkeypatch):
     monkeypatch.setattr(attention.RowTap, "__init__", lambda *_: pytest.fail("pretraining reads attention"))
     terms, _ = reading_of(reader, scenes[:4]).read(np.arange(4), np.random.default_rng(0))
     assert terms.keys() == ReadingPretraining.weights.keys()
+
+
+def test_looking_asks_attention_of_two_layers_and_nothing_else_of_others(scenes, reader):
+    """A study's term: it goes down when it is trained on, and the other terms are those without it."""
+    plain = reading_of(reader, scenes[:2])
+    told = LookingPretraining(plain.watching, plain.phase, weight=0.5)
+    told.where.load_state_dict(plain.where.state_dict())
+    both = np.arange(2)
+    terms, others = (m.read(both, np.random.default_rng(0))[0] for m in (told, plain))
+    assert terms.keys() - others.keys() == {"looking"} and told.weights["looking"] == 0.5
+    torch.testing.assert_close({k: terms[k] for k in others}, others)
+    attending = [layer.self_attn for layer in reader.language.layers]
+    grads = torch.autograd.grad(terms["looking"], [a.q_proj.weight for a in attending], allow_unused=True)
+    asked = {told.watching.middle, len(attending) - 1}
+    moved = {i for i, g in enumerate(grads) if g is not None and g.any()}
+    assert asked <= moved, "and what lies below them"
+    optimizer = torch.optim.AdamW([p for p in told.parameters() if p.requires_grad], lr=3e-3)
+    for _ in range(15):
+        optimizer.zero_grad()
+        told.read(both, np.random.default_rng(0))[0]["looking"].backward()
+        optimizer.step()
+    assert told.read(both, np.random.default_rng(0))[0]["looking"] < 0.9 * terms["looking"].detach()
+
+
+@torch.no_grad()
+def test_a_new_language_model_reads_what_another_sees():
+    one, other = tiny.reader(roles=False), tiny.reader(roles=False)
+    frames = torch.randint(256, (2, 24, 24, 3), dtype=torch.uint8)
+    assert not torch.equal(other.see(frames), one.see(frames))
+    internvl.take_sight(other, one.internvl)
+    assert torch.equal(other.see(frames), one.see(frames))
+    assert not any(p.requires_grad for p in other.internvl.model.vision_tower.parameters())
+    assert all(p.requires_grad for p in other.language.parameters())
 
 
 def test_what_is_meant_are_the_words_of_what_is_seen(scenes, reader):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
+from reviosa_core.config import LossWeights
 from reviosa_core.model import losses
 
 N, H, W, K = 2, 3, 5, 40
@@ -117,6 +119,25 @@ def test_attention_mask_loss_golden():
     first = nll(0.1, 1) + nll(0.2, 0) + nll(0.3, 0.25) + nll(0.05, 0) + nll(0.15, 1) + nll(0.2, 0)
     second = nll(0.5, 1) + nll(0.1, 0) + nll(0.1, 0.25) + nll(0.1, 0) + nll(0.1, 1) + nll(0.1, 0)
     assert losses.attention_mask_loss(maps, mask).tolist() == pytest.approx([first / 6, second / 6], rel=1e-5)
+
+
+def test_other_forms_of_it_golden():
+    """Three tokens (q), two heads, half of it all on the text; the object covers one cell and half of another."""
+    maps, mask = torch.tensor([[[[0.3, 0.1, 0.1]]], [[[0.1, 0.2, 0.2]]]]), torch.tensor([[[1.0, 0.5, 0.0]]])
+    shares = ((0.6, 0.2, 0.2), (0.2, 0.4, 0.4))  # of what goes to the video
+    truth = (2 / 3, 1 / 3)
+    due = {
+        "renormalised": [sum(nll(p, y) for p, y in zip(own, (1, 0.5, 0), strict=True)) / 3 for own in shares],
+        "kl": [sum(y * math.log(y / p) for p, y in zip(own, truth, strict=False)) for own in shares],
+        "mass": [-math.log(0.3 + 0.05), -math.log(0.1 + 0.1)],
+    }
+    for form, values in due.items():
+        assert losses.attention_mask_loss(maps, mask, form).tolist() == pytest.approx(values, rel=1e-5), form
+    for form in ("kl", "mass"):  # nobody is there to look at
+        assert losses.attention_mask_loss(maps, torch.zeros(1, 1, 3), form).tolist() == [0, 0]
+    even = mask / mask.sum() / 2
+    assert losses.attention_mask_loss(even[None], mask, "kl").tolist() == pytest.approx([0], abs=1e-6)
+    assert losses.FORMS.keys() == {*get_args(LossWeights.model_fields["aml_form"].annotation)}
 
 
 def test_attention_on_the_object_costs_less_than_beside_it():

@@ -84,6 +84,18 @@ def test_role_tokens_start_as_what_a_place_follows_where_a_backbone_answers_with
     for role, token in prompts.TOKENS.items():
         torch.testing.assert_close(rows[tokenizer.convert_tokens_to_ids(token)], before[words[role]])
     assert len({*words.values(), tokenizer.unk_token_id}) == 3
+    mllm.add_role_tokens(other := mllm.build(tiny.SIZES.mllm, tokenizer), tokenizer, "random")
+    rows = other.model.language_model.get_input_embeddings().weight
+    for role, token in prompts.TOKENS.items():
+        assert not torch.equal(rows[tokenizer.convert_tokens_to_ids(token)], rows[words[role]])
+
+
+@torch.no_grad()
+def test_what_is_seen_is_the_projection_of_what_is_unprojected():
+    reader, frames = tiny.reader(), torch.randint(256, (3, 20, 30, 3), dtype=torch.uint8)
+    held = reader.unprojected(frames)
+    assert held.shape == (3, tiny.GRID, tiny.GRID, 4 * tiny.SIZES.mllm.vision.hidden)
+    assert torch.equal(reader.project(held), reader.see(frames))
 
 
 @pytest.mark.parametrize("template", prompts.TEMPLATES.values(), ids=lambda t: t.name)

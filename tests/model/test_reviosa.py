@@ -79,6 +79,39 @@ def test_exactly_the_papers_parameters_are_trainable():
     assert found == lora | heads | projector | (decoder - unused)
 
 
+def test_the_visual_projector_learns_where_the_profile_says_so_as_in_the_release():
+    """The same losses; its gradient; and of two equal steps, frames are encoded in the first only."""
+    frozen, own = model(cache_gb=0.1), model(cache_gb=0.1, visual_projector="trained")
+    batch, name = own.collate(samples()), "mllm.internvl.model.multi_modal_projector."
+    more = own.trained().keys() - frozen.trained().keys()
+    assert more == {n for n, _ in own.named_parameters() if n.startswith(name)} != set()
+    found = []
+    for system in (frozen, own):
+        torch.manual_seed(7)
+        found.append(system.training_losses(batch))
+    torch.testing.assert_close(found[1], found[0])
+    torch.stack(list(found[1].values())).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for n, p in own.named_parameters() if n in more)
+    own.mllm.unprojected = lambda *_: pytest.fail("seen twice")
+    own.training_losses(batch)
+
+
+@torch.no_grad()
+def test_aml_of_the_prompted_frames_reads_no_other():
+    own, (clip, _) = model(prompted="first"), samples()
+
+    def aml(frames: str, masks: dict[Role, np.ndarray]) -> float:
+        own.weights = WEIGHTS.model_copy(update={"aml_frames": frames})
+        changed = Sample(clip.clip_id, clip.indices, clip.frames, clip.expressions, masks)
+        return float(own.training_losses(own.collate([changed]))["aml"])
+
+    later = {role: np.concatenate([m[:, :1], np.logical_not(m[:, 1:])], 1) for role, m in clip.masks.items()}
+    assert aml("prompted", later) == aml("prompted", dict(clip.masks)) != aml("all", dict(clip.masks))
+    assert aml("all", later) != aml("all", dict(clip.masks))
+    own.prompted = "all"
+    assert aml("prompted", dict(clip.masks)) == aml("all", dict(clip.masks))
+
+
 def test_every_trainable_parameter_is_in_one_group_and_learns():
     own = model()
     rates = config.Train(
@@ -176,6 +209,51 @@ def test_losses_equal_those_of_one_expression_at_a_time(monkeypatch, roles, prom
     own, batch = model(roles, prompted=prompted), samples()
     found = {name: float(term) for name, term in own.training_losses(own.collate(batch)).items()}
     assert found == pytest.approx(by_hand(own, batch), rel=1e-4)
+
+
+def test_trains_in_half_precision_as_on_a_gpu():
+    """Under autocast every term is float32 and near the exact one, and reaches all that is trained."""
+    own, batch = model(prompted="all"), samples()
+    given = own.collate(batch)
+    exact = {name: float(term.detach()) for name, term in own.training_losses(given).items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = own.training_losses(given)
+    assert {term.dtype for term in terms.values()} == {torch.float32}
+    torch.stack(list(terms.values())).sum().backward()
+    unmoved = {name for name, p in own.trained().items() if p.grad is None}
+    assert all("iou_prediction_head" in name or "pred_obj_score_head" in name for name in unmoved), unmoved
+    assert all(p.grad.isfinite().all() for p in own.trained().values() if p.grad is not None)
+    for name in ("text", "aml"):  # the masks' points are drawn anew
+        assert terms[name].item() == pytest.approx(exact[name], rel=0.02) and terms[name].item() != exact[name]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_gpu_trains_as_a_cpu(monkeypatch, checkpointing: bool):
+    """Losses and gradients in float32; then finite ones under autocast. Points are drawn where both draw alike."""
+    drawn = losses.uncertain_points
+
+    def points(logits: Tensor, *rest) -> Tensor:
+        torch.manual_seed(0)
+        return drawn(logits.cpu(), *rest).to(logits.device)
+
+    monkeypatch.setattr(losses, "uncertain_points", points)
+    found = {}
+    for device in ("cpu", "cuda"):
+        own = model(prompted="all").to(device).train()
+        if checkpointing:
+            own.mllm.language.gradient_checkpointing_enable({"use_reentrant": False})
+        terms = own.training_losses(own.collate(samples()))
+        torch.stack(list(terms.values())).sum().backward()
+        gradients = {name: p.grad.cpu() for name, p in own.trained().items() if p.grad is not None}
+        found[device] = {name: term.detach().cpu() for name, term in terms.items()}, gradients
+        if device == "cuda":
+            with torch.autocast("cuda", torch.bfloat16):
+                half = own.training_losses(own.collate(samples()))
+            torch.stack(list(half.values())).sum().backward()
+            assert all(p.grad.isfinite().all() for p in own.trained().values() if p.grad is not None)
+    for here, there in zip(found["cuda"], found["cpu"], strict=True):
+        torch.testing.assert_close(here, there, atol=3e-3, rtol=3e-3)
 
 
 @torch.no_grad()

@@ -39,6 +39,16 @@ ROWS = [
         "profiles.smoke.model.mllm.language.heads: must divide hidden 64, got 5",
     ),
     Row(
+        "a study on a backbone that nobody describes",
+        lambda f: intershapes(f, "backbones: [read12, read37", "backbones: [read12, read38"),
+        r"studies.runs.grounding.backbones: must be among backbones, \[.*\], got \['read38'\]",
+    ),
+    Row(
+        "parameters with a form of AML that is none",
+        lambda f: intershapes(f, "kl: {aml_form: kl}", "kl: {aml_form: klm}"),
+        "studies.rules.kl.aml_form: should be 'bce', 'renormalised', 'kl' or 'mass', got 'klm'",
+    ),
+    Row(
         "parameters with a rate that is no number",
         lambda f: intershapes(f, "lr: 1.5e-3", "lr: .nan"),
         "profiles.smoke.train.lr: should be .*got nan",

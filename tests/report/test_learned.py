@@ -125,7 +125,7 @@ def test_how_training_went():
     curve = pd.DataFrame({"step": range(10, 410, 10), "loss": [4.0] * 20 + [1.5] * 20, "dice": [0.5] * 20 + [0.1] * 20})
     text = learned.training({"full": curve})
     assert text.startswith("(iv) ReVIOSa: the loss falls, from 4.00 at step 10 to 1.50 at step 400. ")
-    assert text.endswith("Its masks begin to fit at step 230."), "the mean of 50 steps is down by a quarter"
+    assert text.endswith("Its masks begin to fit at step 220."), "the mean of 50 steps is down by a quarter"
     flat = curve.assign(loss=4.0, dice=0.5)
     assert learned.training({"to see": flat}).endswith("does not fall, from 4.00 at step 10 to 4.00 at step 400. "
                                                        "Its masks never begin to fit.")  # fmt: skip

@@ -550,10 +550,10 @@ def start(folder: Path, tmp_path: Path) -> config.Released:
     return config.Released(**{k: str(v) for k, v in paths.items()}, template="phi3_chat", license="mit")
 
 
-def trained(start: config.Released, folder: Path) -> ReVIOSa:
-    model = checkpoint.from_backbones(start, made.sizes(), BOTH, seed=3, aml=(1, (3, 0)), settings=RATES)
+def trained(start: config.Released, folder: Path, rates: config.Train = RATES) -> ReVIOSa:
+    model = checkpoint.from_backbones(start, made.sizes(), BOTH, seed=3, aml=(1, (3, 0)), settings=rates)
     clip = splits.to_clip(scenes.make_scene(tiny.data(64, 4), (0, 0, 1)), "one")
-    finetune.fine_tune(model, [clip], RATES, frames=2, folder=folder, seed=0)
+    finetune.fine_tune(model, [clip], rates, frames=2, folder=folder, seed=0)
     return model.eval()
 
 
@@ -593,8 +593,11 @@ def test_a_profile_of_another_sam2_is_refused(start: config.Released):
         checkpoint.from_backbones(start, other, BOTH, seed=3, aml=(1, (0,)), settings=RATES)
 
 
-def test_what_was_trained_and_its_backbones_are_the_model(start: config.Released, folder: Path, tmp_path: Path):
-    model = trained(start, tmp_path / "resume")
+@pytest.mark.parametrize("projector", ["frozen", "trained"])
+def test_what_was_trained_and_its_backbones_are_the_model(
+    start: config.Released, folder: Path, tmp_path: Path, projector: str
+):
+    model = trained(start, tmp_path / "resume", RATES.model_copy(update={"visual_projector": projector}))
     folders.save(model, tmp_path / "whole")
     folders.save(model, tmp_path / "part", trained_only=True)
     held = checkpoint.Weights.at(tmp_path / "part")

@@ -108,7 +108,7 @@ class ReadingPretraining(nn.Module):
 
     def _read(
         self, batch: packing.Packed, features: Tensor, queries: Tensor
-    ) -> tuple[tuple[Float[Tensor, "b n d"], ...], Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]]:
+    ) -> tuple[Sequence[Float[Tensor, "b n d"]], Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]]:
         """States by depth, and what is asked of attention: nothing."""
         return self.model.depths(batch, list(features)), lambda *_: {}
 
@@ -217,7 +217,7 @@ class LookingPretraining(ReadingPretraining):
 
     def _read(
         self, batch: packing.Packed, features: Tensor, queries: Tensor
-    ) -> tuple[tuple[Float[Tensor, "b n d"], ...], Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]]:
+    ) -> tuple[Sequence[Float[Tensor, "b n d"]], Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]]:
         tap = RowTap(queries, dict.fromkeys(self.layers, self.heads))
         depths, image = self.model.depths(batch, list(features), row_tap=tap), batch.ids[0] == self.model.context_id
 
