@@ -15,6 +15,7 @@ import made
 import pytest
 import tiny
 import torch
+from checkout import copied
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
@@ -52,22 +53,12 @@ def trained(folder: Path) -> Counter[str]:
 def copy(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clean copy of the project (what git tracks, and new files it would), switched to the smoke profile and run."""
     folder = tmp_path_factory.mktemp("copy")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, text=True
-    )
-    for name in filter(None, listed.stdout.splitlines()):
-        if (
-            (root / name).is_file()
-            and not name.startswith(("reports/", "backbones/"))
-            or name == "reports/published.yaml"
-        ):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / name, folder / name)
+    outs = ("reports/", "backbones/")  # by the stages that run here
+    copied(root, folder, lambda name: not name.startswith(outs) or name == "reports/published.yaml")
     params = folder / "params.yaml"
     text = re.sub(r"(?m)^profile: \w+", "profile: smoke", params.read_text())
     text = text.replace("sentences: 1600", "sentences: 3")  # there are two clips to train on
     params.write_text(text.replace("\nseeds: [1, 2] ", "\nseeds: [1] "))
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     dvc(folder, "repro")
     return folder
 
