@@ -26,9 +26,9 @@ HOUSE = {
     "studies": "schema config scoring",
     "intershapes": "schema outputs masks config data model scoring training",
     "report": "schema outputs masks config data scoring studies",
-    "predict": "schema outputs masks data scoring report",
+    "predict": "schema outputs bounds masks data model scoring report",
     "annotation": "schema outputs bounds masks config data model weights intershapes",
-    "cli": "schema outputs bounds config data scoring weights baselines intershapes report predict annotation",
+    "cli": "schema outputs bounds config data model scoring weights baselines intershapes report predict annotation",
 }
 OWNERS = {
     "mlflow": "report.tracking report.models",
