@@ -149,9 +149,14 @@ def training(histories: Mapping[str, pd.DataFrame]) -> str:
     said = []
     for name, history in histories.items():
         first, last = history.iloc[0], history.iloc[-1]
+        at_end = f"{last['loss']:.2f} at step {last['step']:.0f}."
+        if len(history) == 1:
+            said.append(f"{ROW.get(name, name)}: the loss is {at_end}")
+            continue
         way = "falls" if last["loss"] < first["loss"] else "does not fall"
-        text = f"{ROW.get(name, name)}: the loss {way}, from {first['loss']:.2f} at step {first['step']:.0f} to "
-        text += f"{last['loss']:.2f} at step {last['step']:.0f}."
+        text = (
+            f"{ROW.get(name, name)}: the loss {way}, from {first['loss']:.2f} at step {first['step']:.0f} to {at_end}"
+        )
         if "dice" in history:
             left = left_at(history)
             text += f" Its masks begin to fit at step {left}." if left else " Its masks never begin to fit."
@@ -178,7 +183,8 @@ def annotation(shares: Sequence[Mapping[str, Any]]) -> str:
     text += "events that are written have them right without a verifier"
     for wrong, own in sorted(by_verifier.items()):
         apart = bare["interval"] and own["interval"] and own["interval"][0] > bare["interval"][1]
-        text += f"; with one that is wrong in {100 * wrong:g} % of its claims {with_interval(own, 'value')} %, "
+        errs = f"wrong in {100 * wrong:g} % of its claims" if wrong else "always right"
+        text += f"; with one that is {errs} {with_interval(own, 'value')} %, "
         text += "clearly more" if apart else "not clearly more"
     return text + "."
 

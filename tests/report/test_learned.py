@@ -129,6 +129,7 @@ def test_how_training_went():
     flat = curve.assign(loss=4.0, dice=0.5)
     assert learned.training({"to see": flat}).endswith("does not fall, from 4.00 at step 10 to 4.00 at step 400. "
                                                        "Its masks never begin to fit.")  # fmt: skip
+    assert learned.training({"full": curve.tail(1)}) == "(iv) ReVIOSa: the loss is 1.50 at step 400."
     assert "masks" not in learned.training({"to see": curve[["step", "loss"]]})
 
 
@@ -140,7 +141,8 @@ def test_seeds():
 
 @pytest.mark.parametrize(("verified", "said"), [(96, "clearly more"), (82, "not clearly more")])
 def test_what_a_verifier_saves(verified: float, said: str):
-    found = [(0.0, None, 99), (0.0, 0.1, 99), (0.2, None, 80), (0.2, 0.1, verified)]
+    found = [(0.0, None, 99), (0.0, 0.1, 99), (0.2, None, 80), (0.2, 0.0, 99), (0.2, 0.1, verified)]
     text = learned.annotation([{"flips": f, "wrong": w, "with roles: precision": score(v)} for f, w, v in found])
     assert text.startswith("With the roles of 20 % of the events turned round, 80.0 [78.0, 82.0] % of the events")
+    assert "; with one that is always right 99.0 [97.0, 101.0] %, clearly more; " in text
     assert text.endswith(f"wrong in 10 % of its claims {verified}.0 [{verified - 2}.0, {verified + 2}.0] %, {said}.")
