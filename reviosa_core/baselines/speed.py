@@ -16,8 +16,8 @@ from reviosa_core.data import interrvos
 
 
 class Speed(NamedTuple):
-    """`fps`: frames a second of processor time, a clip and one sentence at a time, on one thread; `memory`: the most that
-    the process held, in MiB, all libraries and the clips included."""
+    """`fps`: frames a second of processor time, a clip and one sentence at a time, on one thread; `memory`: the most
+    that the process held, in MiB, all libraries and the clips included."""
 
     parameters: int
     fps: float
