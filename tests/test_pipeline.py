@@ -125,16 +125,21 @@ def test_other_seeds(copy: Path):
 
 
 def test_studies(copy: Path):
-    """Every layer of the smoke model gets AML once; nothing is scored on the test split."""
+    """Every layer of the smoke model gets AML once under each rule; nothing is scored on the test split."""
     dvc(copy, "repro", "studies/dvc.yaml")
     found = json.loads((copy / "reports" / "metrics" / "studies.json").read_text())
-    assert [name for name in found["layers"] if "layer" in name] == [f"full-one-layer{n}-seed0" for n in range(3)]
+    assert [name for name in found["layers"] if "layer" in name] == [
+        f"full-{rule}-layer{n}-seed0" for rule in ("one", "tuned") for n in range(3)
+    ]
     assert found["rates"].keys() > found["what AML adds"]["rates"].keys() > {"aml-one-seed0", "full-slow-seed0"}
     del found["what AML adds"]
     runs = {name: run for study in found.values() for name, run in study.items()}
     dev = interrvos.read(copy / "data" / "smoke" / "dev")
     assert {run["RVOS"]["n"] for run in runs.values()} == {sum(len(clip.expressions) for clip in dev)}
     page = (copy / "reports" / "tables" / "studies.md").read_text()
+    assert all(
+        said in page for said in ("on sentences of each kind", "by the size of the object", "Before fine-tuning")
+    )
     assert all((copy / "reports" / "tables" / figure).is_file() for figure in re.findall(r"\]\((.*?)\)", page))
     assert "Running stage" not in dvc(copy, "repro", "studies/dvc.yaml")
 
