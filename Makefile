@@ -7,6 +7,8 @@ ARGS   ?=
 BIN   := '$(VENV)'/bin
 STAMP := '$(VENV)'/.installed
 PIP   := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
+# Lines of the lock, each with the hashes below it, whose package a pattern of awk picks: pip refuses any other file.
+locked = awk '/==/ {on = $(1)} on' requirements.lock | $(2) $(PIP) --require-hashes --no-build-isolation $(3) -r /dev/stdin
 
 export PATH := $(if $(filter /%,$(firstword $(VENV))),,$(CURDIR)/)$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -48,11 +50,11 @@ install:
 	@test -x $(BIN)/pip || "$${PYTHON:-$$(command -v python3.11 || command -v python3)}" -m venv '$(VENV)'
 	@$(BIN)/python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"make setup: Python 3.11 is needed, {sys.executable} is {v[0]}.{v[1]}; remove $(VENV) and set PYTHON=/path/to/python3.11")'
 	@echo "setup 1/4: build tools"
-	@grep -E '^(setuptools|wheel)==' requirements.lock | $(PIP) -r /dev/stdin
+	@$(call locked,/^(packaging|setuptools|wheel)==/)
 	@echo "setup 2/4: the $$(grep -c == requirements.lock) packages of requirements.lock (7 GB: some minutes, and silent)"
-	@grep -v '^sam2==' requirements.lock | $(PIP) --no-build-isolation -r /dev/stdin
+	@$(call locked,!/^sam2==/)
 	@echo "setup 3/4: sam2, from its source"
-	@grep '^sam2==' requirements.lock | SAM2_BUILD_CUDA=0 $(PIP) --no-build-isolation --no-deps -r /dev/stdin
+	@$(call locked,/^sam2==/,SAM2_BUILD_CUDA=0,--no-deps)
 	@echo "setup 4/4: this project"
 	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $(STAMP)

@@ -13,90 +13,18 @@ tokens are written does, since each is a mask to track: the table says so.
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from clocks import SIZES, TEXTS, Clock, Squares, peak
 
 from reviosa_core.data import video
 from reviosa_core.predict import batch, jobs, result
 from reviosa_core.report import tables
 
-SIZES = {"240p": (240, 428), "480p": (480, 854), "720p": (720, 1280)}
-TEXTS = [
-    "the red square pushing the blue circle", "the blue circle being pushed by the red square",
-    "the green triangle pulling the red square", "the red square chasing the green triangle",
-    "the blue circle carrying the yellow square", "the yellow square being carried by the blue circle",
-    "the green triangle pushing the yellow square",
-]  # fmt: skip
 PARTS = ("read", "vision", "language", "decode", "track", "write", "rest")
-
-
-def make(path: Path, size: tuple[int, int], count: int) -> None:
-    """Four coloured squares on their ways over a noisy ground."""
-    rng = np.random.default_rng(0)
-    ground = rng.integers(90, 130, (*size, 3), dtype=np.uint8)
-    side, colours = size[0] // 5, ((200, 30, 30), (30, 60, 200), (30, 170, 60), (220, 200, 40))
-    starts, steps = rng.uniform(0, 1, (4, 2)), rng.uniform(0.002, 0.01, (4, 2))
-
-    def frames() -> Iterator[np.ndarray]:
-        for t in range(count):
-            frame = ground.copy()
-            for start, step, colour in zip(starts, steps, colours, strict=True):
-                y, x = (np.abs((start + t * step) % 2 - 1) * (np.array(size) - side)).astype(int)
-                frame[y : y + side, x : x + side] = colour
-            yield frame
-
-    video.write_mp4(path, frames(), 24.0)
-
-
-class Clock:
-    """Seconds of each part, those of parts within it not counted."""
-
-    def __init__(self, device: str) -> None:
-        self.spent, self.open, self.cuda = dict.fromkeys(PARTS, 0.0), [], device.startswith("cuda")
-
-    @contextmanager
-    def of(self, part: str) -> Iterator[None]:
-        self.wait()
-        begun, inner = time.perf_counter(), len(self.open)
-        self.open.append(0.0)
-        try:
-            yield
-        finally:
-            self.wait()
-            whole = time.perf_counter() - begun
-            self.spent[part] += whole - self.open.pop()
-            if inner:
-                self.open[-1] += whole
-
-    def wait(self) -> None:
-        if self.cuda:
-            import torch
-
-            torch.cuda.synchronize()
-
-    def watch(self, owner: Any, name: str, part: str) -> None:
-        inside: Callable[..., Any] = getattr(owner, name)
-
-        @wraps(inside)
-        def timed(*words: Any, **named: Any) -> Any:
-            with self.of(part):
-                return inside(*words, **named)
-
-        setattr(owner, name, timed)
-
-
-def peak() -> float:
-    """MiB that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(folder: Path, checkpoint: Path, device: str, sentences: int, together: bool, pipe: Any) -> None:
@@ -107,7 +35,7 @@ def measure(folder: Path, checkpoint: Path, device: str, sentences: int, togethe
 
     torch.set_num_threads(1)
     system = weights.load(checkpoint, device=device)
-    loaded, clock, settings = peak(), Clock(device), result.Settings(checkpoint, "benchmark")
+    loaded, clock, settings = peak(), Clock(device, PARTS), result.Settings(checkpoint, "benchmark")
     clock.watch(video._VideoFile, "__getitem__", "read")
     clock.watch(video._VideoFile, "__init__", "read")
     for owner, name, part in (
@@ -164,7 +92,8 @@ def main() -> None:
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         for count, sentences, together in plan:
-            make(Path(folder) / "video.mp4", SIZES[given.size], count)
+            frames = Squares(SIZES[given.size], count)
+            video.write_mp4(Path(folder) / "video.mp4", (frames[t] for t in range(count)), 24.0)
             lines.append(row(Path(folder), given.checkpoint, given.device, count, sentences, together))
             print(lines[-1], flush=True)
     print(f"\n{given.size}, {given.device}\n\n{tables.markdown(lines)}")

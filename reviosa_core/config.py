@@ -21,12 +21,11 @@ from reviosa_core.bounds import (
     Seed,
     Share,
     Strict,
-    Weight,
     Words,
-    changed,
     complaints,
     need,
 )
+from reviosa_core.schedules import Backbone as Backbone
 from reviosa_core.schedules import Baselines as Baselines
 from reviosa_core.schedules import Clips as Clips
 from reviosa_core.schedules import Encoders as Encoders
@@ -36,6 +35,8 @@ from reviosa_core.schedules import Otherwise as Otherwise
 from reviosa_core.schedules import Phase as Phase
 from reviosa_core.schedules import Pretrain as Pretrain
 from reviosa_core.schedules import Rules as Rules
+from reviosa_core.schedules import Studies as Studies
+from reviosa_core.schedules import Study as Study
 from reviosa_core.schedules import Train as Train
 from reviosa_core.schema import DataError, Role
 from reviosa_core.sizes import Annotation as Annotation
@@ -185,53 +186,6 @@ class Experiment(Strict):
     def _roles(self) -> Experiment:
         fine = self.roles[:1] == (Role.ACTOR,) and len(set(self.roles)) == len(self.roles)
         need(fine, "roles", [str(role) for role in self.roles], "must be distinct and begin with actor")
-        return self
-
-
-class Study(Strict):
-    """Runs that differ in one or two things: every row under every rule, with every seed; AML on every named layer (or
-    on `every` one), and without any it is where the main pipeline has it. `clips`: how many of the train split, or all.
-    `backbones`: which of `studies.backbones` they start from, or from the profile's own; on another, AML is put where
-    the paper's rule wants it there.
-    """
-
-    rows: Annotated[tuple[Name, ...], Field(min_length=1)]
-    rules: Annotated[tuple[Name, ...], Field(min_length=1)]
-    layers: tuple[Annotated[int, Field(ge=0, le=1000)], ...] | Literal["every"] = ()
-    clips: tuple[Count, ...] = ()
-    backbones: tuple[Name, ...] = ()
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-
-
-class Backbone(Strict):
-    """A language model that was pretrained otherwise: `reading` is the share of the profile's steps of that phase,
-    `looking` the weight of the loss that tells attention where to look."""
-
-    reading: Annotated[float, Field(gt=0, le=10)]
-    looking: Weight = 0.0
-
-    def pretrain(self, phases: Pretrain) -> Pretrain:
-        """Raises ValueError as `changed`."""
-        steps = max(1, round(self.reading * phases.mllm.steps))
-        return changed(phases, mllm=changed(phases.mllm, steps=steps))
-
-
-class Studies(Strict):
-    """Scored on the split `dev`. `rules` and `backbones` are named here, and studies name them."""
-
-    rules: dict[Name, Otherwise]
-    backbones: dict[Name, Backbone] = {}
-    runs: dict[Name, Study]
-
-    @model_validator(mode="after")
-    def _rules(self) -> Studies:
-        for name, study in self.runs.items():
-            for key, named, known in (
-                ("rules", study.rules, self.rules),
-                ("backbones", study.backbones, self.backbones),
-            ):
-                unknown = [one for one in named if one not in known]
-                need(not unknown, f"runs.{name}.{key}", unknown, f"must be among {key}, {sorted(known)}")
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from reviosa_core.bounds import Count, Few, Fraction, Rate, Share, Strict, Weight, Words, changed, need
+from reviosa_core.bounds import Count, Few, Fraction, Name, Rate, Seed, Share, Strict, Weight, Words, changed, need
 from reviosa_core.sizes import Model, Width
 
 
@@ -153,6 +153,53 @@ class Otherwise(Rules):
         frames, prompted = self.shown or model.mllm.frames, self.prompted or model.segmenter.prompted
         mllm, segmenter = changed(model.mllm, frames=frames), changed(model.segmenter, prompted=prompted)
         return changed(model, mllm=mllm, segmenter=segmenter)
+
+
+class Study(Strict):
+    """Runs that differ in one or two things: every row under every rule, with every seed; AML on every named layer (or
+    on `every` one), and without any it is where the main pipeline has it. `clips`: how many of the train split, or all.
+    `backbones`: which of `studies.backbones` they start from, or from the profile's own; on another, AML is put where
+    the paper's rule wants it there.
+    """
+
+    rows: Annotated[tuple[Name, ...], Field(min_length=1)]
+    rules: Annotated[tuple[Name, ...], Field(min_length=1)]
+    layers: tuple[Annotated[int, Field(ge=0, le=1000)], ...] | Literal["every"] = ()
+    clips: tuple[Count, ...] = ()
+    backbones: tuple[Name, ...] = ()
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+
+
+class Backbone(Strict):
+    """A language model that was pretrained otherwise: `reading` is the share of the profile's steps of that phase,
+    `looking` the weight of the loss that tells attention where to look."""
+
+    reading: Annotated[float, Field(gt=0, le=10)]
+    looking: Weight = 0.0
+
+    def pretrain(self, phases: Pretrain) -> Pretrain:
+        """Raises ValueError as `changed`."""
+        steps = max(1, round(self.reading * phases.mllm.steps))
+        return changed(phases, mllm=changed(phases.mllm, steps=steps))
+
+
+class Studies(Strict):
+    """Scored on the split `dev`. `rules` and `backbones` are named here, and studies name them."""
+
+    rules: dict[Name, Otherwise]
+    backbones: dict[Name, Backbone] = {}
+    runs: dict[Name, Study]
+
+    @model_validator(mode="after")
+    def _rules(self) -> Studies:
+        for name, study in self.runs.items():
+            for key, named, known in (
+                ("rules", study.rules, self.rules),
+                ("backbones", study.backbones, self.backbones),
+            ):
+                unknown = [one for one in named if one not in known]
+                need(not unknown, f"runs.{name}.{key}", unknown, f"must be among {key}, {sorted(known)}")
+        return self
 
 
 TEXT_HEADS = 4  # of the query systems' text encoder

@@ -46,7 +46,7 @@ def _fixed_torch(request: pytest.FixtureRequest) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem != "test_pipeline")  # the longest file first: two processes end together
-    gpu = [item for item in items if "gpu" in item.keywords]
+    gpu = [item for item in items if item.get_closest_marker("gpu")]  # a keyword would be a folder's name, too
     if not gpu:
         return
     import torch

@@ -25,10 +25,10 @@ HOUSE = {
     "baselines": "schema outputs bounds sizes schedules config data model scoring training weights",
     "studies": "schema config scoring",
     "intershapes": "schema outputs masks config data model scoring training",
-    "report": "schema outputs masks config data scoring",
-    "predict": "schema outputs masks data scoring report",
+    "report": "schema outputs masks config data scoring studies",
+    "predict": "schema outputs bounds masks data model scoring report",
     "annotation": "schema outputs bounds masks config data model weights intershapes",
-    "cli": "schema outputs bounds config data scoring weights baselines intershapes report predict annotation",
+    "cli": "schema outputs bounds config data model scoring weights baselines intershapes report predict annotation",
 }
 OWNERS = {
     "mlflow": "report.tracking report.models",

@@ -1,4 +1,4 @@
-"""requirements.lock installs on any Python 3.11, from any index."""
+"""requirements.lock installs on any Python 3.11, from any index that has the very files it names."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-LINES = (Path(__file__).parents[1] / "requirements.lock").read_text().splitlines()
-PINS = [line for line in LINES if line and not line.startswith("#")]
+# A line as pip reads it: continued where it ends in a backslash.
+LINES = (Path(__file__).parents[1] / "requirements.lock").read_text().replace("\\\n", "").splitlines()
+PINS = [line.split()[0] for line in LINES]
 
 
 def test_names_and_versions_and_nothing_else():
     assert len(PINS) > 100 and len(set(PINS)) == len(PINS)
     assert not [pin for pin in PINS if not re.fullmatch(r"[\w.-]+==[\w.!+-]+", pin)]
+
+
+def test_every_line_has_its_hashes():
+    """One line without would be refused, and one that is not sha256 would be weaker."""
+    hashes = {pin: line.split()[1:] for pin, line in zip(PINS, LINES, strict=True)}
+    assert not [pin for pin, own in hashes.items() if not own or len(set(own)) != len(own)]
+    assert not [own for own in sum(hashes.values(), []) if not re.fullmatch("--hash=sha256:[0-9a-f]{64}", own)]
+    assert "sam2==1.1.0" in hashes, "the source package too"
 
 
 @pytest.mark.parametrize("pin", PINS)

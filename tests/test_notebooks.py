@@ -24,7 +24,7 @@ def code(path: Path) -> list[str]:
 
 def test_all_are_here():
     *numbered, last = NOTEBOOKS
-    assert [path.stem[:2] for path in numbered] == [f"{i:02d}" for i in range(1, 18)]
+    assert [path.stem[:2] for path in numbered] == [f"{i:02d}" for i in range(1, len(NOTEBOOKS))]
     assert last.stem == "inspect_attention", "which belongs to no step: it is opened when one likes"
 
 
@@ -59,19 +59,20 @@ def test_every_stage_passes_the_parameters_its_notebook_has(root: Path):
 
 def test_every_query_system_and_study_has_its_run(root: Path):
     stages = YAML(typ="safe").load(root / "baselines" / "dvc.yaml")["stages"]
-    for name, rows in (("systems", folders.KINDS), ("studies", studies.STUDIES)):
+    for name, rows in (("systems", folders.KINDS), ("rates", folders.KINDS), ("studies", studies.STUDIES)):
         assert stages[name]["cmd"][0].startswith(f"printf '%s\\n' {' '.join(rows)} | xargs"), name
         assert {f"reviosa_core/{part}" for part in training.CODE} < set(stages[name]["deps"]), "what decides a result"
         assert "backbones/${profile}-query" in stages[name]["deps"]
     of = {name: stage["params"][0]["params.yaml"] for name, stage in stages.items()}
     read = {n: {p.rpartition(".")[2] for p in own if ".baselines." in p} for n, own in of.items()}
-    schedules = {"encoders", "train", "studies"}
+    schedules = {"encoders", "train", "studies", "rates"}
     assert read["systems"] == set(config.Baselines.model_fields) - schedules | {"train"}
     assert read["studies"] == set(config.Baselines.model_fields) - schedules | {"studies"}
+    assert read["rates"] == set(config.Baselines.model_fields) - schedules | {"studies", "rates"}
     assert read["encoders"] < set(config.Baselines.model_fields) - {"train", "studies"}
     outs = [name for entry in stages["systems"]["outs"] for name in entry]
     assert outs == [f"runs/${{profile}}/query/{name}" for name in folders.KINDS]
-    assert {*outs, "runs/${profile}/query/studies"} < set(stages["comparison"]["deps"])
+    assert {*outs, "runs/${profile}/query/studies", "runs/${profile}/query/rates"} < set(stages["comparison"]["deps"])
 
 
 def test_every_row_is_trained_once_and_those_with_aml_after_the_selection(root: Path):

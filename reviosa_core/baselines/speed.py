@@ -16,8 +16,8 @@ from reviosa_core.data import interrvos
 
 
 class Speed(NamedTuple):
-    """`fps`: frames a second, a clip and one sentence at a time, on one thread of this machine's CPU; `memory`: the
-    most that the process held, in MiB, all libraries and the clips included."""
+    """`fps`: frames a second of processor time, a clip and one sentence at a time, on one thread; `memory`: the most
+    that the process held, in MiB, all libraries and the clips included."""
 
     parameters: int
     fps: float
@@ -36,10 +36,10 @@ def _measure(path: Path, folder: Path, count: int) -> Speed:
     system = open_system(path, "cpu")
     clips = [clip for clip in interrvos.read(folder) if clip.expressions][:count]
     system.segment(clips[0], clips[0].expressions[:1])
-    start = time.perf_counter()
+    start = time.process_time()
     for clip in clips:
         system.segment(clip, clip.expressions[:1])
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     held = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert held, "Linux says so of every process"
     module = system if isinstance(system, torch.nn.Module) else None

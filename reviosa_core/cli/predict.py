@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reviosa_core.cli.shared import DATA, Split, fail, warn
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import UInt8
+
+    from reviosa_core.model.reviosa import ReVIOSa
     from reviosa_core.predict.batch import Done
     from reviosa_core.predict.jobs import Job
     from reviosa_core.predict.result import Settings
+    from reviosa_core.predict.streamed import Stream
     from reviosa_core.schema import Segments
 
 SOME_FAILED = 1  # exit code: the rest is written
@@ -32,7 +37,10 @@ def predict_(
             "ReferFormer's or SOC's .pth, with RoBERTa's tokenizer files beside it."
         ),
     ],
-    video: Annotated[Path | None, typer.Option(help="A video file, or a folder of .jpg/.png frames.")] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(help="A video file, a folder of .jpg/.png frames, or - for a video that comes by a pipe."),
+    ] = None,
     text: Annotated[
         list[str] | None,
         typer.Option(help="Who does what, or to whom: 'the man leading the horse'. Several: each has a --text."),
@@ -65,6 +73,21 @@ def predict_(
             "(masks.webm, transparent where there is none). Several: each has an --also."
         ),
     ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(help="whole: look at all of a video, then answer. stream: answer each frame without later ones."),
+    ] = "whole",
+    window: Annotated[
+        int | None, typer.Option(help="Of a stream: frames back over which those that are read are spread.")
+    ] = None,
+    unsure: Annotated[
+        float | None, typer.Option(help="Of a stream: ask again where SAM2 is less sure of a mask than that.")
+    ] = None,
+    jump: Annotated[
+        float | None, typer.Option(help="Of a stream: ask again where a mask's IoU with the one before is below that.")
+    ] = None,
+    gap: Annotated[int | None, typer.Option(help="Of a stream: frames between two questions, at least.")] = None,
+    every: Annotated[int | None, typer.Option(help="Of a stream: frames between two questions, at most.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, with --data: one a GPU, or one a few cores.")] = 1,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 ...; by default a GPU where there is one.")
@@ -81,6 +104,9 @@ def predict_(
     report.json and report.csv over all. What is there is not made again; a job that fails stops no other, and the exit
     code is 1 then. With --data, a whole split becomes one file that `reviosa evaluate` reads.
 
+    With --mode stream what is shown of a frame depends on no later one; --video - reads a video from standard input,
+    and writes a line of JSON a frame and sentence to standard output as it comes.
+
     Example: [bold]reviosa predict --video clip.mp4 --text "a dog pulling a man" --checkpoint runs/tiny/best[/]
 
     A model of the tiny profile has seen moving shapes only: it runs on real scenes, but knows nothing about them.
@@ -91,36 +117,52 @@ def predict_(
         fail(f"{' and '.join(named) or 'nothing to predict'}: one of {', '.join(given)} is needed")
     if not checkpoint.exists():
         fail(f"--checkpoint {checkpoint}: no such file or folder")
+    stream = _stream(mode, {"window": window, "unsure": unsure, "jump": jump, "gap": gap, "every": every})
     if data is not None:
         single = {"--text": text, "--fps": fps, "--start": start, "--end": end, "--also": also}
         single["--min-confidence"] = min_confidence or None
         _refuse("--data", single)
-        _predict_split(checkpoint, data, split, out, workers, device)
+        _predict_split(checkpoint, data, split, out, workers, device, stream)
         return
     _refuse(named[0], {"--split": split, "--workers": None if workers == 1 else workers})
 
-    from reviosa_core.predict import exports, jobs
+    if video is not None and (not text or not all(t.strip() for t in text)):
+        fail("--text is empty: say who does what, e.g. --text 'the dog pulling the man'")
+    if str(video) == "-":
+        given = {"--out": out, "--fps": fps, "--start": start, "--end": end, "--also": also}
+        _refuse("--video -", given | {"--min-confidence": min_confidence or None})
+        if stream is None:
+            fail("--video -: a pipe is read once, from its start: --mode stream is needed")
+        _piped(checkpoint, text or [], stream, device)
+        return
+
+    from reviosa_core.predict import calibration, exports, jobs
     from reviosa_core.predict.result import Settings, model_hash
 
     extra = tuple(dict.fromkeys(also or ()))
     if unknown := [name for name in extra if name not in exports.ALSO]:
         fail(f"--also {unknown[0]}: {', '.join(exports.ALSO)} are known")
+
+    def settings() -> Settings:
+        model = model_hash(checkpoint)
+        # What a stream is sure of is another number: nobody has calibrated it.
+        known = calibration.read(checkpoint, model) if stream is None else None
+        return Settings(checkpoint, model, min_confidence, extra, known, stream)
+
     if manifest is not None:
         _refuse("--manifest", {"--text": text, "--fps": fps, "--start": start, "--end": end})
         folder = out or jobs.DEFAULT / manifest.stem
         todo = jobs.of_manifest(manifest, folder)
-        _many(todo, folder, Settings(checkpoint, model_hash(checkpoint), min_confidence, extra), device)
+        _many(todo, folder, settings(), device)
         return
-    assert video is not None
-    if not text or not all(t.strip() for t in text):
-        fail("--text is empty: say who does what, e.g. --text 'the dog pulling the man'")
+    assert video is not None and text
     if len(text) > 1:
         folder = out or jobs.DEFAULT / video.resolve().name
         todo = jobs.of_texts(video, text, folder, fps=fps, start=start, end=end)
-        _many(todo, folder, Settings(checkpoint, model_hash(checkpoint), min_confidence, extra), device)
+        _many(todo, folder, settings(), device)
         return
     job = jobs.Job(video, text[0], out or jobs.DEFAULT / jobs.name_of(video, text[0]), fps, start, end)
-    _single(job, checkpoint, min_confidence, extra, device)
+    _single(job, settings(), device)
 
 
 def _refuse(what: str, others: dict[str, object]) -> None:
@@ -128,23 +170,64 @@ def _refuse(what: str, others: dict[str, object]) -> None:
         fail(f"{wrong[0]}: does not go with {what}")
 
 
-def _single(job: Job, checkpoint: Path, min_confidence: float, also: tuple[str, ...], device: str | None) -> None:
+def _stream(mode: str, given: dict[str, Any]) -> Stream | None:
+    """What a stream is asked for; None for the whole way."""
+    if mode not in ("whole", "stream"):
+        fail(f"--mode {mode}: whole or stream")
+    given = {name: value for name, value in given.items() if value is not None}
+    if mode == "whole":
+        _refuse("--mode whole", {f"--{name}": value for name, value in given.items()})
+        return None
+    from pydantic import ValidationError
+
+    from reviosa_core.bounds import complaints
+    from reviosa_core.predict.streamed import Stream
+
+    try:
+        return Stream(**given)
+    except ValidationError as error:
+        fail(f"--{next(complaints(error))}")
+
+
+def _piped(checkpoint: Path, texts: Sequence[str], stream: Stream, device: str | None) -> None:
+    """A line of JSON a frame and sentence, as the frames come."""
+    from reviosa_core.data.decoding import piped
+    from reviosa_core.data.jsonfile import to_json
+    from reviosa_core.data.video import FOLDER_FPS
+
+    model = _model(checkpoint, device)
+    from reviosa_core.predict.stream import follow, line
+
+    times: list[float] = []
+
+    def coming() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        # What Python buffers would be waited for: the raw file gives what is there.
+        for frame, time in piped(sys.stdin.buffer.raw, FOLDER_FPS):
+            times[:] = [time]
+            yield frame
+
+    for number, shown in enumerate(follow(model, coming(), texts, stream)):
+        for text, own in zip(texts, shown, strict=True):
+            typer.echo(to_json(line(own, text, number, times[0]), indent=None))
+        sys.stdout.flush()
+
+
+def _single(job: Job, settings: Settings, device: str | None) -> None:
     """One prediction: whatever is wrong ends the command."""
     from reviosa_core.predict import batch, result
 
     opened = batch.opened(job)
-    result.check_folder(job.out, result.origin(job, checkpoint))
+    result.check_folder(job.out, result.origin(job, settings.checkpoint))
     for index in range(len(opened.names) if job.video.is_dir() else 0):  # a file was looked at when it was opened
         opened.frames[index]  # one that cannot be read says so before the model runs
-    system = _load(checkpoint, device)
-    settings = result.Settings(checkpoint, result.model_hash(checkpoint), min_confidence, also)
+    system = _system(settings.checkpoint, settings.stream, device)
     done = batch.one(job, opened, system, settings)
     for problem in done.problems:
         warn(problem)
     assert done.about is not None
     if done.about["answer"]:
         typer.echo(f"answer: {done.about['answer']}")
-    for line in _roles(done, min_confidence):
+    for line in _roles(done, settings.min_confidence):
         typer.echo(line)
     typer.echo(f"written: {job.out}")
 
@@ -171,7 +254,7 @@ def _many(todo: Sequence[Job], out: Path, settings: Settings, device: str | None
     for name in jobs.REPORT:
         outputs.try_out(out / name)
     found: dict[str, Done] = {}
-    for done in batch.run(todo, lambda: _load(settings.checkpoint, device), settings):
+    for done in batch.run(todo, lambda: _system(settings.checkpoint, settings.stream, device), settings):
         found[done.job.id] = done
         if done.state == "failed":
             warn(f"{done.job.id}: {done.problems[0]}")
@@ -188,7 +271,13 @@ def _many(todo: Sequence[Job], out: Path, settings: Settings, device: str | None
 
 
 def _predict_split(
-    checkpoint: Path, data: Path, split: str | None, out: Path | None, workers: int, device: str | None
+    checkpoint: Path,
+    data: Path,
+    split: str | None,
+    out: Path | None,
+    workers: int,
+    device: str | None,
+    stream: Stream | None,
 ) -> None:
     import torch
 
@@ -203,8 +292,26 @@ def _predict_split(
     devices: list[str | None] = [device] * workers
     if device is None and workers > 1 and (gpus := torch.cuda.device_count()):
         devices = [f"cuda:{i % gpus}" for i in range(workers)]
-    count = splits.write(out, clips, partial(_load, checkpoint), devices, progress=sys.stderr.isatty())
+    count = splits.write(out, clips, partial(_system, checkpoint, stream), devices, progress=sys.stderr.isatty())
     typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
+
+
+def _system(checkpoint: Path, stream: Stream | None, device: str | None) -> Segments:
+    if stream is None:
+        return _load(checkpoint, device)
+    model = _model(checkpoint, device)
+    from reviosa_core.predict.stream import Streaming
+
+    return Streaming(model, stream)
+
+
+def _model(checkpoint: Path, device: str | None) -> ReVIOSa:
+    system = _load(checkpoint, device)
+    from reviosa_core.model.reviosa import ReVIOSa
+
+    if not isinstance(system, ReVIOSa):
+        fail(f"--checkpoint {checkpoint}: {type(system).__name__} sees all frames at once; --mode whole is needed")
+    return system
 
 
 def _load(checkpoint: Path, device: str | None) -> Segments:

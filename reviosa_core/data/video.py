@@ -12,21 +12,16 @@ from typing import NamedTuple
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.error import FFmpegError
-from av.sidedata.sidedata import Type
 from jaxtyping import UInt8
 
 from reviosa_core import outputs
-from reviosa_core.data import containers, files, images
+from reviosa_core.data import decoding, files, images
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression, Frames
 
 IMAGES = (".jpg", ".jpeg", ".png")
 FOLDER_FPS = 12.0  # a folder of images does not say how fast it plays
 CACHE_BYTES = 256 * 2**20
-NOT_SQUARE = 0.01  # of a pixel's side: less is what scaling to whole pixels leaves
 TICK = Fraction(1, 60_000)  # second: of times in a file that is written; every common rate divides it
-BROKEN = (FFmpegError, OSError, ValueError, IndexError)  # ValueError: what PyAV does not know, or cannot decode as text
 
 # Codecs by preference; the second is in every build of FFmpeg.
 CODECS = ("libx264", "mpeg4")
@@ -91,23 +86,9 @@ def open_video(path: str | Path, stored: bool = False, cache_bytes: int = CACHE_
 
 def stated(path: Path) -> tuple[tuple[int, int], int]:
     """(height, width) and number of frames as a video file states them, without decoding. DataError."""
-    try:
-        with _container(files.regular(path)) as container:
-            stream = container.streams.video[0]
-            return (stream.height, stream.width), stream.frames
-    except DataError:
-        raise
-    except BROKEN as error:
-        raise DataError(f"{path}: unreadable video ({_reason(path, error)})") from None
-
-
-def _container(path: Path) -> InputContainer:
-    containers.check_whole(path)
-    return av.open(str(path), options={"format_whitelist": ",".join(containers.TAKEN)})
-
-
-def _reason(path: Path, error: Exception) -> str:
-    return files.kind(files.head(path)) or getattr(error, "strerror", None) or str(error)
+    with decoding.reading(path), decoding.container(files.regular(path)) as found:
+        stream = found.streams.video[0]
+        return (stream.height, stream.width), stream.frames
 
 
 def to_clip(video: Video, texts: str | Sequence[str], clip_id: str) -> Clip:
@@ -251,21 +232,6 @@ def _counted(stem: str, numbers: str = r"(\d+)") -> list[tuple[Fraction, str]]:
     return [(Fraction(part), "") if i % 2 else (Fraction(-1), part) for i, part in enumerate(parts)]
 
 
-def _upright(frame: UInt8[np.ndarray, "h w 3"], matrix: np.ndarray, path: Path) -> UInt8[np.ndarray, "p q 3"]:
-    """A stored frame as its display matrix shows it: a pixel at (x, y) goes to x (a, b) + y (c, d).
-
-    Only turns by 90 degrees and mirrors: DataError for others.
-    """
-    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
-    one = 1 << 16
-    if sorted(map(abs, (a, d))) == [one, one] and b == c == 0:
-        return frame[:: np.sign(d), :: np.sign(a)]
-    if sorted(map(abs, (b, c))) == [one, one] and a == d == 0:
-        return frame.transpose(1, 0, 2)[:: np.sign(b), :: np.sign(c)]
-    turn = [round(n / one, 3) for n in (a, b, c, d)]
-    raise DataError(f"{path}: is to be shown turned or stretched by {turn}; only turns by 90 degrees and mirrors are")
-
-
 class _VideoFile:
     """Frames of a video file by position, held in at most `CACHE_BYTES`.
 
@@ -314,47 +280,15 @@ class _VideoFile:
         """All frames from the start, upright, each put into the cache."""
         self._next = 0
         self._shown: list[float | None] = []
-        try:
-            with _container(self.path) as container:
-                if not container.streams.video:
-                    raise DataError(f"{self.path}: no video stream in this file")
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
-                self.fps = float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
-                aspect = stream.sample_aspect_ratio
-                if not self.stored and aspect and abs(aspect - 1) > NOT_SQUARE:
-                    raise DataError(
-                        f"{self.path}: its pixels are {aspect.numerator}:{aspect.denominator}, not square; make them "
-                        "so (ffmpeg -i IN -vf scale=iw*sar:ih,setsar=1 OUT)"
-                    )
-                for raw in container.decode(stream):
-                    self._check_opaque(raw)
-                    # Phones store frames lying down, with the turn that makes them upright.
-                    frame, turn = raw.to_ndarray(format="rgb24"), raw.side_data.get(Type.DISPLAYMATRIX)
-                    if turn is not None:
-                        frame = np.ascontiguousarray(_upright(frame, np.frombuffer(turn, np.int32), self.path))
-                    if self._next and frame.shape[:2] != self.size:
-                        raise DataError(
-                            f"{self.path}: frame {self._next} is {frame.shape[:2]}, the first is {self.size}"
-                        )
-                    self._keep(self._next, frame)
-                    self._shown.append(raw.time)
-                    self._next += 1
-                    yield frame
-        except DataError:
-            raise
-        except BROKEN as error:
-            after = f" after {self._next} frames" if self._next else ""
-            raise DataError(f"{self.path}: unreadable video{after} ({_reason(self.path, error)})") from None
-
-    def _check_opaque(self, raw: av.VideoFrame) -> None:
-        if any(part.is_alpha for part in raw.format.components):
-            alpha = raw.to_ndarray(format="rgba")[..., 3]
-            if hidden := int((alpha < 255).sum()):
-                raise DataError(
-                    f"{self.path}: frame {self._next}: {hidden} of {alpha.size} pixels are transparent "
-                    f"({raw.format.name}); save it without transparency"
-                )
+        with decoding.reading(self.path, lambda: self._next), decoding.container(self.path) as container:
+            stream = decoding.pictures(container, self.path)
+            stream.thread_type = "AUTO"
+            self.fps = decoding.rate(stream, FOLDER_FPS)
+            for frame, time in decoding.decoded(container, self.path, self.stored):
+                self._keep(self._next, frame)
+                self._shown.append(time)
+                self._next += 1
+                yield frame
 
     def _keep(self, position: int, frame: np.ndarray) -> None:
         self._cache[position] = frame

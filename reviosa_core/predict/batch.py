@@ -118,6 +118,7 @@ def report(out: Path, found: Sequence[Done], settings: Settings) -> None:
         "checkpoint": str(settings.checkpoint),
         "model": settings.model,
         "min_confidence": settings.min_confidence,
+        "stream": settings.stream and settings.stream.model_dump(),
         "jobs": len(found),
         "failed": sum(done.state == "failed" for done in found),
     }

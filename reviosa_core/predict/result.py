@@ -18,8 +18,10 @@ from reviosa_core import masks, outputs
 from reviosa_core.data import files
 from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.predict import exports
+from reviosa_core.predict.calibration import Calibration, score
 from reviosa_core.predict.jobs import Job
-from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
+from reviosa_core.predict.streamed import Question, Stream, Streamed
+from reviosa_core.schema import RLE, Clip, Confidence, DataError, Prediction, Role
 from reviosa_core.scoring import bitmasks, metrics
 
 WHAT, RESULT = "prediction", "prediction.json"
@@ -36,6 +38,8 @@ class Settings:
     model: str  # its hash
     min_confidence: float = 0.0
     also: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+    stream: Stream | None = None  # None: the whole clip is looked at before anything is said
 
 
 def model_hash(checkpoint: Path) -> str:
@@ -67,6 +71,8 @@ def made_from(job: Job, settings: Settings) -> dict[str, Any]:
         "end": job.end,
         "fps": job.fps,
         "min_confidence": settings.min_confidence,
+        **({"stream": settings.stream.model_dump()} if settings.stream else {}),
+        **({"calibration": settings.calibration.digest} if settings.calibration else {}),
     }
 
 
@@ -138,11 +144,23 @@ def content(
                 "iou": own.iou.round(DIGITS).tolist(),
                 "present": own.present.round(DIGITS).tolist(),
                 "frames": own.frames.round(DIGITS).tolist(),
+                **_calibrated(role, own, settings.calibration),
             }
             for role, own in sure.items()
         },
+        **({"questions": [_question(q) for q in prediction.questions]} if isinstance(prediction, Streamed) else {}),
         "masks": {str(role): own for role, own in by_role.items()},
     }
+
+
+def _calibrated(role: Role, sure: Confidence, calibration: Calibration | None) -> dict[str, list[float]]:
+    curve = calibration.roles.get(role) if calibration else None
+    return {"present_calibrated": curve.of(score(sure)).round(DIGITS).tolist()} if curve else {}
+
+
+def _question(asked: Question) -> dict[str, Any]:
+    token = {str(role): round(share, DIGITS) for role, share in asked.token.items()}
+    return {"frame": asked.frame, "why": asked.why, "answer": asked.answer, "token": token}
 
 
 def diagnostics(rles: Sequence[RLE], size: tuple[int, int]) -> dict[str, Any]:

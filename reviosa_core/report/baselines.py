@@ -46,7 +46,8 @@ def page(
         by_kind(kinds),
         "## Size, speed, memory",
         "Measured one after the other, each in a process of its own, on one CPU thread, a clip and one sentence at a "
-        "time. Minutes are those of training, from pretrained backbones or encoders.",
+        "time. Seconds are processor time, so that other work on the machine does not count. Minutes of training, from "
+        "pretrained backbones or encoders, are those of the first 20 steps times the number of steps.",
         cost(costs),
     ]
     parts += [

@@ -11,6 +11,7 @@ import pandas as pd
 from reviosa_core.report.findings import verdict
 from reviosa_core.report.tables import ROW, Scores, number, with_interval
 from reviosa_core.scoring.metrics import SETTINGS
+from reviosa_core.scoring.plateau import left_at
 
 ENOUGH = 20  # expressions; the score of fewer is an anecdote
 
@@ -128,14 +129,64 @@ def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         known = {row: scores["RVOS"] for row, scores in by_row.items() if scores["RVOS"] and scores["RVOS"]["n"]}
         if not known:
             continue
-        first, *others = sorted(known, key=lambda row: -known[row]["J&F"])
-        text = f"On {dataset} {ROW.get(first, first)} gets furthest, RVOS {with_interval(known[first])}"
-        for row in others:
-            low, high = known[first]["interval"], known[row]["interval"]
-            apart = "clearly below" if low and high and high[1] < low[0] else "not clearly below"
-            text += f"; {ROW.get(row, row)}, {with_interval(known[row])}, is {apart}"
-        said.append(text + ".")
+        said.append(f"On {dataset} {furthest(known)}")
     return " ".join(said) or "Nothing was tested."
+
+
+def furthest(known: Mapping[str, Scores]) -> str:
+    """Who has the highest score of RVOS, and whether each other's interval reaches its own. Also of 14 and 15."""
+    first, *others = sorted(known, key=lambda row: -known[row]["J&F"])
+    text = f"{ROW.get(first, first)} gets furthest, RVOS {with_interval(known[first])}"
+    for row in others:
+        low, high = known[first]["interval"], known[row]["interval"]
+        apart = "clearly below" if low and high and high[1] < low[0] else "not clearly below"
+        text += f"; {ROW.get(row, row)}, {with_interval(known[row])}, is {apart}"
+    return text + "."
+
+
+def training(histories: Mapping[str, pd.DataFrame]) -> str:
+    """Of 02, 03 and 12: what each phase or row begins and ends with; and when the masks of fine-tuning begin to fit."""
+    said = []
+    for name, history in histories.items():
+        first, last = history.iloc[0], history.iloc[-1]
+        at_end = f"{last['loss']:.2f} at step {last['step']:.0f}."
+        if len(history) == 1:
+            said.append(f"{ROW.get(name, name)}: the loss is {at_end}")
+            continue
+        way = "falls" if last["loss"] < first["loss"] else "does not fall"
+        text = (
+            f"{ROW.get(name, name)}: the loss {way}, from {first['loss']:.2f} at step {first['step']:.0f} to {at_end}"
+        )
+        if "dice" in history:
+            left = left_at(history)
+            text += f" Its masks begin to fit at step {left}." if left else " Its masks never begin to fit."
+        said.append(text)
+    return " ".join(said)
+
+
+def seeds(name: str, runs: Mapping[int, Mapping[str, Scores | None]]) -> str:
+    """Of 09 and 13: one system's scores with each seed, and how far they are apart."""
+    known = {seed: run["RVOS"]["J&F"] for seed, run in runs.items() if run["RVOS"]}
+    if not known:
+        return "No seed was asked for."
+    listed = ", ".join(f"{number(value)} with seed {seed}" for seed, value in known.items())
+    text = f"{ROW.get(name, name)} has RVOS J&F {listed}"
+    return text + (f": {max(known.values()) - min(known.values()):.1f} apart." if len(known) > 1 else ".")
+
+
+def annotation(shares: Sequence[Mapping[str, Any]]) -> str:
+    """Of 11: what a verifier that errs saves where most roles are turned round. From `annotating.shares`."""
+    what, most = "with roles: precision", max(entry["flips"] for entry in shares)
+    by_verifier = {entry["wrong"]: entry[what] for entry in shares if entry["flips"] == most}
+    bare = by_verifier.pop(None)
+    text = f"With the roles of {100 * most:g} % of the events turned round, {with_interval(bare, 'value')} % of the "
+    text += "events that are written have them right without a verifier"
+    for wrong, own in sorted(by_verifier.items()):
+        apart = bare["interval"] and own["interval"] and own["interval"][0] > bare["interval"][1]
+        errs = f"wrong in {100 * wrong:g} % of its claims" if wrong else "always right"
+        text += f"; with one that is {errs} {with_interval(own, 'value')} %, "
+        text += "clearly more" if apart else "not clearly more"
+    return text + "."
 
 
 def report(scores: Mapping[str, Scores], gains: Mapping[str, Mapping[str, Mapping[str, Scores | None]]]) -> str:

@@ -1,23 +1,27 @@
-"""MLflow's page of models: a line for saved weights, whose bytes stay where they are, and their scores by dataset."""
+"""MLflow's pages of models, a line for saved weights whose bytes stay where they are, and of pictures by step."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import mlflow
+from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.data import dataset_source_registry
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import LifecycleStage, LoggedModel, LoggedModelInput, LoggedModelOutput
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from reviosa_core import config
 from reviosa_core.data.jsonfile import read_json
 from reviosa_core.report.naming import fitting
 from reviosa_core.report.origin import md5
+from reviosa_core.report.style import png
 
 BEST = "champion"  # tag and alias
 VERSIONS = "mlflow.modelVersions"  # tag by which MLflow's page finds a model in the registry
@@ -30,6 +34,12 @@ def dataset(path: str | Path, digest: str) -> MetaDataset:
     # The class itself: asked to guess what a path is, MLflow warns that there are several answers.
     local = next(s for s in dataset_source_registry.get_registered_sources() if s._get_source_type() == "local")
     return MetaDataset(local(name), name=fitting(name, NAME), digest=digest)
+
+
+def slide(figure: Figure, key: str, step: int) -> None:
+    """A picture of the active run, that its page shows by step, with a slider. Raises MlflowException."""
+    with Image.open(io.BytesIO(png(figure))) as picture:
+        mlflow.log_image(picture.convert("RGB"), key=key, step=step, synchronous=True)
 
 
 def place(path: str | Path) -> str:

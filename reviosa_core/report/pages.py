@@ -91,6 +91,14 @@ def data_card(
     return "\n\n".join(lines) + "\n"
 
 
+BESIDE = {
+    "baselines.md": "ReferFormer, IFIRVOS and SOC beside the one-token system and ReVIOSa (`make baselines`)",
+    "tables/seeds.md": "Table 4 in the mean of several seeds (`make seeds`)",
+    "tables/studies.md": "when attention supervision helps: layers, rates, forms, labels, backbones (`make studies`)",
+    "tables/annotation.md": "the annotation pipeline and its errors (`make annotation`)",
+}
+
+
 def report(
     project: config.Project, scores: Mapping[str, Scores], published: Mapping[str, Any], minutes: Mapping[str, float]
 ) -> str:
@@ -166,6 +174,9 @@ def report(
         "![Attention and quality](figures/attention_vs_quality.png)",
         "## Zero-shot transfer",
         project.report("tables", "transfer.md").read_text().strip(),
+        "## Beside it",
+        "\n".join(f"- [{said}]({page})" for page, said in BESIDE.items() if project.report(page).is_file())
+        or "Other pipelines write pages of their own: " + ", ".join(BESIDE.values()) + ".",
         "## Training",
         "The two backbones (phase a):",
         "![InternVL](figures/pretraining_internvl.png)",

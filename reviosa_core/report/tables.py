@@ -12,6 +12,7 @@ from jaxtyping import Float
 from reviosa_core import config
 from reviosa_core.data.statistics import Statistics
 from reviosa_core.schema import Role
+from reviosa_core.scoring import selection as choice
 from reviosa_core.scoring.metrics import SETTINGS
 
 Scores = Mapping[str, Any]  # what metrics.summarise gives, with more keys perhaps
@@ -177,6 +178,26 @@ def seeds(
         "Paired differences of the means, J&F in points, with 95 % intervals over seeds and videos (hierarchical "
         "bootstrap), and Student's t over the seeds' own differences beside it, which few seeds leave wide. All pairs "
         f"of rows, so exploratory: {len(second)} comparisons, none corrected.\n\n{markdown(second)}"
+    )
+
+
+def chosen_by_seed(scored: Mapping[int, np.ndarray], heads: int) -> str:
+    """What the paper's rule chooses on row (iii) of each seed, from its `scored` layers and heads [l h], and how alike
+    the order of the layers is to that of the first seed (Spearman)."""
+    first = pd.Series(next(iter(scored.values())).mean(1))
+    rows = []
+    for seed, scores in scored.items():
+        found = choice.choose(scores, heads)
+        alike = pd.Series(scores.mean(1)).corr(first, method="spearman")
+        rows.append(
+            {"seed": str(seed), "layer": str(found.layer), "heads": ", ".join(map(str, found.heads))}
+            | {
+                "attention to vision there, %": number(100 * scores[found.layer].mean()),
+                "order of layers": f"{alike:+.2f}",
+            }
+        )
+    return (
+        f"What the paper's rule chooses on row (iii) of each seed (layers and heads count from 0):\n\n{markdown(rows)}"
     )
 
 

@@ -155,9 +155,9 @@ class Run:
             self.taken = False
             _lost(error)
 
-    def figure(self, figure: Figure, name: str) -> None:
-        """A matplotlib figure as artifact `name` (with its extension)."""
-        self.send(mlflow.log_figure, figure, name)
+    def figure(self, figure: Figure, name: str, step: int | None = None) -> None:
+        """A matplotlib figure as artifact `name` (with its extension); at a step, as one of the slides of that name."""
+        self.send(*((mlflow.log_figure, figure, name) if step is None else (models.slide, figure, name, step)))
 
     def table(self, rows: pd.DataFrame | Iterable[Mapping[str, Any]], name: str) -> None:
         """Rows as a table that MLflow's page shows; `name` without extension."""

@@ -93,6 +93,8 @@ def fit(
     # Gathers with repeated indices (the row tap's keys) add their gradients in any order otherwise.
     torch.use_deterministic_algorithms(accelerator.device.type == "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it did not write
+    # cuDNN's attention, torch's first choice on Hopper, makes gradients NaN in bf16, in one step of ten (LOG.md).
+    torch.backends.cuda.enable_cudnn_sdp(False)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, history = folder / "checkpoint.pt", folder / "history.csv"
     module.to(accelerator.device)

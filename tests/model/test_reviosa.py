@@ -211,6 +211,51 @@ def test_losses_equal_those_of_one_expression_at_a_time(monkeypatch, roles, prom
     assert found == pytest.approx(by_hand(own, batch), rel=1e-4)
 
 
+def test_trains_in_half_precision_as_on_a_gpu():
+    """Under autocast every term is float32 and near the exact one, and reaches all that is trained."""
+    own, batch = model(prompted="all"), samples()
+    given = own.collate(batch)
+    exact = {name: float(term.detach()) for name, term in own.training_losses(given).items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = own.training_losses(given)
+    assert {term.dtype for term in terms.values()} == {torch.float32}
+    torch.stack(list(terms.values())).sum().backward()
+    unmoved = {name for name, p in own.trained().items() if p.grad is None}
+    assert all("iou_prediction_head" in name or "pred_obj_score_head" in name for name in unmoved), unmoved
+    assert all(p.grad.isfinite().all() for p in own.trained().values() if p.grad is not None)
+    for name in ("text", "aml"):  # the masks' points are drawn anew
+        assert terms[name].item() == pytest.approx(exact[name], rel=0.02) and terms[name].item() != exact[name]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_gpu_trains_as_a_cpu(monkeypatch, checkpointing: bool):
+    """Losses and gradients in float32; then finite ones under autocast. Points are drawn where both draw alike."""
+    drawn = losses.uncertain_points
+
+    def points(logits: Tensor, *rest) -> Tensor:
+        torch.manual_seed(0)
+        return drawn(logits.cpu(), *rest).to(logits.device)
+
+    monkeypatch.setattr(losses, "uncertain_points", points)
+    found = {}
+    for device in ("cpu", "cuda"):
+        own = model(prompted="all").to(device).train()
+        if checkpointing:
+            own.mllm.language.gradient_checkpointing_enable({"use_reentrant": False})
+        terms = own.training_losses(own.collate(samples()))
+        torch.stack(list(terms.values())).sum().backward()
+        gradients = {name: p.grad.cpu() for name, p in own.trained().items() if p.grad is not None}
+        found[device] = {name: term.detach().cpu() for name, term in terms.items()}, gradients
+        if device == "cuda":
+            with torch.autocast("cuda", torch.bfloat16):
+                half = own.training_losses(own.collate(samples()))
+            torch.stack(list(half.values())).sum().backward()
+            assert all(p.grad.isfinite().all() for p in own.trained().values() if p.grad is not None)
+    for here, there in zip(found["cuda"], found["cpu"], strict=True):
+        torch.testing.assert_close(here, there, atol=3e-3, rtol=3e-3)
+
+
 @torch.no_grad()
 def test_aml_as_in_eq_6_and_as_released(monkeypatch):
     """Sum or mean over heads; over all expressions, or over each role's own rows."""

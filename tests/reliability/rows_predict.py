@@ -86,6 +86,30 @@ FOUND = r"found/0/prediction\.json: "
 HEAD = "video,text,id"
 ROWS = [
     Row("nothing to predict", call(), "nothing to predict: one of --video, --manifest, --data is needed"),
+    Row(
+        "a mode nobody knows", call("--video", "CLIP", "--text", "a", "--mode", "live"), "--mode live: whole or stream"
+    ),
+    Row(
+        "a stream's setting for the whole way",
+        call("--video", "CLIP", "--text", "a", "--jump", 0.5),
+        "--jump: does not go with --mode whole",
+    ),
+    Row(
+        "a stream's setting out of range",
+        call("--video", "CLIP", "--text", "a", "--mode", "stream", "--unsure", 1.5),
+        "--unsure: should be less than or equal to 1, got 1.5",
+    ),
+    Row(
+        "a stream that must ask before it may",
+        call("--video", "CLIP", "--text", "a", "--mode", "stream", "--every", 2, "--gap", 3),
+        "--every: must be at least gap 3, got 2",
+    ),
+    Row("a pipe, the whole way", call("--video", "-", "--text", "a"), "--video -: a pipe .*--mode stream is needed"),
+    Row(
+        "a pipe to a folder",
+        call("--video", "-", "--text", "a", "--mode", "stream", "--out", "there"),
+        "--out: does not go with --video -",
+    ),
     Row("two things to predict", call("--video", "CLIP", "--data", "DATA"), "--video and --data: one of"),
     Row("a manifest and a sentence", call("--manifest", "TABLE", "--text", "a"), "--text: does not go with --manifest"),
     Row("a split and a sentence", call("--data", "DATA", "--text", "a"), "--text: does not go with --data"),

@@ -119,3 +119,30 @@ def test_transfer():
     found["shift"]["best"]["RVOS"] = score(23)
     assert "not clearly below" in learned.transfer(found)
     assert learned.transfer({}) == "Nothing was tested."
+
+
+def test_how_training_went():
+    curve = pd.DataFrame({"step": range(10, 410, 10), "loss": [4.0] * 20 + [1.5] * 20, "dice": [0.5] * 20 + [0.1] * 20})
+    text = learned.training({"full": curve})
+    assert text.startswith("(iv) ReVIOSa: the loss falls, from 4.00 at step 10 to 1.50 at step 400. ")
+    assert text.endswith("Its masks begin to fit at step 220."), "the mean of 50 steps is down by a quarter"
+    flat = curve.assign(loss=4.0, dice=0.5)
+    assert learned.training({"to see": flat}).endswith("does not fall, from 4.00 at step 10 to 4.00 at step 400. "
+                                                       "Its masks never begin to fit.")  # fmt: skip
+    assert learned.training({"full": curve.tail(1)}) == "(iv) ReVIOSa: the loss is 1.50 at step 400."
+    assert "masks" not in learned.training({"to see": curve[["step", "loss"]]})
+
+
+def test_seeds():
+    runs = {seed: {"RVOS": score(value)} for seed, value in ((1, 70.0), (2, 67.5))}
+    assert learned.seeds("full", runs) == ("(iv) ReVIOSa has RVOS J&F 70.0 with seed 1, 67.5 with seed 2: 2.5 apart.")
+    assert learned.seeds("SOC", {0: {"RVOS": score(31)}}) == "SOC has RVOS J&F 31.0 with seed 0."
+
+
+@pytest.mark.parametrize(("verified", "said"), [(96, "clearly more"), (82, "not clearly more")])
+def test_what_a_verifier_saves(verified: float, said: str):
+    found = [(0.0, None, 99), (0.0, 0.1, 99), (0.2, None, 80), (0.2, 0.0, 99), (0.2, 0.1, verified)]
+    text = learned.annotation([{"flips": f, "wrong": w, "with roles: precision": score(v)} for f, w, v in found])
+    assert text.startswith("With the roles of 20 % of the events turned round, 80.0 [78.0, 82.0] % of the events")
+    assert "; with one that is always right 99.0 [97.0, 101.0] %, clearly more; " in text
+    assert text.endswith(f"wrong in 10 % of its claims {verified}.0 [{verified - 2}.0, {verified + 2}.0] %, {said}.")

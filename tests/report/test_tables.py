@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from reviosa_core.report import tables
@@ -53,3 +54,11 @@ def test_transfer_and_roles_give_both_ways(known):
     text = tables.roles({"direction": direction, "by subset": {"cue": {"motion": {"direction": direction}}}})
     row = table(text)["motion"]
     assert row["detection F1"] == "48.0" and row["detection F1 by token"] == ("51.0" if known else "–")
+
+
+def test_what_the_rule_chooses_by_seed():
+    """Another seed may choose another layer, and order them the other way round."""
+    one = np.array([[0.1, 0.2], [0.5, 0.3], [0.7, 0.9]])
+    found = tables.chosen_by_seed({0: one, 5: one[::-1] / 2}, heads=1)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines()[-2:]]
+    assert rows == [["0", "2", "1", "80.0", "+1.00"], ["5", "0", "1", "40.0", "-1.00"]]

@@ -108,6 +108,15 @@ def test_only_what_requires_a_gradient_is_trained_and_stored(tmp_path):
     assert not net.training
 
 
+def test_no_step_is_taken_with_attention_by_cudnn(tmp_path):
+    """Its gradients are NaN on Hopper, now and then. The other kernels stay."""
+    kernels, seen = torch.backends.cuda, []
+    kernels.enable_cudnn_sdp(True)
+    fit(tmp_path, losses=lambda net, micro: seen.append(kernels.cudnn_sdp_enabled()) or net(micro))
+    assert seen and not any(seen)
+    assert kernels.flash_sdp_enabled() and kernels.mem_efficient_sdp_enabled() and kernels.math_sdp_enabled()
+
+
 def test_every_micro_batch_is_asked_for_once_and_in_order(tmp_path):
     asked = []
     fit(tmp_path, losses=lambda net, micro: asked.append(micro) or net(micro))

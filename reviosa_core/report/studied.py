@@ -1,0 +1,94 @@
+"""What the page of the studies says beside each one's table: what it asks, and tables that only some of them have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reviosa_core.report.tables import ROW, markdown, number, with_interval
+from reviosa_core.scoring import metrics, selection
+from reviosa_core.studies import Variant
+
+ASKS = {
+    "layers": "AML on each layer. The paper puts it on the one that looks most at the video (Fig. 6); its top layers "
+    "gain more than its bottom ones, 2.4 at best (Fig. 7).",
+    "rates": "Every row of Table 4 under the paper's one rate, a lower one, and rates once found for row (iii).",
+    "labels": "Events labelled the wrong way round, and what is left of them by a verifier that errs in a tenth.",
+    "loss": "The sum over heads (Eq. 6) and the mean (release); targets averaged over all expressions and over their "
+    "own rows (release).",
+    "heads": "How many heads of the layer (Table 3: all 60.7; one to five 61.3, 60.5, 61.2, 62.0, 60.6).",
+    "frames": "How many frames of a clip the language model sees, K.",
+    "prompted": "The mask decoder prompted on the first of the K frames, or on all of them as in the paper.",
+    "data": "A sixteenth and a quarter of the training clips.",
+    "forms": "Other losses that pull attention onto the object. Eq. 6 asks a softmax for 1 on every cell of the "
+    "object, which it cannot give: for an object of m cells among N its floor is about (m / N) ln m.",
+    "aml_frames": "AML on all K frames, or only on the one where the mask is decoded.",
+    "start": "Role tokens that start as words before a place in the backbone's answers, or at random.",
+    "projector": "InternVL's visual projector frozen (the paper's text), or trained (release).",
+    "one_object": "AML alone, where every training sentence is about one object and none has a target (Table A1).",
+    "sentences": "As many training sentences of three kinds, and which sentences the model then understands (Tables A2 "
+    "and A3, in miniature).",
+    "grounding": "Backbones that have read less, and one whose attention was told where to look: what is AML worth on "
+    "each?",
+}
+
+
+def crossed(tables: Mapping[Variant, pd.DataFrame], kinds: Mapping[str, Sequence[str]], draws: int, seed: int) -> str:
+    """A row a training set, a column for each of the `kinds` of sentences that one of them has: J&F (RVOS) on those of
+    the split. `kinds` are by rule, and name what a row's `kind` begins with."""
+
+    def scored(rows: pd.DataFrame, prefixes: Sequence[str]) -> str:
+        of_kind = rows[rows["kind"].str.startswith(tuple(prefixes))]
+        return with_interval(metrics.summarise(of_kind, draws, seed)["RVOS"]) if len(of_kind) else "–"
+
+    return "J&F (RVOS) on sentences of each kind:\n\n" + markdown(
+        [
+            {"trained on": variant.rule, "row": ROW.get(variant.row, variant.row)}
+            | {f"on {rule}": scored(rows, prefixes) for rule, prefixes in kinds.items()}
+            for variant, rows in tables.items()
+        ]
+    )
+
+
+def by_size(
+    tables: Mapping[Variant, pd.DataFrame], without: Mapping[Variant, pd.DataFrame], draws: int, seed: int
+) -> str:
+    """What AML adds on small and on large objects, a row a run that has a counterpart `without` it."""
+    rows = []
+    for variant, own in tables.items():
+        if variant in without:
+            found = metrics.difference_by_subset([own], [without[variant]], ("object size",), "RVOS", draws, seed)
+            sizes = {f"{size} objects": with_interval(gain, "value") for size, gain in found["object size"].items()}
+            rows.append({"": variant.otherwise, "row": ROW.get(variant.row, variant.row)} | sizes)
+    return "What AML adds by the size of the object, RVOS J&F in points:\n\n" + markdown(rows)
+
+
+def grounding(
+    attention: Mapping[str, pd.DataFrame],
+    found: Mapping[str, Mapping[str, float]],
+    scores: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    gains: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """A row a backbone: what its attention does before fine-tuning (`selection.measure_attention`), what it can do
+    (`found`: shares of questions answered with the right place), the rows' `scores` by row of Table 4, and what AML
+    adds."""
+    first = selection.to_vision(next(iter(attention.values()))).mean(1)
+    rows = []
+    for name, measured in attention.items():
+        scored = selection.to_vision(measured)
+        layer = selection.choose(scored, 1).layer
+        there = selection.on_objects(measured[(measured.layer == layer) & (measured.role == "actor")])
+        lift = there["own object's share of that on any"] / there["own object's share of their area"]
+        alike = pd.Series(scored.mean(1)).corr(pd.Series(first), method="spearman")
+        rows.append(
+            {"backbone": name}
+            | {f"{role} found, %": number(100 * found[name][f"{role} found"]) if name in found else "–"
+               for role in ("actor", "target")}
+            | {"layer by the paper's rule": str(layer), "layers' order as in the first": f"{alike:+.2f}"}
+            | {"own object there, times its share": f"{lift:.1f}"}
+            | {f"{ROW.get(row, row)}, RVOS": with_interval(own["RVOS"]) for row, own in scores[name].items()}
+            | {f"AML adds, {setting}": with_interval(gains[name][setting], "value") for setting in metrics.SETTINGS}
+        )  # fmt: skip
+    return "Before fine-tuning, and what AML is worth then (J&F in points):\n\n" + markdown(rows)

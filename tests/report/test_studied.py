@@ -1,0 +1,81 @@
+"""What the page of the studies adds to their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reviosa_core import config
+from reviosa_core.report import studied
+from reviosa_core.studies import Variant
+
+LOOKS, MOTIONS = (Variant("full", rule, None, None, 0) for rule in ("looks", "motions"))
+
+
+def scored(values: Sequence[float]) -> pd.DataFrame:
+    """Four sentences of two kinds, each about objects of two sizes."""
+    return pd.DataFrame(
+        {
+            "video": ["a", "b", "c", "d"],
+            "expression": "0",
+            "role": "actor",
+            "kind": ["one, appearance", "one, appearance", "one, motion", "several, both"],
+            "object size": ["small", "large", "small", "large"],
+            "caption_type": "single",
+            "is_interaction": False,
+            "missing": False,
+            "J": np.array(values) / 100,
+            "F": np.array(values) / 100,
+            "present": 8,
+            "frames": 8,
+            "J_present": np.array(values) / 100,
+            "F_present": np.array(values) / 100,
+        }
+    )
+
+
+def cells(table: str) -> dict[str, list[str]]:
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return {(own := [c.strip() for c in line.strip("|").split("|")])[0]: own[1:] for line in lines}
+
+
+def test_every_study_of_the_project_says_what_it_asks(root: Path):
+    assert studied.ASKS.keys() == config.load(root / "params.yaml").studies.runs.keys()
+
+
+def test_training_sets_by_kinds_of_sentences():
+    tables = {LOOKS: scored([80, 60, 20, 10]), MOTIONS: scored([40, 20, 70, 50])}
+    kinds = {"looks": ("one, appearance",), "motions": ("one, motion", "several"), "none": ("active",)}
+    found = cells(studied.crossed(tables, kinds, 0, 0))
+    assert found["trained on"] == ["row", "on looks", "on motions", "on none"]
+    assert found["looks"][1:] == ["70.0", "15.0", "–"] and found["motions"][1:] == ["30.0", "60.0", "–"]
+
+
+def test_what_aml_adds_by_size():
+    with_it, without = scored([80, 60, 20, 10]), scored([40, 70, 10, 10])
+    found = cells(studied.by_size({LOOKS: with_it, MOTIONS: with_it}, {LOOKS: without}, 0, 0))
+    assert found[""] == ["row", "large objects", "small objects"]
+    assert found["looks"][1:] == ["-5.0", "25.0"] and "motions" not in found, "which has no counterpart"
+
+
+def test_the_dial_says_what_a_backbone_knew_and_what_aml_was_worth():
+    def attention(vision: Sequence[float], own: float) -> pd.DataFrame:
+        shares = {"any": 0.5, "own_area": 0.1, "any_area": 0.4, "own": own, "head": 0, "role": "actor"}
+        return pd.DataFrame([{"layer": layer, "vision": v, **shares} for layer, v in enumerate(vision)])
+
+    named = {"own": attention([0.1, 0.2, 0.9], 0.25), "half": attention([0.9, 0.2, 0.1], 0.125)}
+    score = {"J&F": 50.0}
+    gain = {"value": 3.25}
+    table = studied.grounding(
+        named,
+        {"half": {"actor found": 0.5, "target found": 0.75}},
+        {"own": {"tokens": {"RVOS": score}}, "half": {"tokens": {"RVOS": score}}},
+        {name: {"RVOS": gain, "InterRVOS-Actor": gain, "InterRVOS-Target": None} for name in named},
+    )
+    found = cells(table)
+    assert found["own"][:5] == ["–", "–", "2", "+1.00", "2.0"]
+    assert found["half"][:5] == ["50.0", "75.0", "0", "-1.00", "1.0"]
+    assert found["half"][5:] == ["50.0", "3.2", "–", "3.2"]
