@@ -34,7 +34,8 @@ def page(
         "numbers are of other data at other sizes: the levels are not comparable.",
         "## Actor, target and RVOS (paper: Table 2)",
         "J&F in percent, with 95 % bootstrap intervals over videos, of the mean of the seeds; in brackets the lowest "
-        f"and the highest (RVOS). A dash: the system has no target role. Expressions: {over}.",
+        "and the highest (RVOS). (i) and `best` are those of `make repro`, one seed; `tables/seeds.md` has three. A "
+        f"dash: the system has no target role. Expressions: {over}.",
         comparison(scores, seeds, published),
         "## Targets from systems of one role",
         'The target asked for with another sentence. *Voice turned round*: "the star being pushed by the circle" for '
