@@ -84,11 +84,14 @@ def grounding(
         alike = pd.Series(scored.mean(1)).corr(pd.Series(first), method="spearman")
         rows.append(
             {"backbone": name}
-            | {f"{role} found, %": number(100 * found[name][f"{role} found"]) if name in found else "–"
-               for role in ("actor", "target")}
+            | {f"{role} found, %": _percent(found.get(name, {}).get(f"{role} found")) for role in ("actor", "target")}
             | {"layer by the paper's rule": str(layer), "layers' order as in the first": f"{alike:+.2f}"}
             | {"own object there, times its share": f"{lift:.1f}"}
             | {f"{ROW.get(row, row)}, RVOS": with_interval(own["RVOS"]) for row, own in scores[name].items()}
             | {f"AML adds, {setting}": with_interval(gains[name][setting], "value") for setting in metrics.SETTINGS}
         )  # fmt: skip
     return "Before fine-tuning, and what AML is worth then (J&F in points):\n\n" + markdown(rows)
+
+
+def _percent(share: float | None) -> str:
+    return number(None if share is None else 100 * share)

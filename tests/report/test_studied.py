@@ -71,11 +71,11 @@ def test_the_dial_says_what_a_backbone_knew_and_what_aml_was_worth():
     gain = {"value": 3.25}
     table = studied.grounding(
         named,
-        {"half": {"actor found": 0.5, "target found": 0.75}},
+        {"half": {"actor found": 0.5, "target found": None}},  # none was asked for
         {"own": {"tokens": {"RVOS": score}}, "half": {"tokens": {"RVOS": score}}},
         {name: {"RVOS": gain, "InterRVOS-Actor": gain, "InterRVOS-Target": None} for name in named},
     )
     found = cells(table)
     assert found["own"][:5] == ["–", "–", "2", "+1.00", "2.0"]
-    assert found["half"][:5] == ["50.0", "75.0", "0", "-1.00", "1.0"]
+    assert found["half"][:5] == ["50.0", "–", "0", "-1.00", "1.0"]
     assert found["half"][5:] == ["50.0", "3.2", "–", "3.2"]
