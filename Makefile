@@ -68,14 +68,14 @@ status: setup ## which stages are stale, why, and which figures and tables hang 
 seeds: setup ## Table 4 in the mean of three seeds (two more runs a row: about half an hour on two cores)
 	dvc repro seeds/dvc.yaml $(ARGS)
 
-studies: setup ## the same training under other rules, scored on dev: what the defaults rest on (hours; goes on where it stopped)
+studies: setup ## the same training under other rules, scored on dev (hours; goes on where it stopped)
 	dvc repro studies/dvc.yaml $(ARGS)
 
 annotation: setup ## annotate InterShapes with an embedded endpoint, and study its errors (about two minutes)
 	dvc repro annotation/dvc.yaml $(ARGS)
 
 # Two processes of one thread each: at these sizes a second thread gives nothing (LOG.md).
-baselines: setup ## ReferFormer, IFIRVOS and SOC, trained and compared (about an hour on two cores)
+baselines: setup ## ReferFormer, IFIRVOS and SOC, trained and compared (about an hour and a half on two cores)
 	dvc repro baselines/dvc.yaml $(ARGS)
 
 test: setup ## run all tests; ARGS="-m 'not slow'" for the quick ones, ARGS="-n 0" for one process

@@ -6,6 +6,7 @@
     python benchmarks/gpu.py same --out gpu.jsonl                       # the tiny profile's losses: here, and on a CPU
     python benchmarks/gpu.py small --out gpu.jsonl                      # how long `make repro` takes at profile small
     python benchmarks/gpu.py whole --out gpu.jsonl                      # AML through whole N x N attention, as released
+    python benchmarks/gpu.py kernels --out gpu.jsonl                    # NaN gradients, by the kernels of attention
     python benchmarks/gpu.py --device cpu --small --out gpu.jsonl       # does all of it run? Minutes, nothing to learn
 
 Every measurement is a line of JSON, printed and added to --out as soon as it is there; one that fails is a line with
@@ -39,6 +40,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from clocks import SIZES, TEXTS, Clock, Squares, peak
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from reviosa_core import config, masks
 from reviosa_core.bounds import changed
@@ -48,7 +50,8 @@ from reviosa_core.model import losses, mllm, prompts, segmenter
 from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.schema import UNKNOWN, Clip, Expression, Role
 from reviosa_core.scoring import evaluate
-from reviosa_core.training import finetune, loop
+from reviosa_core.training import finetune, loop, sampler
+from reviosa_core.weights import checkpoint
 
 ROWS = 151_674  # InternVL-2.5-1B's embeddings, before the role tokens
 PARTS = ("read", "vision", "language", "decode", "track", "write", "rest")
@@ -310,6 +313,48 @@ def phase_names(phases: Any) -> list[str]:
     return [name for name in type(phases).model_fields if isinstance(getattr(phases, name), config.Phase)]
 
 
+def kernels(given: argparse.Namespace) -> Iterator[Measurement]:
+    """In how many steps of row (iii) the gradient is NaN, by the kernels that attention may use; it is left out.
+    The loop itself, which never takes cuDNN's, is not asked; the steps are its own otherwise, in bf16."""
+    all_but_cudnn = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    choices = {
+        "all": [SDPBackend.CUDNN_ATTENTION, *all_but_cudnn], "all but cuDNN": all_but_cudnn, "plain": [SDPBackend.MATH],
+    }  # fmt: skip
+    profile, row = given.params.profiles["smoke" if given.small else "tiny"], given.params.experiments["tokens"]
+    rules, frames = profile.train, profile.model.mllm.frames
+
+    def measure(allowed: list[SDPBackend]) -> dict[str, Any]:
+        seen = [
+            splits.to_clip(scene, str(i)) for i, scene in enumerate(scenes(profile.data, 8 if given.small else 400))
+        ]
+        model = build(profile, given.device, aml=False)
+        if not given.small:
+            start = Path(__file__).parents[1] / "backbones" / "tiny"
+            model = checkpoint.from_backbones(start, profile.model, row, seed=0, aml=None, settings=rules)
+        model.to(given.device).train()
+        samples = sampler.Sampler(seen, frames, rules.expressions, rules.frames, 0)
+        (optimizer,) = loop.adamw(model.parameter_groups(rules), rules)
+        rate = partial(loop.warmup_cosine, steps=rules.steps, warmup=rules.warmup)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        trained, broken = [p for p in model.parameters() if p.requires_grad], 0
+        for step in range(rules.steps):
+            torch.manual_seed(step)
+            optimizer.zero_grad(set_to_none=True)
+            batch = model.collate([samples[step * rules.clips + i] for i in range(rules.clips)])
+            with sdpa_kernel(allowed), torch.autocast(given.device, torch.bfloat16):
+                terms = model.training_losses(batch)
+            torch.stack(list(terms.values())).sum().backward()
+            if torch.nn.utils.clip_grad_norm_(trained, rules.clip_norm).isfinite():
+                optimizer.step()
+                schedule.step()
+            else:
+                broken += 1
+        return {"steps": rules.steps, "nan": broken}
+
+    for name, allowed in choices.items():
+        yield {"attention": name}, partial(measure, allowed)
+
+
 def same(given: argparse.Namespace) -> Iterator[Measurement]:
     """Three steps of the tiny profile from the same random weights, in float32 and as trained: on this device, and on a
     CPU. The points of the mask losses are drawn on a CPU for both: the generators differ."""
@@ -361,7 +406,7 @@ def same(given: argparse.Namespace) -> Iterator[Measurement]:
 
 # -- one after the other -----------------------------------------------------------------------------------------------
 
-ALL = {"train": train, "predict": predict, "same": same, "small": small, "whole": whole}
+ALL = {"train": train, "predict": predict, "same": same, "small": small, "whole": whole, "kernels": kernels}
 
 
 def rounded(value: Any) -> Any:
@@ -391,7 +436,7 @@ def take(part: str, given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="train, predict, same, small, whole; all of them by default")
+    parser.add_argument("parts", nargs="*", help="train, predict, same, small, whole, kernels; all of them by default")
     parser.add_argument("--out", type=Path, required=True, help="a file of lines, added to")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--small", action="store_true", help="profile smoke in the place of paper-1b and small")

@@ -49,9 +49,9 @@ def calibrate_(
     clips, others = formats.read(data, split), formats.read(check, check_split) if check else []
     if common := {clip.id for clip in clips} & {clip.id for clip in others}:
         fail(f"--check {check}: {len(common)} of {len(others)} videos are in --data too, as {min(common)}")
-    from reviosa_core.cli.predict import _load
+    from reviosa_core.cli.predict import load_system
 
-    system, shown = _load(checkpoint, device), sys.stderr.isatty()
+    system, shown = load_system(checkpoint, device), sys.stderr.isatty()
     found = calibration.fit(calibration.measure(system, clips, shown), model_hash(checkpoint), str(data))
     rows = calibration.measure(system, others, shown) if check else None
     path = calibration.write(checkpoint, found)

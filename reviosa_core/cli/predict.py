@@ -298,7 +298,7 @@ def _predict_split(
 
 def _system(checkpoint: Path, stream: Stream | None, device: str | None) -> Segments:
     if stream is None:
-        return _load(checkpoint, device)
+        return load_system(checkpoint, device)
     model = _model(checkpoint, device)
     from reviosa_core.predict.stream import Streaming
 
@@ -306,7 +306,7 @@ def _system(checkpoint: Path, stream: Stream | None, device: str | None) -> Segm
 
 
 def _model(checkpoint: Path, device: str | None) -> ReVIOSa:
-    system = _load(checkpoint, device)
+    system = load_system(checkpoint, device)
     from reviosa_core.model.reviosa import ReVIOSa
 
     if not isinstance(system, ReVIOSa):
@@ -314,7 +314,7 @@ def _model(checkpoint: Path, device: str | None) -> ReVIOSa:
     return system
 
 
-def _load(checkpoint: Path, device: str | None) -> Segments:
+def load_system(checkpoint: Path, device: str | None) -> Segments:
     import torch
 
     from reviosa_core.baselines.folders import open_system

@@ -29,8 +29,9 @@ def test_every_part_gives_its_numbers(root: Path, tmp_path: Path):
     assert not [line for line in found if "error" in line]
     parts = {part: [line for line in found if line["part"] == part] for part in dict.fromkeys(f["part"] for f in found)}
     assert {part: len(own) for part, own in parts.items()} == {
-        "train": 4, "predict": 6, "same": 2, "small": 5, "whole": 1,
+        "train": 4, "predict": 6, "same": 2, "small": 5, "whole": 1, "kernels": 3,
     }  # fmt: skip
+    assert all(line["nan"] == 0 < line["steps"] for line in parts["kernels"]), "on a CPU"
     assert all(line["finite"] for line in parts["train"])
     on, recomputed = ([line for line in parts["train"] if line["aml"]][i]["last"] for i in (0, 1))
     assert on == recomputed  # checkpointing changes no number

@@ -23,7 +23,7 @@ from reviosa_core.predict.result import Settings
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> Standing:
     made = Standing()
-    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: made)
+    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: made)
     return made
 
 
@@ -158,7 +158,7 @@ def test_a_system_that_does_not_say_how_sure_it_is(tmp_path: Path, monkeypatch: 
         def run_lengths(self, clip, expressions=None):
             return [type(p)(p.clip_id, p.expression_id, p.masks) for p in super().run_lengths(clip, expressions)]
 
-    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: Silent())
+    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: Silent())
     frames(tmp_path / "yard")
     (tmp_path / "weights").mkdir()
     words = ("predict", "--video", tmp_path / "yard", "--text", "a dog", "--checkpoint", tmp_path / "weights")

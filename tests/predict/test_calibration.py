@@ -73,7 +73,7 @@ def test_a_row_a_frame_role_and_expression():
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: Standing())
+    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: Standing())
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "reviosa.json").write_text("{}")
     for name in ("val", "dev"):

@@ -35,7 +35,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_split_is_one_file_that_evaluate_reads(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     system = Standing()
-    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: system)
+    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: system)
     out, count = tmp_path / "p.json", sum(len(clip.expressions) for clip in read(data))
     done = reviosa("predict", "--data", data, "--checkpoint", tmp_path, "--out", out)
     assert done.exit_code == 0 and done.output == f"written: {out}: {count} expressions of 2 videos\n", done.output
@@ -45,7 +45,7 @@ def test_a_split_is_one_file_that_evaluate_reads(data: Path, tmp_path: Path, mon
 
 
 def test_what_single_predictions_wrote_is_scored_like_a_split(data: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(cli_predict, "_load", lambda checkpoint, device: Standing())
+    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: Standing())
     (tmp_path / "w").mkdir()
     rows = [
         {"video": f"data/test/JPEGImages/{clip.id}", "text": e.text, "id": f"{clip.id}-{e.id}"}
@@ -103,7 +103,7 @@ def test_processes_share_a_split_and_write_the_same_file(data: Path, tmp_path: P
 def test_a_models_masks_of_a_split_are_those_of_segment(data: Path, tmp_path: Path):
     folders.save(ReVIOSa(tiny.reader(), tiny.seeing(), tuple(Role), frames=2, prompted="first"), tmp_path / "w")
     splits.write(
-        tmp_path / "p.json", read(data), partial(cli_predict._load, tmp_path / "w"), [None, None], progress=False
+        tmp_path / "p.json", read(data), partial(cli_predict.load_system, tmp_path / "w"), [None, None], progress=False
     )
     model = folders.read(tmp_path / "w")
     for clip, (_, found) in zip(read(data), predictions.read(tmp_path / "p.json"), strict=True):
