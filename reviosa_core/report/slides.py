@@ -1,7 +1,7 @@
 """What the supervised heads look at while a model trains: one clip, seen again every so often, as slides in MLflow.
 
-A look changes nothing of the training: generators, gradients and every module's mode are as they were. Nor does one that
-fails stop it.
+A look changes nothing of the training: generators, gradients and every module's mode are as they were. One that fails
+does not stop it.
 """
 
 from __future__ import annotations
