@@ -32,7 +32,10 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Scores, and every row, as JSON.")] = None,
     rows: Annotated[Path | None, typer.Option(help="One row per video, expression and role: .csv or .parquet.")] = None,
     pairs: Annotated[
-        Path | None, typer.Option(help="JSON {video: [[expression, its inverse], ...]}; by default found by objects.")
+        Path | None,
+        typer.Option(
+            help="JSON: by video a list of pairs, an expression and its inverse; by default found by objects."
+        ),
     ] = None,
     pictures: Annotated[Path | None, typer.Option(help="A folder for overlays of the worst and best answers.")] = None,
     allow_missing: Annotated[

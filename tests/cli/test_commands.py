@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.text import Text
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from reviosa_core import masks
@@ -351,6 +353,23 @@ def test_weights_convert(tmp_path: Path):
         assert message in refused("weights", "convert", tmp_path / source, tmp_path / target, "--to", "native")
     assert reviosa("weights", "convert", tmp_path, tmp_path / "x", "--to", "onnx").exit_code == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["native", "released"]
+
+
+def test_help_is_shown_as_it_is_written():
+    """Rich takes `[...]` for markup, and leaves it out; examples are bold by it, and nothing else is."""
+
+    def texts(command, name: str):
+        yield name, command.help or ""
+        yield from (
+            (f"{name} {parameter.name}", getattr(parameter, "help", None) or "") for parameter in command.params
+        )
+        for sub, own in getattr(command, "commands", {}).items():
+            yield from texts(own, f"{name} {sub}")
+
+    found = dict(texts(get_command(app), "reviosa"))
+    assert len(found) > 100
+    written = {name: text.replace("[bold]", "").replace("[/]", "") for name, text in found.items()}
+    assert [name for name in found if Text.from_markup(found[name]).plain != written[name]] == []
 
 
 def test_help_is_quick_and_teaches():
