@@ -80,7 +80,7 @@ def page(system: Segments, settings: Settings, folder: Path, samples: Sequence[S
                 said = gr.Markdown(elem_id="said")
                 overlay = gr.Video(label="Masks over the video", interactive=False, elem_id="overlay")
                 place = gr.Slider(0, 1, step=1, label="Frame", elem_id="frame")
-                picture = gr.Image(label="One frame", interactive=False, elem_id="picture")
+                picture = gr.Image(label="One frame", format="png", interactive=False, elem_id="picture")
                 sure = gr.LinePlot(
                     label="How sure, by frame",
                     x="frame",

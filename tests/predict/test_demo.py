@@ -79,10 +79,7 @@ def test_a_video_and_sentences_become_masks_that_can_be_kept(page, video: Path, 
         assert np.array_equal(target, masks.decode(about["masks"]["target"][2], (H, W))) and target.sum() == 72
 
         first = shown.js("document.querySelector('#picture img').src")
-        shown.js(
-            """{ const place = document.querySelector('#frame input[type=range]'); place.value = 1;
-                 for (const event of ['input', 'change', 'pointerup']) place.dispatchEvent(new Event(event)); }"""
-        )
+        shown.press("#frame input[type=range]", "ArrowRight", 39)
         shown.until(f"document.querySelector('#picture img').src != '{first}'")
         elsewhere = shown.js(
             "performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith(location.origin))"
