@@ -29,7 +29,9 @@ def demo_(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 7860,
     frames: Annotated[int, typer.Option(min=1, help="Of a video, at most.")] = 600,
     megabytes: Annotated[int, typer.Option(min=1, help="Of a file that is uploaded, at most.")] = 100,
-    waiting: Annotated[int, typer.Option(min=1, help="Requests in the queue, at most; one is worked on at a time.")] = 8,
+    waiting: Annotated[
+        int, typer.Option(min=1, help="Requests in the queue, at most; one is worked on at a time.")
+    ] = 8,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 ...; by default a GPU where there is one.")
     ] = None,
@@ -37,7 +39,7 @@ def demo_(
     """A page in the browser: upload a video, say who does what, see both masks, and keep them as files.
 
     What is uploaded and made is in a temporary folder, which is removed when the command ends (Ctrl-C); what belongs to
-    one visitor goes when the page is closed, or after an hour.
+    one visitor goes with the next request, or after an hour.
 
     Example: [bold]reviosa demo --checkpoint runs/tiny/best[/]
     """

@@ -1,7 +1,7 @@
 """The page of `reviosa demo`: a video and sentences in; masks over it, how sure the model is, and files out.
 
-All it does with a model is `batch.run`, into a folder of its own for each request, which goes with the next request, an
-hour later, or when the page is closed. Gradio is imported here only, and no other module imports this one but the command.
+All it does with a model is `batch.run`, into a folder of its own for each request, which goes with the next request, or an
+hour later. Gradio is imported here only, and this module by the command only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from reviosa_core.report import drawing, style
 from reviosa_core.schema import DataError, Role, Segments
 
 HOUR = 3600
-FONTS = ["system-ui", "sans-serif"]  # of the reader's own machine: none is fetched
 WORDS = """# Who does what to whom?
 A video, and a sentence about it: the **actor** is marked blue, the **target**, where the sentence has one, orange.
 A model of the tiny profile has seen moving shapes only: it runs on real scenes, but knows nothing about them."""
@@ -110,7 +109,6 @@ def launch(blocks: gr.Blocks, host: str, port: int | None, limits: Limits, wait:
         share=False,  # no tunnel through anybody else's machine
         quiet=True,
         max_file_size=f"{limits.megabytes}mb",
-        theme=gr.themes.Default(font=FONTS, font_mono=["ui-monospace", "monospace"]),
         prevent_thread_lock=not wait,
         footer_links=[],
         ssr_mode=False,
