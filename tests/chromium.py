@@ -59,8 +59,8 @@ class Page:
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
     def type(self, selector: str, text: str) -> None:
-        """Into a field, as if with keys."""
-        self.js(f"document.querySelector({json.dumps(selector)}).focus()")
+        """Into a field, as if with keys, in the place of what is there."""
+        self.js(f"{{ const field = document.querySelector({json.dumps(selector)}); field.focus(); field.select(); }}")
         self.call("Input.insertText", text=text)
 
     def press(self, selector: str, key: str, code: int) -> None:

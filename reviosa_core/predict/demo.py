@@ -1,7 +1,7 @@
 """The page of `reviosa demo`: a video and sentences in; masks over it, how sure the model is, and files out.
 
-All it does with a model is `batch.run`, into a folder of its own for each request, which goes with the next request, or an
-hour later. Gradio is imported here only, and this module by the command only.
+All it does with a model is `batch.run`, into a folder of its own for each request, which goes with the next request, or
+an hour later. Gradio is imported here only, and this module by the command only.
 """
 
 from __future__ import annotations
@@ -147,12 +147,11 @@ def _segment(
         shutil.rmtree(out, ignore_errors=True)
         raise gr.Error(_private(str(error), Path(video)), print_exception=False) from None
     good = [done for done in found if done.state != "failed"]
-    for done in found:
-        for problem in done.problems:
-            gr.Warning(_private(problem, Path(video)))
     if not good:
         shutil.rmtree(out, ignore_errors=True)
         raise gr.Error(_private(found[0].problems[0], Path(video)), print_exception=False)
+    for problem in (problem for done in found for problem in done.problems):
+        gr.Warning(_private(problem, Path(video)))
     names = [done.job.text for done in good]
     return [str(done.job.out) for done in good], gr.Dropdown(names, value=names[0], type="index")
 
