@@ -87,7 +87,7 @@ def page(system: Segments, settings: Settings, folder: Path, samples: Sequence[S
                     color="role",
                     color_map={str(role): color for role, color in style.COLOR.items()},
                     y_lim=[0, 1],
-                    height=200,
+                    height=260,
                 )
                 files = gr.File(label="To keep", file_count="multiple", interactive=False, elem_id="files")
         quiet = {"api_visibility": "private", "show_progress": "hidden"}
