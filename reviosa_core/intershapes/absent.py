@@ -1,9 +1,9 @@
 """Sentences about nothing: a scene's own, with one thing exchanged for what is not there. Off by default.
 
-Of a look or an event it is the look of the subject ("the red star pushing the ring" where there is no red star; the ring
-is there or not, as it was), of a motion the heading ("the star moving up" where no star does). Each is false beyond
-dispute: no shape has the look, or every shape that has it is clearly on no such way (`language.moves`). No event is told
-with another verb, or the wrong way round: about verbs people could disagree.
+Of a look or an event it is the look of the subject ("the red star pushing the ring" where there is no red star; the
+ring is there or not, as it was), of a motion the heading ("the star moving up" where no star does). Each is false
+beyond dispute: no shape has the look, or every shape that has it is clearly on no such way (`language.moves`). No
+event is told with another verb, or the wrong way round: about verbs people could disagree.
 
 Words alone must not tell. So the sentences are drawn from the scene's own, whatever their form, and new looks as scenes
 draw theirs: colour or kind is often there, but not both in one shape. What could still tell: of headings, "staying
@@ -46,7 +46,7 @@ def told(scene: Scene, seed: tuple[int, ...], count: int, shift: bool = False) -
                 found.append(new)
     if len(found) < count:
         raise DataError(
-            f"scene {seed}: {count} sentences about nothing are asked for, its {len(scene.shapes)} shapes leave {len(found)}"
+            f"scene {seed}: {count} sentences about nothing are due, its {len(scene.shapes)} shapes leave {len(found)}"
         )
     return replace(scene, utterances=(*own, *found))
 
@@ -60,8 +60,9 @@ def _otherwise_looking(
     news: dict[Look, Look] = {}
     for phrase, look in zip(said.phrases, named, strict=True):
         if set(phrase.objects) <= set(said.actor) and phrase.objects and look not in news:
-            taken = {*named, *news.values()}  # also by a partner who is not there
-            free = [new for each in looks if (new := _as(look, each)) not in taken and not _having(scene, new)]
+            there = {_as(look, (shape.color, shape.kind)) for shape in scene.shapes}
+            taken = there | {*named, *news.values()}  # also by a partner who is not there
+            free = [new for each in looks if (new := _as(look, each)) not in taken]
             if not free:
                 return None
             news[look] = free[rng.integers(len(free))]

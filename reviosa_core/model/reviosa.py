@@ -168,6 +168,8 @@ class ReVIOSa(nn.Module):
             "dice": w.dice * dice.sum() / expressions,
             "text": w.text * self.mllm.text_loss(packed, hidden),
         }
+        if self.aml and not owners:  # only sentences about nothing: 0, as processes add the same terms up
+            terms["aml"] = w.aml * ce.sum()
         if tap is not None and self.aml is not None:
             maps = self.mllm.attention_maps(packed, tap, self.aml[0], [len(f) for f in batch.frames])
             truths = [batch.patch_masks[role][b][e].to(device) for b, e, role in owners]
@@ -181,8 +183,6 @@ class ReVIOSa(nn.Module):
             by_row = by_head.sum(1) if w.aml_heads == "sum" else by_head.mean(1)
             own = [len(rows[role][1]) if w.aml_over == "rows" else expressions for *_, role in owners]
             terms["aml"] = w.aml * (by_row / torch.tensor(own, device=device)).sum()
-        elif self.aml is not None:
-            terms["aml"] = w.aml * ce.sum()  # of no row: 0, as every micro-batch has the same terms
         return terms
 
     def prompt(self, states: Float[Tensor, "r w"]) -> Float[Tensor, "r d"]:
@@ -209,7 +209,7 @@ class ReVIOSa(nn.Module):
         prompt: Float[Tensor, "r d"],
     ) -> tuple[Float[Tensor, "r"], Float[Tensor, "r"]]:
         """Cross-entropy and Dice of each role token's mask, mean over the prompted frames."""
-        if not owners:  # only sentences about nothing: 0, which still reaches what makes prompts
+        if not owners:  # only sentences about nothing: no row, whose sum is 0
             return prompt.sum(1), prompt.sum(1)
         size = self.segmenter.image_size
         shown = [range(1) if self.prompted == "first" else range(len(f)) for f in batch.frames]
