@@ -145,7 +145,7 @@ def test_a_sentence_about_nothing_is_an_empty_mask_to_learn(kind: type[QuerySyst
     optimizer, costs = torch.optim.AdamW(made.parameters(), lr=2e-3), []
     for _ in range(12):
         terms = made(made.collate([sample]))
-        costs.append([float(terms["focal"]), float(terms["cls"])])
+        costs.append([terms["focal"].item(), terms["cls"].item()])
         optimizer.zero_grad()
         sum(terms.values()).backward()
         optimizer.step()
