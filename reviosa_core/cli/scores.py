@@ -60,7 +60,7 @@ def evaluate(
     from reviosa_core import outputs
     from reviosa_core.data import formats, jsonfile
     from reviosa_core.report import tables
-    from reviosa_core.scoring import benchmarks, metrics
+    from reviosa_core.scoring import benchmarks, existence, metrics
     from reviosa_core.scoring.evaluate import evaluate_source
 
     if rows is not None and rows.suffix not in (".csv", ".parquet"):
@@ -80,6 +80,7 @@ def evaluate(
             table.to_csv(new, index=False) if rows.suffix == ".csv" else table.to_parquet(new, index=False)
     summary = metrics.summarise(table, bootstrap, seed)
     direction = metrics.direction(table, bootstrap, seed)
+    there = existence.by_role(table, bootstrap, seed)
     types = metrics.detection_by_caption_type(table, bootstrap, seed)
     own = benchmarks.summarise(benchmarks.Scored(data, found, clips, source, table, bootstrap, seed), long)
     voices = _by_voice(table, data, split, bootstrap, seed)
@@ -89,6 +90,7 @@ def evaluate(
             **summary,
             "direction": direction,
             "detection by caption type": types,
+            "existence": there,
             "benchmark": own,
             "by voice": voices,
             **about,
@@ -99,6 +101,9 @@ def evaluate(
         lines = [{"": name, "%": value, "n": str(n)} for name, (value, n) in cells.items()]
         typer.echo(f"{found.format}\n\n{tables.markdown(lines)}\n\nas InterRVOS\n")
     typer.echo(tables.scores(summary, direction))
+    if there:
+        lines = [{"": name, "%": tables.with_interval(s, "value"), "n": str(s["n"])} for name, s in there.items() if s]
+        typer.echo(tables.markdown(lines))
     if voices:
         shown = [
             {"": voice, **{name: tables.with_interval(found[name]) for name in list(metrics.SETTINGS)[:2]}}
