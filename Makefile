@@ -22,7 +22,7 @@ endif
 .PHONY: help ours setup install repro status seeds studies annotation baselines test lint lab ui site
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # An environment has one checkout installed: a second one must not take its place unasked.
 ours:

@@ -84,6 +84,7 @@ class Difficulty(Strict):
     twins: Share
     no_interaction: Share
     mimics: Share
+    absent: Annotated[int, Field(ge=0, le=20)] = 0  # sentences of a clip about what is not in it
 
     @model_validator(mode="after")
     def _rules(self) -> Difficulty:

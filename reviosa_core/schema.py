@@ -79,11 +79,21 @@ class Expression:
             raise DataError(f"expression {self.id} ({self.text!r}): no actor")
         if self.target is not None and not self.target:
             raise DataError(f"expression {self.id} ({self.text!r}): target is an empty list; use null for 'no target'")
+        if self.is_about_nothing and (len(self.actor) > 1 or self.target):
+            raise DataError(
+                f"expression {self.id} ({self.text!r}): refers to nothing, yet has actor {list(self.actor)} and target "
+                f"{self.target and list(self.target)}"
+            )
 
     @property
     def is_interaction(self) -> bool:
         """True when a target mask is due: the expressions InterRVOS-Actor and InterRVOS-Target score."""
         return self.target is not None
+
+    @property
+    def is_about_nothing(self) -> bool:
+        """True when not even an actor is due: nothing in the clip is what the expression says."""
+        return NOTHING in self.actor
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,8 @@ RULES = [  # dotted key, a value that breaks the rule, what the message says of 
     ("difficulties.hard.objects", [0, 5], f"objects.0: {AT_LEAST_1}, got 0"),
     ("difficulties.hard.objects", [5, 51], "objects.1: should be less than or equal to 50, got 51"),
     ("difficulties.hard.no_interaction", 0.5, "two_pairs: must be at most 1 - no_interaction 0.5, got 0.6"),
+    ("difficulties.absent.absent", -1, "difficulties.absent.absent: should be greater than or equal to 0, got -1"),
+    ("difficulties.absent.absent", 21, "difficulties.absent.absent: should be less than or equal to 20, got 21"),
     ("difficulties.hard.twins", math.nan, "difficulties.hard.twins: should be .*got nan"),
     ("transfer.datasets", ["a", "a"], "transfer.datasets: must be distinct"),
     ("transfer.datasets", ["InterShapes shift"], "transfer.datasets: must be distinct, and none called"),

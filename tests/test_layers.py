@@ -35,6 +35,7 @@ OWNERS = {
     "ruamel": "config",
     "yaml": "config",
     "openai": "annotation.endpoint",
+    "gradio": "predict.demo",
 }  # package -> the modules that import it
 CORE, ABOVE = "reviosa_core", ("baselines", "benchmarks", "tests")
 

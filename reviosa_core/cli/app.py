@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from reviosa_core.cli import annotate, calibrate, data, info, predict, scores, site, weights
+from reviosa_core.cli import annotate, calibrate, data, demo, info, predict, scores, site, weights
 from reviosa_core.cli.shared import Guarded
 
 app = typer.Typer(
     cls=Guarded, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
 )
-for commands in (predict.commands, calibrate.commands, scores.commands, info.commands, site.commands):
+for commands in (predict.commands, demo.commands, calibrate.commands, scores.commands, info.commands, site.commands):
     app.registered_commands += commands.registered_commands
 app.add_typer(data.commands, name="data", help="Check data sets, look at them, make some in the InterRVOS-127K format.")
 app.add_typer(annotate.commands, name="annotate", help="Make expressions with two roles for videos, and audit them.")

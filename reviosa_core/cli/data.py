@@ -26,7 +26,9 @@ def intershapes(
     seed: Annotated[int | None, typer.Option(min=0, help="By default the profile's.")] = None,
     size: Annotated[int | None, typer.Option(min=64, max=256, help="Pixels, square; by default the profile's.")] = None,
     frames: Annotated[int | None, typer.Option(min=4, help="Per clip; by default the profile's number.")] = None,
-    difficulty: Annotated[str | None, typer.Option(help="easy, standard or hard; by default the profile's.")] = None,
+    difficulty: Annotated[
+        str | None, typer.Option(help="easy, standard, hard or absent; by default the profile's.")
+    ] = None,
     profile: Annotated[str | None, typer.Option(help="Of params.yaml; by default the active one.")] = None,
 ) -> None:
     """Write InterShapes: clips of moving shapes in which only the motion tells who acts on whom.

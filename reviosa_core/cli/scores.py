@@ -32,7 +32,10 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Scores, and every row, as JSON.")] = None,
     rows: Annotated[Path | None, typer.Option(help="One row per video, expression and role: .csv or .parquet.")] = None,
     pairs: Annotated[
-        Path | None, typer.Option(help="JSON {video: [[expression, its inverse], ...]}; by default found by objects.")
+        Path | None,
+        typer.Option(
+            help="JSON: by video a list of pairs, an expression and its inverse; by default found by objects."
+        ),
     ] = None,
     pictures: Annotated[Path | None, typer.Option(help="A folder for overlays of the worst and best answers.")] = None,
     allow_missing: Annotated[
@@ -57,7 +60,7 @@ def evaluate(
     from reviosa_core import outputs
     from reviosa_core.data import formats, jsonfile
     from reviosa_core.report import tables
-    from reviosa_core.scoring import benchmarks, metrics
+    from reviosa_core.scoring import benchmarks, existence, metrics
     from reviosa_core.scoring.evaluate import evaluate_source
 
     if rows is not None and rows.suffix not in (".csv", ".parquet"):
@@ -77,6 +80,7 @@ def evaluate(
             table.to_csv(new, index=False) if rows.suffix == ".csv" else table.to_parquet(new, index=False)
     summary = metrics.summarise(table, bootstrap, seed)
     direction = metrics.direction(table, bootstrap, seed)
+    there = existence.by_role(table, bootstrap, seed)
     types = metrics.detection_by_caption_type(table, bootstrap, seed)
     own = benchmarks.summarise(benchmarks.Scored(data, found, clips, source, table, bootstrap, seed), long)
     voices = _by_voice(table, data, split, bootstrap, seed)
@@ -86,6 +90,7 @@ def evaluate(
             **summary,
             "direction": direction,
             "detection by caption type": types,
+            "existence": there,
             "benchmark": own,
             "by voice": voices,
             **about,
@@ -96,6 +101,9 @@ def evaluate(
         lines = [{"": name, "%": value, "n": str(n)} for name, (value, n) in cells.items()]
         typer.echo(f"{found.format}\n\n{tables.markdown(lines)}\n\nas InterRVOS\n")
     typer.echo(tables.scores(summary, direction))
+    if there:
+        lines = [{"": name, "%": tables.with_interval(s, "value"), "n": str(s["n"])} for name, s in there.items() if s]
+        typer.echo(tables.markdown(lines))
     if voices:
         shown = [
             {"": voice, **{name: tables.with_interval(found[name]) for name in list(metrics.SETTINGS)[:2]}}

@@ -3,6 +3,9 @@
 The only file that knows the key "subject/object" (the paper's actor and target). The evaluation scripts read
 val/new_meta_expressions.json and val/new_mask_dict.json instead: here that is the split "val/new". Beside
 "subject/object" these carry MeViS's flat lists; the annotation pipeline's older version has only those, so no roles.
+
+The release has no place for expressions about nothing. Here they have caption_type "undefined", said so, and an empty
+list of subjects, as MeViS has empty lists: their actor is NOTHING. With any other type an empty list is an error.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from reviosa_core.data.images import check_name
 from reviosa_core.data.jsonfile import get, to_json
 from reviosa_core.data.mevis_style import EXPRESSIONS, IMAGES, MASKS
 from reviosa_core.data.report import Report, expression_at
-from reviosa_core.schema import CaptionType, Clip, DataError, Expression
+from reviosa_core.schema import NOTHING, CaptionType, Clip, DataError, Expression
 
 NEW = "new"  # the evaluation's files
 
@@ -72,7 +75,8 @@ def _expression(id: str, raw: Any, where: str) -> Expression:
     if {*flat} not in ({*actor}, {*actor, *(target or ())}):
         raise DataError(f"{where}: flat anno_id {flat}, but subject {actor} and object {target}")
     target = None if target is None else tuple(map(str, target))
-    return expression_at(where, id, text, caption_type, tuple(map(str, actor)), target)
+    nothing = not actor and "caption_type" in raw and caption_type == "undefined"
+    return expression_at(where, id, text, caption_type, (NOTHING,) if nothing else tuple(map(str, actor)), target)
 
 
 def _by_role(raw: dict[str, Any], where: str) -> dict[str, list[int] | None]:
@@ -99,7 +103,7 @@ def fill(root: Path, clips: Iterable[Clip]) -> None:
         if clip.id in videos:
             raise DataError(f"clip {clip.id!r} occurs twice")
         first = len(rles)
-        objects = {key: k for k, key in enumerate(clip.masks)}
+        objects = {key: k for k, key in enumerate(key for key in clip.masks if key != NOTHING)}
         rles.update({str(first + k): list(clip.masks[key]) for key, k in objects.items()})
         folder = root / IMAGES / clip.id
         folder.mkdir(parents=True)
@@ -128,7 +132,9 @@ def _save_frame(clip: Clip, index: int, path: Path) -> None:
 def _raw(expression: Expression, objects: dict[str, int], first: int) -> dict[str, Any]:
     def ids(offset: int) -> dict[str, list[int] | None]:
         roles = {"subject": expression.actor, "object": expression.target}
-        return {role: keys and [offset + objects[key] for key in keys] for role, keys in roles.items()}
+        return {
+            role: keys and [offset + objects[key] for key in keys if key != NOTHING] for role, keys in roles.items()
+        }
 
     return {
         "exp": expression.text,

@@ -152,7 +152,8 @@ def blind_table(
     Columns: predictor, question, sentences, accuracy, interval, n, chance; and against, whether these sentences were
     made against the predictor, so that it should stay near chance. Who acts: of the two objects of a sentence,
     the grammatical subject. Who takes part: of all pairs of a clip with one interaction, the interacting one. Is the
-    partner there: whether a sentence with two different names has a target; accuracy is balanced.
+    partner there: whether a sentence with two different names has a target. Is anything there: whether a sentence is
+    about something, asked where some are not. Of these two accuracy is balanced.
     """
     asked, known = questions(*test), questions(*train)
     rows = []
@@ -166,8 +167,12 @@ def blind_table(
         nearest, chance = _nearest_pairs(test[1], t)
         score = intervals.mean(nearest, "right", bootstrap, seed)
         rows.append((against, name, "who takes part?", "one pair", score, chance))
-    there = intervals.mean(_partner_there(train, test, seed), "right", bootstrap, seed)
-    rows.append((True, "text only", "is the partner there?", "two names", there, 50.0))
+    told = [("is the partner there?", "two names", _two_names)]
+    if any(e.is_about_nothing for clip in test[0] for e in clip.expressions):
+        told.append(("is anything there?", "all", _any))
+    for question, subset, sentences in told:
+        there = intervals.mean(_by_words(sentences, train, test, seed), "right", bootstrap, seed)
+        rows.append((True, "text only", question, subset, there, 50.0))
     return pd.DataFrame(
         [
             {
@@ -199,18 +204,32 @@ def _nearest_pairs(side: Side, t: int) -> tuple[pd.DataFrame, float]:
     return pd.DataFrame(rows, columns=["video", "right"]), float(np.mean(chances)) if chances else float("nan")
 
 
-def _partner_there(train: tuple[Sequence[Clip], Side], test: tuple[Sequence[Clip], Side], seed: int) -> pd.DataFrame:
-    """Text only: does a sentence that names two different things have a target?"""
+Said = list[tuple[str, str, bool]]  # video, sentence, answer
 
-    def sentences(clips: Sequence[Clip], side: Side) -> list[tuple[str, str, bool]]:
-        found = []
-        for clip in clips:
-            for e in clip.expressions:
-                note = side[clip.id]["expressions"][e.id]
-                if note["verb"] and note["form"] != "mutual" and " other " not in e.text and " another " not in e.text:
-                    found.append((clip.id, e.text, e.is_interaction))
-        return found
 
+def _two_names(clips: Sequence[Clip], side: Side) -> Said:
+    """Does a sentence that names two different things have a target?"""
+    found = []
+    for clip in clips:
+        for e in clip.expressions:
+            note = side[clip.id]["expressions"][e.id]
+            alike = note["form"] == "mutual" or " other " in e.text or " another " in e.text
+            if note["verb"] and note["actor"] and not alike:
+                found.append((clip.id, e.text, e.is_interaction))
+    return found
+
+
+def _any(clips: Sequence[Clip], side: Side) -> Said:
+    return [(clip.id, e.text, not e.is_about_nothing) for clip in clips for e in clip.expressions]
+
+
+def _by_words(
+    sentences: Callable[[Sequence[Clip], Side], Said],
+    train: tuple[Sequence[Clip], Side],
+    test: tuple[Sequence[Clip], Side],
+    seed: int,
+) -> pd.DataFrame:
+    """Text only: what is answered by the words that a sentence has."""
     known, asked = sentences(*train), sentences(*test)
     vocabulary = language.vocabulary()
     see = lambda text: [float(word in text.split()) for word in vocabulary]  # noqa: E731

@@ -159,6 +159,8 @@ def right_pair(clips: Sequence[Clip], side: Side, predictions: Iterable[Sequence
             continue
         keys: dict[int, str] = {}  # object number -> its mask, as far as sentences mention it
         for e in clip.expressions:
+            if e.is_about_nothing:
+                continue
             note = side[clip.id]["expressions"][e.id]
             for objects, named in ((note["actor"], e.actor), (note["target"] or (), e.target or ())):
                 keys |= dict(zip(objects, named, strict=True))

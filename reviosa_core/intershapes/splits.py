@@ -13,13 +13,14 @@ from tqdm import tqdm
 from reviosa_core import masks, outputs
 from reviosa_core.config import Data
 from reviosa_core.data import interrvos, jsonfile
+from reviosa_core.intershapes import absent
 from reviosa_core.intershapes.scenes import make_scene
 from reviosa_core.intershapes.world import (
     SPLITS,
     Scene,
     Utterance,
 )
-from reviosa_core.schema import Clip, DataError, Expression
+from reviosa_core.schema import NOTHING, Clip, DataError, Expression
 
 NOTES = "intershapes.json"  # the side file of a written split
 WHAT = "InterShapes split"
@@ -31,10 +32,12 @@ def to_clip(scene: Scene, clip_id: str) -> Clip:
     rles = {}
     for k in range(len(scene.shapes)):
         rles[str(k)] = [masks.encode(m) if m.any() else None for m in scene.labels == k + 1]
+    if not all(u.actor for u in scene.utterances):
+        rles[NOTHING] = [None] * len(scene.frames)
     expressions = []
     for i, u in enumerate(scene.utterances):
         target = None if u.target is None else tuple(map(str, u.target))
-        expressions.append(Expression(str(i), u.text, u.caption_type, tuple(map(str, u.actor)), target))
+        expressions.append(Expression(str(i), u.text, u.caption_type, tuple(map(str, u.actor)) or (NOTHING,), target))
     height, width = scene.labels.shape[1:]
     return Clip(clip_id, scene.frames, tuple(name), (height, width), tuple(expressions), rles)
 
@@ -70,7 +73,8 @@ def write_split(config: Data, split: str, root: Path, seed: int, progress: bool 
 
     def clips() -> Iterator[Clip]:
         for index in tqdm(range(getattr(config.splits, split)), desc=split, unit="clip", disable=not progress):
-            scene = make_scene(config, (seed, SPLITS[split], index), shift=split == "shift")
+            drawn, shift = (seed, SPLITS[split], index), split == "shift"
+            scene = absent.told(make_scene(config, drawn, shift), drawn, config.difficulty.absent, shift)
             name = f"intershapes_{split}_{index:05d}"
             notes[name] = {
                 "shapes": [asdict(shape) for shape in scene.shapes],
@@ -90,14 +94,14 @@ def _note(scene: Scene, utterance: Utterance) -> dict:
     """What the main format has no place for; `actor`, `target` and `objects` count the clip's shapes.
 
     `hidden`: share of the named objects' area that others cover, of the worst object, mean over frames. `area`: their
-    mean visible share of the frame.
+    mean visible share of the frame. Both None of a sentence about nothing.
     """
     note = asdict(utterance)
     named = [*utterance.actor, *(utterance.target or ())]
     visible = [(scene.labels == k + 1).mean() for k in named]
     return {key: note[key] for key in ("verb", "form", "level", "cue", "actor", "target", "phrases")} | {
-        "hidden": round(float(scene.hidden[named].mean(1).max()), 4),
-        "area": round(float(np.mean(visible)), 5),
+        "hidden": round(float(scene.hidden[named].mean(1).max()), 4) if named else None,
+        "area": round(float(np.mean(visible)), 5) if named else None,
     }
 
 
@@ -122,16 +126,23 @@ def read_notes(folder: Path) -> pd.DataFrame:
                 | {key: note[key] for key in ("cue", "verb", "form", "level")}
                 | {
                     "pairs": str(len(clip["interactions"])),
-                    "occlusion": "none" if note["hidden"] < 0.01 else "under 15 %" if note["hidden"] < 0.15 else "more",
-                    "object size": "small" if note["area"] < 0.025 else "large",
+                    "occlusion": _occlusion(note["hidden"]),
+                    "object size": None if note["area"] is None else "small" if note["area"] < 0.025 else "large",
                     "kind": _kind(note),
                 }
             )
     return pd.DataFrame(rows, columns=["video", "expression", "form", "level", *SUBSETS])
 
 
+def _occlusion(hidden: float | None) -> str | None:
+    return None if hidden is None else "none" if hidden < 0.01 else "under 15 %" if hidden < 0.15 else "more"
+
+
 def _kind(note: dict) -> str:
-    """Type of an expression, finer than the caption type: what its words tell, or the voice; "partner absent"."""
+    """Type of an expression, finer than the caption type: what its words tell, or the voice; "partner absent". Of one
+    about nothing, what it is that is not there: "absent, look", "absent, motion" or "absent, actor"."""
+    if not note["actor"]:
+        return "absent, actor" if note["verb"] else "absent, look" if note["form"] == "appearance" else "absent, motion"
     count = "several" if len(note["actor"]) > 1 else "one"
     if note["verb"] is None:
         return f"{count}, {note['form']}"

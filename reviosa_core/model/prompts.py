@@ -24,8 +24,8 @@ IMAGE_START, IMAGE_CONTEXT, IMAGE_END = "<img>", "<IMG_CONTEXT>", "</img>"
 class Template:
     """A chat as strings around the question and the answer (`end` closes it), and the words of both.
 
-    `ask`, `postfix` and `reply` are the fixed words. `asks`, `postfixes` and `replies` are what training draws from;
-    where they are empty there is nothing to draw.
+    `ask`, `postfix` and `reply` are the fixed words, `nothing` what is said where nothing is meant.
+    `asks`, `postfixes` and `replies` are what training draws from; where they are empty there is nothing to draw.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Template:
     end: str
     ask: str = "Please segment {}."
     reply: str = "Sure, it is {}."
+    nothing: str = "It is not in the video."
     postfix: str = ""  # after every question
     wording: config.Wording = "labelled"
     label: str = "Frame{}: "  # before each frame, which are a line each
@@ -54,7 +55,10 @@ class Template:
         return ask.format(clean(text, self.dot)) + postfix
 
     def answer(self, expression: Expression, roles: Sequence[Role], rng: np.random.Generator | None = None) -> str:
-        """What the model should write: one token, or two when a target is due and the system has the target role."""
+        """What the model should write: one token, or two when a target is due and the system has the target role; none,
+        in fixed words, of an expression about nothing."""
+        if expression.is_about_nothing:
+            return self.nothing
         due = [Role.ACTOR, Role.TARGET] if Role.TARGET in roles and expression.is_interaction else [Role.ACTOR]
         return self._say(_one(self.reply, self.replies, rng), due)
 
@@ -81,7 +85,7 @@ TEMPLATES = {
         Template("qwen_chat", *QWEN),
         Template("phi3_chat", "<|user|>\n", "<|end|>\n<|assistant|>\n", "<|end|>"),
         # The tiny backbone's: the few words it was pretrained with (pretrain.py asks for places in the same ones).
-        Template("tiny_chat", *QWEN, ask="Where is {} ?", reply="it is {} ."),
+        Template("tiny_chat", *QWEN, ask="Where is {} ?", reply="it is {} .", nothing="it is background ."),
     )
 }
 

@@ -21,12 +21,14 @@ from reviosa_core.schema import RLE, Clip, Confidence, Expression, Prediction, R
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples as ReVIOSa trains on them. Lists run over clips b; t and e may differ between clips."""
+    """Samples as ReVIOSa trains on them. Lists run over clips b; t and e may differ between clips. `there` has the
+    expressions e of each clip that an actor is due for: all that are not about nothing."""
 
     clip_ids: list[str]
     indices: list[tuple[int, ...]]
     frames: list[UInt8[Tensor, "_ _ _ 3"]]  # [t h w 3]
     packed: packing.Packed
+    there: list[tuple[int, ...]]
     masks: dict[Role, list[Tensor]]  # bool [e t h w]
     patch_masks: dict[Role, list[Float[Tensor, "_ _ p p"]]]  # [e t p p] share of each visual token's cell
 
@@ -131,6 +133,7 @@ class ReVIOSa(nn.Module):
             indices=[s.indices for s in samples],
             frames=[torch.from_numpy(s.frames) for s in samples],
             packed=packing.pack([self.mllm.prefix_ids(len(s.frames)) for s in samples], turns, self.mllm.pad_id),
+            there=[tuple(i for i, e in enumerate(s.expressions) if not e.is_about_nothing) for s in samples],
             masks={r: [torch.from_numpy(s.masks[r]) for s in samples] for r in self.roles},
             patch_masks={
                 r: [torch.from_numpy(masks.area_resize(s.masks[r], grid)) for s in samples] for r in self.roles
@@ -143,7 +146,8 @@ class ReVIOSa(nn.Module):
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Eq. 8, term by term, weighted: mask cross-entropy and Dice (Eq. 7), AML (Eq. 6), text.
 
-        Mask terms and AML are summed over the roles of an expression and averaged over expressions.
+        Mask terms and AML are summed over the roles of an expression and averaged over the expressions that are about
+        something; what is about nothing has no token and no row, and is learnt from its text alone.
         """
         w, device = self.weights, self.mllm.device
         if w is None:
@@ -153,10 +157,10 @@ class ReVIOSa(nn.Module):
         visual, features = self._seen(batch)
         rows = {role: self._rows(packed, batch, role) for role in self.roles}
         queries = torch.cat([rows[role][0] for role in self.roles])
-        tap = attention.RowTap(queries, {self.aml[0]: self.aml[1]}) if self.aml else None
+        tap = attention.RowTap(queries, {self.aml[0]: self.aml[1]}) if self.aml and len(queries) else None
         hidden = self.mllm(packed, visual, row_tap=tap)
 
-        expressions = sum(len(m) for m in batch.masks[Role.ACTOR])
+        expressions = len(rows[Role.ACTOR][1]) or 1
         owners = [(b, e, role) for role in self.roles for b, e in rows[role][1]]
         ce, dice = self._mask_terms(batch, features, owners, self.prompt(hidden[queries[:, 0], queries[:, 1]]))
         terms = {
@@ -164,6 +168,8 @@ class ReVIOSa(nn.Module):
             "dice": w.dice * dice.sum() / expressions,
             "text": w.text * self.mllm.text_loss(packed, hidden),
         }
+        if self.aml and not owners:  # only sentences about nothing: 0, as processes add the same terms up
+            terms["aml"] = w.aml * ce.sum()
         if tap is not None and self.aml is not None:
             maps = self.mllm.attention_maps(packed, tap, self.aml[0], [len(f) for f in batch.frames])
             truths = [batch.patch_masks[role][b][e].to(device) for b, e, role in owners]
@@ -188,7 +194,7 @@ class ReVIOSa(nn.Module):
         where, turn = packed.find(self.mllm.role_ids[role])
         owners = list(zip(where[:, 0].tolist(), turn.tolist(), strict=True))
         if role is Role.ACTOR:
-            due = [(b, e) for b, m in enumerate(batch.masks[role]) for e in range(len(m))]
+            due = [(b, e) for b, there in enumerate(batch.there) for e in there]
             if owners != due:
                 raise ValueError(
                     f"{len(owners)} {prompts.TOKENS[role]} states for {len(due)} masks in {batch.clip_ids}"
@@ -203,6 +209,8 @@ class ReVIOSa(nn.Module):
         prompt: Float[Tensor, "r d"],
     ) -> tuple[Float[Tensor, "r"], Float[Tensor, "r"]]:
         """Cross-entropy and Dice of each role token's mask, mean over the prompted frames."""
+        if not owners:  # only sentences about nothing: no row, whose sum is 0
+            return prompt.sum(1), prompt.sum(1)
         size = self.segmenter.image_size
         shown = [range(1) if self.prompted == "first" else range(len(f)) for f in batch.frames]
         picked = segmenter.FrameFeatures.cat([features[b][list(shown[b])] for b, _, _ in owners])
@@ -316,10 +324,11 @@ class ReVIOSa(nn.Module):
         batch = self.collate([sample])
         packed = batch.packed.to(self.mllm.device)
         rows = {role: self._rows(packed, batch, role) for role in self.roles}
+        queries = torch.cat([rows[r][0] for r in self.roles])
+        if not len(queries):  # every sentence is about nothing
+            return {}
         count = self.mllm.internvl.config.text_config.num_hidden_layers
-        tap = attention.RowTap(
-            torch.cat([rows[r][0] for r in self.roles]), dict.fromkeys(range(count) if layers is None else layers)
-        )
+        tap = attention.RowTap(queries, dict.fromkeys(range(count) if layers is None else layers))
         self.mllm(packed, [self.mllm.see(batch.frames[0])], row_tap=tap)
         owners = [(sample.expressions[e].id, r) for r in self.roles for _, e in rows[r][1]]
         maps: dict[tuple[str, Role], dict[int, np.ndarray]] = {owner: {} for owner in owners}

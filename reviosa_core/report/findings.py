@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reviosa_core.report.tables import ROW, Scores, markdown, number, with_interval
+from reviosa_core.scoring import plateau
 
 STEPS = (("aml", "baseline"), ("tokens", "baseline"), ("full", "baseline"), ("full", "tokens"), ("full", "aml"))
 NOT_YET = "not measured"
@@ -184,7 +185,7 @@ def page(found: Sequence[Finding], profile: str) -> str:
         for one in found
     ]
     kinds = [one.verdict for one in found]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    counts = ", ".join(f"`{kind}` {kinds.count(kind)}" for kind in dict.fromkeys(kinds))
     lines = [
         "# Findings",
         f"Profile `{profile}`: the paper's architecture at a few million parameters, on procedural clips, under the "
@@ -193,8 +194,9 @@ def page(found: Sequence[Finding], profile: str) -> str:
         "95 % interval is above 0, `doesn't` where it is below, and `can't tell` where it is neither. Intervals hold "
         "over videos, for the one training run that `make repro` makes, and are not corrected for how many there are: "
         "another seed may say otherwise. tables/seeds.md (`make seeds`) has what is left of them over seeds; "
-        "where the two differ, that one counts.",
-        f"{counts}.",
+        "where the two differ, that one counts. A row leaves its plateau, on which every token segments everything, at "
+        f"the step where its Dice loss has fallen to {plateau.LEVEL:.0%} of what it was at first.",
+        f"Of {len(found)} claims: {counts}.",
         markdown(rows),
     ]
     return "\n\n".join(lines) + "\n"

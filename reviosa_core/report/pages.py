@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os.path
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from reviosa_core import config
 from reviosa_core.report import findings as claims
 from reviosa_core.report.tables import (
+    ROW,
     Scores,
     attention_by_layer,
     blind,
@@ -77,7 +79,8 @@ def data_card(
         "half of the train split and are scored on the other. All should stay near chance.",
         blind(blind_table[blind_table["against"]]),
         "Which frame is shared is a coin toss for the first pair of a clip; for the second, and in `shift`, it is the "
-        "first. Who has interacted is near each other. What one frame gives away, so, on sentences not made against it:",
+        "first. Objects that have interacted are near each other, so one frame gives something away; on sentences not made "
+        "against it:",
         blind(blind_table[~blind_table["against"]]),
         "## What is in the order of frames",
         "Who acts, said by somebody who knows the verb and every place of the two objects (boosted trees on the true "
@@ -85,7 +88,8 @@ def data_card(
         "frames are shuffled.",
         orders(order_table),
         "## The verbs",
-        "Actor blue, target orange, in the first clip that has the verb.",
+        "Actor blue, target orange, in the first clip that has the verb. `partner absent`: the sentence names a partner that "
+        "is not in the clip, so there is no target.",
         "\n\n".join(f"### {verb}\n\n![{verb}](figures/gallery/{verb.replace(' ', '-')}.png)" for verb in verbs),
     ]
     return "\n\n".join(lines) + "\n"
@@ -112,6 +116,8 @@ def report(
         for kind, paths in pictures.items()
     }
     settings = project.settings
+    metrics_page = os.path.relpath(project.root / "docs" / "metrics.md", project.report())
+    seeds = "tables/seeds.md"
     pair = json.loads(project.report("metrics", "controls.json").read_text())["right pair"]
     otherwise = settings.best.model_dump(exclude_none=True)
     lines = [
@@ -122,6 +128,9 @@ def report(
         "(InterShapes) for minutes, and tests it on procedural clips. The columns stand side by side to compare *shapes*: "
         "which row beats which. The levels are not comparable. What the clips are, and what can be had on them without "
         "reading or watching: [InterShapes](intershapes.md).",
+        f"**Words.** J is the overlap of two masks, F that of their outlines, J&F their mean ([metrics]({metrics_page}) has "
+        "every number). AML is the attention mask loss. Rows (i) to (iv) are those of the paper's Table 4; in figures, rows "
+        f"have their names of params.yaml: {', '.join(f'`{name}`: {said}' for name, said in ROW.items() if name != 'best')}.",
         "## Actor, target and RVOS (paper: Table 2)",
         "J&F in percent, with 95 % bootstrap intervals over videos. A dash: the system has no target role.",
         comparison(project.profile, scores, published),
@@ -129,8 +138,10 @@ def report(
         "Rows (i) to (iv) under the paper's conditions: a backbone whose attention nobody has supervised, one learning rate "
         f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` is row (iv) with "
         f"{', '.join(f'{key} {value:g}' for key, value in otherwise.items()) or 'nothing changed'} (params.yaml). One "
-        "fine-tuning run a row: `make seeds` trains more of them and writes `tables/seeds.md`. Where the cross-entropy of a row stayed flat (training curves, below), its token has not learned "
-        "to point, and the size of a difference to it says how far the other got, not how much better it is.",
+        "fine-tuning run a row: `make seeds` trains more of them and writes "
+        f"{f'[{seeds}]({seeds})' if project.report(seeds).is_file() else f'`{seeds}`'}. Where a row's Dice loss stayed flat "
+        "(`dice` in the training curves, below), its token has not learned to point, and the size of a difference to it says "
+        "how far the other got, not how much better it is.",
         project.report("tables", "ablation.md").read_text().strip(),
         "![Ablation](figures/ablation.png)",
         "Claim by claim: [findings](findings.md).",
@@ -138,9 +149,11 @@ def report(
         "The best row. `role confusion` is the share of interactions whose two masks fit the roles better the wrong way "
         "round; where they fit both ways alike, as silence does or one mask for both, it counts half. Under `motion`, actor "
         "and target are called the same and only motion tells them apart: chance is 50. `detection` is that of drawing a "
-        "target for interactions and for nothing else, `by token` that of writing its token. `docs/metrics.md` says what "
-        "each number is.",
+        "target for interactions and for nothing else, `by token` that of writing its token. "
+        f"[Metrics]({metrics_page}) says what each number is.",
         roles(scores["best"]),
+        "Truth above, answer below: from good to bad the expressions at the 90th, 70th, 40th and 10th percentile of J&F "
+        "among the interactions that names alone do not decide, so that nobody has picked them.",
         figures["samples"],
         "## Does it read, does it watch?",
         "The best row on changed inputs, scored against the unchanged truth. With names of other objects, and with the "
@@ -150,18 +163,28 @@ def report(
         f"(n = {pair['n'] if pair else 0}; chance 50).",
         project.report("tables", "controls.md").read_text().strip(),
         "## By diagnostic subset",
-        "J&F (RVOS).",
+        "J&F (RVOS). `cue`: what tells the objects apart, names (`appearance`), what happens (`motion`), or both together; "
+        "`pairs`: interacting pairs in the clip; `kind`: of sentence. Figure: the best row with 95 % intervals over videos; "
+        "in brackets, how many sentences.",
         "![Subsets](figures/subsets.png)",
         subsets(scores),
         "## Attention (paper: Fig. 6, A4, A1)",
         "Where the role token looks, by layer and head, on the model without AML; the chosen ones in colour "
         f"(rule `{settings.selection.rule}`, layers and heads count from 0):",
         "![Layer-head selection](figures/layer_head_selection.png)",
+        "What other rules would choose: `to_vision`, the paper's, the layer with most attention to the video, and its highest "
+        "heads; `has_read`, the same among layers whose maps differ between sentences; `own_object`, where most of the "
+        "attention on any object is on the own one. `% of draws`: how often the rule chooses so again when videos are drawn "
+        "anew.",
         project.report("tables", "selection.md").read_text().strip(),
         "Attention of the two heads that AML supervises, as a share of all attention, and how much of it falls on objects. A "
         "token that knows which object is meant gives the own one more of its attention on objects than that one has of "
         "their area; where the two shares are alike, it tells objects from background, and not from each other:",
         attention.to_markdown(),
+        "The same in the first test clips with an interaction; of each, its first sentence. Bright is where the token looks, "
+        "on a scale of the line's own; the contour is the true object. `objects`: how much of the token's attention to the "
+        "video falls on any object; `own`: how much of that on its own, and in brackets that one's share of the objects' "
+        "area. Frames are numbered as the model reads them, not as the clip does.",
         figures["attention"],
         "Attention on the own object over its share of the area (1: what uniform attention gives), by layer, for expressions "
         "segmented badly to well, on the model *without* AML; and how it goes with J&F (Spearman, 95 % over videos): "
@@ -173,20 +196,25 @@ def report(
         + ".",
         "![Attention and quality](figures/attention_vs_quality.png)",
         "## Zero-shot transfer",
+        "Data that the rows were not trained on; InterShapes' `shift` has other colours of classes, textures and speeds than "
+        "training. `targets drawn`: of the sentences that have a target, in percent, those whose answer has a mask for it; "
+        "`targets written`: those whose answer has its token.",
         project.report("tables", "transfer.md").read_text().strip(),
         "## Beside it",
         "\n".join(f"- [{said}]({page})" for page, said in BESIDE.items() if project.report(page).is_file())
         or "Other pipelines write pages of their own: " + ", ".join(BESIDE.values()) + ".",
         "## Training",
-        "The two backbones (phase a):",
+        "Loss by step, smoothed over the faint raw values. The two backbones (phase a), InternVL and SAM2:",
         "![InternVL](figures/pretraining_internvl.png)",
         "![SAM2](figures/pretraining_sam2.png)",
-        "The rows (phase b):",
+        "The rows (phase b): `ce` and `dice` compare masks, `text` the written answer, `aml` attention, all weighted; `loss` "
+        "is their sum.",
         "![Training curves](figures/training_curves.png)",
         "## What ran, and how long",
         markdown([{"notebook": name, "minutes": number(value)} for name, value in minutes.items()]),
         "Times of the last execution of each notebook: a stage that DVC skipped keeps its earlier one, and one that was "
-        "interrupted counts from where it went on.",
+        "interrupted counts from where it went on. Rows run side by side (`at_once` in params.yaml), so that these add up "
+        "to more than the clock showed.",
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -197,8 +225,8 @@ def backbone(project: config.Project, before: pd.DataFrame, after: pd.DataFrame,
     start = project.settings.pretrain
     made = (
         "Made from nothing by notebook 02, on procedural clips that no split contains: SAM2 learns to segment what is "
-        "pointed at and to follow it; InternVL to name what it sees (`vision`), to say where it was and what it does "
-        "(`watching`), and to answer questions about where things are (`mllm`). The answers' words are all that is "
+        "pointed at and to follow it; InternVL to name what it sees (`vision`; in the figure, to see), to say where it was "
+        "and what it does (`watching`; to watch), and to answer questions about where things are (`mllm`; to read). The answers' words are all that is "
         f"supervised in reading, for {start.mllm.steps} steps; attention never is, as InternVL's never was.\n\n"
         "![InternVL](figures/pretraining_internvl.png)\n\n![SAM2](figures/pretraining_sam2.png)"
         if isinstance(start, config.Pretrain)

@@ -202,11 +202,13 @@ def chosen_by_seed(scored: Mapping[int, np.ndarray], heads: int) -> str:
 
 
 def study(runs: Mapping[Any, Mapping[str, Any]]) -> str:
-    """A row a run (`studies.Variant`), with what 17_findings measured of it."""
+    """A row a run (`studies.Variant`), with what 17_findings measured of it; its backbone, where one has another."""
+    others = any(variant.backbone for variant in runs)
     return markdown(
         [
-            {
-                "row": ROW.get(variant.row, variant.row),
+            {"row": ROW.get(variant.row, variant.row)}
+            | ({"backbone": variant.backbone or "own"} if others else {})
+            | {
                 "rates": variant.rule,
                 "AML's layer": "–" if variant.layer is None else str(variant.layer),
                 "clips": "all" if variant.clips is None else str(variant.clips),

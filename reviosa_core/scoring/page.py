@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from reviosa_core.scoring import intervals, metrics, protocols, roles
+from reviosa_core.scoring import existence, intervals, metrics, protocols, roles
 
 
 def _below(owner: Any) -> str:
@@ -37,6 +37,7 @@ GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., Any]]]] = {
         _below(roles.detected) + "\n\n`reviosa evaluate --out` has these by caption type too.",
         roles.DETECTION,
     ),
+    "Is anything there?": (_below(existence), existence.METRICS),
     "Other benchmarks": (
         "How others count, in `reviosa_core/scoring/protocols.py`: functions over the same rows, or over those that "
         "their docstrings name.",

@@ -16,14 +16,14 @@ from scipy.optimize import linear_sum_assignment
 
 from reviosa_core.data.ref_youtube_vos import VOID
 from reviosa_core.schema import DataError, Role
-from reviosa_core.scoring import bitmasks, intervals, metrics
+from reviosa_core.scoring import bitmasks, existence, intervals, metrics
 
 # --- MeViS, Ref-YouTube-VOS -------------------------------------------------------------------------------------------
 
 
 def mevis(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """All expressions alike, as "J&F"; "N-acc" and "T-acc" (see there) where some expressions refer to nothing, and
-    then "Final", by which version 2 ranks.
+    """All expressions alike, as "J&F"; "N-acc" and "T-acc" (see there), of the actor, where some expressions refer to
+    nothing, and then "Final", by which version 2 ranks.
 
     Formula: mean of the actors' J, F and J&F over all expressions; Final is the mean of J&F, N-acc and T-acc.
     Range: 0 to 100, more is better.
@@ -33,40 +33,12 @@ def mevis(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     """
     own = rows[rows["role"] == Role.ACTOR]
     found: dict[str, Any] = {"J&F": metrics.summarise(own, bootstrap, seed)["RVOS"]}
-    for name, accuracy in EXISTENCE.items():
-        part = accuracy(own)
-        found[name] = intervals.mean(part, "right", bootstrap, seed) if len(part) else None
+    found |= {name: existence.score(own, metric, bootstrap, seed) for name, metric in existence.METRICS.items()}
     if found["N-acc"] and found["T-acc"] and found["J&F"]:
         parts = [found["J&F"]["J&F"], found["N-acc"]["value"], found["T-acc"]["value"]]
         found["Final"] = {"value": float(np.mean(parts)), "n": found["J&F"]["n"], "interval": None}
     return found
 
-
-def n_acc(rows: pd.DataFrame) -> pd.DataFrame:
-    """Is nothing drawn where a sentence refers to nothing?
-
-    Formula: share of the expressions without any object that are answered with nothing.
-    Range: 0 to 100, more is better. An always empty answer has 100: read it beside T-acc.
-    Empty: an answer is nothing when no frame has a mask pixel. None without such expressions.
-    Elsewhere: MeViS v2; GRES (Liu et al., 2023) for images.
-    """
-    nothing = rows[rows["present"] == 0]
-    return nothing.assign(right=~nothing["emitted"])
-
-
-def t_acc(rows: pd.DataFrame) -> pd.DataFrame:
-    """Is something drawn where a sentence refers to something?
-
-    Formula: share of the expressions with an object that are answered with something, right or wrong.
-    Range: 0 to 100, more is better. An answer that is never empty has 100: read it beside N-acc.
-    Empty: an answer is something when a frame has a mask pixel. None without such expressions.
-    Elsewhere: MeViS v2; GRES (Liu et al., 2023) for images.
-    """
-    something = rows[rows["present"] > 0]
-    return something.assign(right=something["emitted"])
-
-
-EXISTENCE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {"N-acc": n_acc, "T-acc": t_acc}
 
 # --- Ref-DAVIS17 ------------------------------------------------------------------------------------------------------
 
@@ -375,7 +347,6 @@ LONG = {"tIoU": temporal_iou, "vIoU": volume_iou}
 
 METRICS: dict[str, Callable] = {
     "MeViS": mevis,
-    **EXISTENCE,
     "Ref-DAVIS17, each expression": davis_each,
     "Ref-DAVIS17, merged": davis_merged,
     "P@K": precision_at,

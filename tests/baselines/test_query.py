@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.soc import Soc
 from reviosa_core.data import sampling
 from reviosa_core.intershapes import language, scenes, splits
-from reviosa_core.schema import Role, System
+from reviosa_core.schema import NOTHING, Expression, Role, System
 from reviosa_core.training import loop
 
 ALL = pytest.mark.parametrize("kind", list(queries.SIZES))
@@ -130,6 +131,26 @@ def test_segments_at_the_clips_own_size_over_all_frames(kind: type[QuerySystem])
     (alone,) = made.segment(clip, clip.expressions[2:])
     assert np.array_equal(alone.masks[Role.ACTOR], found[2].masks[Role.ACTOR])  # whoever else is asked for
     assert made.segment(clip, []) == []
+
+
+@ALL
+def test_a_sentence_about_nothing_is_an_empty_mask_to_learn(kind: type[QuerySystem]):
+    """Finite losses, which training makes less; there is no other way to say nothing."""
+    made, clip = queries.system(kind), queries.clip("a", 3, SIZE)
+    gone = Expression("9", "the green dog", "undefined", (NOTHING,))
+    masks = {**clip.masks, NOTHING: [None] * 3}
+    clip = replace(clip, expressions=(*clip.expressions, gone), masks=masks)
+    sample = sampling.take(clip, (0, 1, 2), (2,))
+    assert not sample.masks[Role.ACTOR].any()
+    optimizer, costs = torch.optim.AdamW(made.parameters(), lr=2e-3), []
+    for _ in range(12):
+        terms = made(made.collate([sample]))
+        costs.append(torch.stack(list(terms.values())).sum().item())
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+    assert np.isfinite(costs).all() and costs[-1] < costs[0]
+    assert all(term.isfinite() for term in made(made.collate([sampling.take(clip, (0, 1, 2))])).values())
 
 
 @ALL

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.text import Text
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from reviosa_core import masks
@@ -187,7 +190,9 @@ def test_intershapes(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
     assert reviosa(*make, "val", *changed).exit_code == 0
     hard = read(tmp_path / "made" / "val")[0]
     assert hard.size == (96, 96) and len(hard) == 5 and len(hard.masks) >= 5
-    assert "['easy', 'hard', 'standard']" in refused(*make, "val", "--difficulty", "odd")
+    assert reviosa(*make, "dev", "--profile", "smoke", "--difficulty", "absent").exit_code == 0
+    assert sum(e.is_about_nothing for clip in read(tmp_path / "made" / "dev") for e in clip.expressions) == 6
+    assert "['absent', 'easy', 'hard', 'standard']" in refused(*make, "val", "--difficulty", "odd")
     assert "no profile 'huge'" in refused(*make, "shift", "--profile", "huge")
     (tmp_path / "made" / "test").mkdir()
     assert "not InterShapes" not in reviosa(*make, "test").output, "an empty folder is free"
@@ -232,6 +237,7 @@ def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
         result = reviosa(*common, found, "--out", b, "--pictures", tmp_path / "more")
     assert result.exit_code == 0 and "warning: --pictures" in result.stderr and json.loads(b.read_text())["RVOS"]
 
+    assert scores["existence"] == {} and "N-acc" not in result.output, "every sentence is about something"
     content = json.loads(found.read_text())
     first = next(iter(content))
     found.write_text(json.dumps({k: v for k, v in content.items() if k != first}))
@@ -253,6 +259,23 @@ def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
     (tmp_path / "c.json").write_text("[[")
     assert "c.json: Expecting" in refused("compare", a, tmp_path / "c.json")
     assert "c.json: Expecting" in refused(*common, found, "--pairs", tmp_path / "c.json")
+
+
+def test_evaluate_says_whether_nothing_is_drawn_where_nothing_is_meant(tmp_path: Path, root: Path, monkeypatch):
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(root)
+    data, found, out = tmp_path / "made" / "test", tmp_path / "halves.json", tmp_path / "scores.json"
+    make = ("--clips", 2, "--split", "test", "--profile", "smoke", "--difficulty", "absent")
+    assert reviosa("data", "intershapes", tmp_path / "made", *make).exit_code == 0
+    with predictions.writer(found) as write:
+        for clip in read(data):
+            write(Halves().segment(clip, clip.expressions))
+    common = ("--data", data, "--predictions", found, "--workers", 1, "--bootstrap", 20, "--out", out)
+    result = reviosa("evaluate", *common)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"N-acc actor +\| 0\.0 \[0\.0, 0\.0\] +\| 6", result.output), result.output
+    there = json.loads(out.read_text())["existence"]
+    assert there["T-acc target"]["value"] == 100 and there["N-acc target"]["n"] > 6
 
 
 def test_evaluate_refuses(scored: tuple[Path, Path], tmp_path: Path):
@@ -351,6 +374,23 @@ def test_weights_convert(tmp_path: Path):
         assert message in refused("weights", "convert", tmp_path / source, tmp_path / target, "--to", "native")
     assert reviosa("weights", "convert", tmp_path, tmp_path / "x", "--to", "onnx").exit_code == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["native", "released"]
+
+
+def test_help_is_shown_as_it_is_written():
+    """Rich takes `[...]` for markup, and leaves it out; examples are bold by it, and nothing else is."""
+
+    def texts(command, name: str):
+        yield name, command.help or ""
+        yield from (
+            (f"{name} {parameter.name}", getattr(parameter, "help", None) or "") for parameter in command.params
+        )
+        for sub, own in getattr(command, "commands", {}).items():
+            yield from texts(own, f"{name} {sub}")
+
+    found = dict(texts(get_command(app), "reviosa"))
+    assert len(found) > 100
+    written = {name: text.replace("[bold]", "").replace("[/]", "") for name, text in found.items()}
+    assert [name for name in found if Text.from_markup(found[name]).plain != written[name]] == []
 
 
 def test_help_is_quick_and_teaches():

@@ -9,7 +9,7 @@ from PIL import Image
 from reviosa_core import masks
 from reviosa_core.data import interrvos
 from reviosa_core.data.images import Frames
-from reviosa_core.schema import Clip, DataError, Expression
+from reviosa_core.schema import NOTHING, Clip, DataError, Expression
 
 T, H, W = 3, 5, 7
 SHARED = Path(os.environ.get("REVIOSA_SHARED", Path(__file__).parents[3] / "shared"))
@@ -77,6 +77,23 @@ def test_golden_json(root):
     assert list(rles) == ["0", "1", "2", "3"] and rles["3"][1] is None
 
 
+def test_what_is_about_nothing_has_empty_lists(tmp_path):
+    """Between the masks of others, whose ids it does not move."""
+    one = clip("a")
+    gone = Expression("2", "the unicorn", "undefined", (NOTHING,))
+    keys = list(one.masks)
+    tracks = {keys[0]: one.masks[keys[0]], NOTHING: [None] * T, keys[1]: one.masks[keys[1]]}
+    told = Clip(one.id, one.frames, one.frame_names, one.size, (*one.expressions, gone), tracks)
+    interrvos.write(tmp_path / "set", [told, clip("bb")])
+    meta = json.loads((tmp_path / "set" / "meta_expressions.json").read_text())
+    none = {"subject": [], "object": None}
+    assert meta["videos"]["a"]["expressions"]["2"]["subject/object"] == {"obj_id": none, "anno_id": none}
+    assert list(json.loads((tmp_path / "set" / "mask_dict.json").read_text())) == ["0", "1", "2", "3"]
+    read = interrvos.read(tmp_path / "set")
+    assert read[0].expressions[2] == gone and not masks.union(read[0], gone.actor).any()
+    assert read[1].expressions[0].actor == ("2",)
+
+
 def test_frames_are_decoded_on_demand(root):
     clips = interrvos.read(root)
     (root / "JPEGImages/a/00005.jpg").write_bytes(b"not a picture")
@@ -113,6 +130,20 @@ BROKEN = {
     "no annotation ids": (lambda m, r: expression(m)["subject/object"].pop("anno_id"), r"expression 0.*'anno_id'"),
     "no object key": (lambda m, r: ids(m, "anno_id").pop("object"), r"expression 0, anno_id.*'object'"),
     "no subject": (lambda m, r: [ids(m, k).update(subject=[]) for k in ("obj_id", "anno_id")], r"expression 0.*actor"),
+    "no subject, and no type": (
+        lambda m, r: [
+            expression(m, "1").pop("caption_type"),
+            *(expression(m, "1")["subject/object"][k].update(subject=[]) for k in ("obj_id", "anno_id")),
+        ],
+        r"expression 1.*no actor",
+    ),
+    "no subject, but an object": (
+        lambda m, r: [
+            expression(m).update(caption_type="undefined"),
+            *(ids(m, k).update(subject=[]) for k in ("obj_id", "anno_id")),
+        ],
+        r"expression 0.*'undefined' with object \[1\]",
+    ),
     "empty object": (lambda m, r: [ids(m, k).update(object=[]) for k in ("obj_id", "anno_id")], r"0.*empty list"),
     "unidirectional, no object": (
         lambda m, r: [ids(m, k).update(object=None) for k in ("obj_id", "anno_id")],

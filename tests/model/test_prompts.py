@@ -24,7 +24,7 @@ from reviosa_core.data import sampling
 from reviosa_core.intershapes import scenes, splits
 from reviosa_core.model import mllm, prompts
 from reviosa_core.model.reviosa import ReVIOSa
-from reviosa_core.schema import Clip, DataError, Expression, Role, Sample
+from reviosa_core.schema import NOTHING, Clip, DataError, Expression, Role, Sample
 from reviosa_core.training import finetune
 from reviosa_core.weights import checkpoint, folders, layouts
 from reviosa_core.weights.convert import convert
@@ -32,6 +32,7 @@ from reviosa_core.weights.convert import convert
 BOTH = tuple(Role)
 DUE = Expression("0", "The red circle is being pushed.", "unidirectional", ("1",), ("0",))
 ONE = Expression("0", "the blue star", "single", ("1",))
+GONE = Expression("0", "the green star", "undefined", (NOTHING,))
 I = "<img>" + 9 * "<IMG_CONTEXT>" + "</img>"  # noqa: E741 - made's models have 3 x 3 tokens a frame
 CHATS = {
     "qwen_chat": ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"),
@@ -149,6 +150,7 @@ def test_the_tiny_profile_says_what_it_always_said(root: Path):
             [14, 15, 125, 16, 126, 17, 2],
         ),
         (chat.answer(ONE, BOTH, rng) + chat.end, "it is [SEG_ACT] .<|im_end|>", [14, 15, 125, 17, 2]),
+        (chat.answer(GONE, BOTH, rng) + chat.end, "it is background .<|im_end|>", [14, 15, 88, 17, 2]),
         (chat.reply.format("at3"), "it is at3 .", [14, 15, words.convert_tokens_to_ids("at3"), 17]),
     ]:
         assert text == want
@@ -194,12 +196,14 @@ def test_a_generator_draws_all_of_them_and_without_one_the_words_are_fixed():
     asked = {chat.question("a dog", rng) for _ in range(4000)}
     assert asked == {ask.format("a dog") + postfix for ask in chat.asks for postfix in chat.postfixes}
     tokens = ("[SEG_ACT]", "[SEG_ACT] and [SEG_TAR]")
+    assert {chat.answer(GONE, roles, rng) for roles in (BOTH, BOTH[:1])} == {"It is not in the video."}
     for expression, said in zip((ONE, DUE), tokens, strict=True):
         found = {chat.answer(expression, BOTH, rng) for _ in range(200)}
         assert found == {reply.format(said) for reply in chat.replies}
     assert {chat.question("a dog") for _ in range(50)} == {f"Please segment a dog in this image.{POSTFIX}"}
     for name in prompts.TEMPLATES:
         own = prompts.chat(name)
+        assert own.answer(GONE, BOTH, rng) == own.nothing and not any(t in own.nothing for t in prompts.TOKENS.values())
         assert own.question("a dog", rng) == own.question("a dog") and own.answer(DUE, BOTH, rng) == own.answer(
             DUE, BOTH
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from reviosa_core.data import sampling
 from reviosa_core.intershapes import language, scenes, splits
 from reviosa_core.model import losses, prompts, segmenter
 from reviosa_core.model.reviosa import FeatureCache, ReVIOSa
-from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role, Sample
+from reviosa_core.schema import NOTHING, Clip, DataError, Expression, Prediction, Role, Sample
 from reviosa_core.training import finetune
 from reviosa_core.weights import checkpoint, files, folders
 
@@ -36,18 +37,24 @@ def model(roles: tuple[Role, ...] = BOTH, aml: tuple | None = AML, seed: int = 0
     return out.eval()
 
 
-def sample(name: str, t: int, size: tuple[int, int], directed: tuple[bool, ...], seed: int) -> Sample:
-    """Random frames; one random rectangle a frame, expression and role."""
+def sample(name: str, t: int, size: tuple[int, int], directed: tuple[bool | None, ...], seed: int) -> Sample:
+    """Random frames; one random rectangle a frame, expression and role. None: an expression about nothing."""
     rng = np.random.default_rng(seed)
     boxes = {role: np.zeros((len(directed), t, *size), dtype=bool) for role in Role}
     for e, due in enumerate(directed):
-        for role in Role if due else ACTOR:
+        for role in () if due is None else Role if due else ACTOR:
             for i in range(t):
                 top, left = rng.integers(0, size[0] - 12), rng.integers(0, size[1] - 12)
                 boxes[role][e, i, top : top + rng.integers(5, 12), left : left + rng.integers(5, 12)] = True
     words = rng.permutation(language.vocabulary())
     expressions = tuple(
-        Expression(str(e), " ".join(words[3 * e : 4 * e + 3]), "single", ("a",), ("b",) if due else None)
+        Expression(
+            str(e),
+            " ".join(words[3 * e : 4 * e + 3]),
+            "single",
+            (NOTHING,) if due is None else ("a",),
+            ("b",) if due else None,
+        )
         for e, due in enumerate(directed)
     )
     frames = rng.integers(0, 256, (t, *size, 3), dtype=np.uint8)
@@ -173,7 +180,7 @@ def by_hand(own: ReVIOSa, batch: list[Sample]) -> dict[str, float]:
             text -= sum(float(logp[start - 1 + i, token]) for i, token in enumerate(turn.answer))
             tokens += len(turn.answer)
             for role in roles:
-                if role is Role.TARGET and expression.target is None:
+                if expression.is_about_nothing or (role is Role.TARGET and expression.target is None):
                     continue
                 (place,) = (ids[0] == own.mllm.role_ids[role]).nonzero()[:, 0].tolist()
                 truth = clip.masks[role][e]
@@ -193,7 +200,7 @@ def by_hand(own: ReVIOSa, batch: list[Sample]) -> dict[str, float]:
                     seen = seen.view(len(frames), P, P)
                     by_head.append(float(-(cover * seen.log() + (1 - cover) * (1 - seen).log()).mean()))
                 aml[role].append(sum(by_head) if own.weights.aml_heads == "sum" else np.mean(by_head))
-    count = sum(len(clip.expressions) for clip in batch)
+    count = sum(not e.is_about_nothing for clip in batch for e in clip.expressions)
     return {
         "ce": WEIGHTS.ce * ce / count,
         "dice": WEIGHTS.dice * dice / count,
@@ -315,6 +322,70 @@ def test_clips_without_any_target_are_fine(monkeypatch):
     own, batch = model(), [sample("none", 2, (40, 56), (False, False, False), 5)]
     found = {name: float(term) for name, term in own.training_losses(own.collate(batch)).items()}
     assert found == pytest.approx(by_hand(own, batch), rel=1e-4)
+
+
+def honest(own: ReVIOSa) -> ReVIOSa:
+    """Says of nothing what the tests' tokenizer has words for."""
+    own.mllm.template = replace(own.mllm.template, nothing="Sure.")
+    return own
+
+
+def some_about_nothing() -> list[Sample]:
+    return [
+        sample("some", 3, (40, 56), (None, True, False, None, True), 1),
+        sample("none", 2, (36, 44), (None, None), 2),
+    ]
+
+
+def about_something(clip: Sample) -> Sample:
+    kept = [e for e, said in enumerate(clip.expressions) if not said.is_about_nothing]
+    found = {role: m[kept] for role, m in clip.masks.items()}
+    return Sample(clip.clip_id, clip.indices, clip.frames, tuple(clip.expressions[e] for e in kept), found)
+
+
+@pytest.mark.parametrize(("roles", "over"), [(BOTH, "expressions"), (BOTH, "rows"), (ACTOR, "expressions")])
+@torch.no_grad()
+def test_what_is_about_nothing_is_learnt_from_its_text_alone(monkeypatch, roles, over):
+    """Masks and AML are averaged as if it were not there; Sa2VA-style, with one role, too."""
+    monkeypatch.setattr(losses, "uncertain_points", everywhere)
+    own, batch = honest(model(roles)), some_about_nothing()
+    own.weights = WEIGHTS.model_copy(update={"aml_over": over})
+    found = {name: float(term) for name, term in own.training_losses(own.collate(batch)).items()}
+    assert found == pytest.approx(by_hand(own, batch), rel=1e-4)
+    rest = [about_something(batch[0])]
+    without = {name: float(term) for name, term in own.training_losses(own.collate(rest)).items()}
+    assert found.pop("text") != pytest.approx(without.pop("text"), rel=1e-3)
+    assert found == pytest.approx(without, rel=1e-4)
+    ids = own.collate(batch).packed.ids
+    assert (ids == own.mllm.role_ids[Role.ACTOR]).sum() == 3, "one token for each that is about something"
+
+
+@torch.no_grad()
+def test_what_is_about_nothing_draws_no_random_number():
+    """Neither points of masks nor words: whatever comes after is as if it were not there."""
+    own, states = model(), []
+    for batch in (some_about_nothing(), [about_something(some_about_nothing()[0])]):
+        rng = np.random.default_rng(5)
+        own.mllm.template = prompts.chat("qwen_chat", "reviosa")
+        honest(own)
+        asked = [own.mllm.template.answer(e, BOTH, rng) for clip in batch for e in clip.expressions]
+        assert sum("[SEG_ACT]" in answer for answer in asked) == 3
+        torch.manual_seed(7)
+        own.training_losses(own.collate(batch))
+        states.append((torch.get_rng_state().tolist(), rng.bit_generator.state))
+    assert states[0] == states[1]
+
+
+def test_a_batch_about_nothing_trains_the_text():
+    own, (_, nothing) = honest(model()), some_about_nothing()
+    assert list(own.training_losses(own.collate(samples()))) == ["ce", "dice", "text", "aml"]
+    terms = own.training_losses(own.collate([nothing]))
+    assert list(terms) == ["ce", "dice", "text", "aml"] and terms["text"].item() > 0
+    assert [terms[name].item() for name in ("ce", "dice", "aml")] == [0, 0, 0]
+    torch.stack(list(terms.values())).sum().backward()
+    moved = {name for name, p in own.trained().items() if p.grad is not None and p.grad.any()}
+    assert any("lora_" in name for name in moved) and not any("decoder" in name for name in moved)
+    assert all(p.grad.isfinite().all() for p in own.trained().values() if p.grad is not None)
 
 
 def test_collate_keeps_each_axis_where_it_belongs():
@@ -462,6 +533,16 @@ def test_a_segmented_clip_has_a_mask_for_every_role_and_frame(prompted):
             want = (own.segmenter.upsample(logits, (40, 56)) > 0)[0].numpy()
             assert (found[row].masks[role][t] != want).mean() < 0.002
             assert 0 < want.mean()
+
+
+def test_of_a_sentence_about_nothing_nothing_is_drawn_or_looked_at():
+    own, said = honest(speaking()), replace(SILENT, caption_type="undefined", actor=(NOTHING,))
+    gone = replace(clip(), expressions=(said,), masks={NOTHING: [None] * 6})
+    (found,) = own.segment(gone)
+    assert found.written == set() and not any(mask.any() for mask in found.masks.values())
+    assert own.attention(gone) == {}
+    mixed = replace(clip(), expressions=(PLAIN, said), masks={**clip().masks, NOTHING: [None] * 6})
+    assert set(own.attention(mixed)) == {("8", Role.ACTOR)}
 
 
 def whole(own: ReVIOSa, clip: Clip) -> dict[tuple[str, Role], np.ndarray]:

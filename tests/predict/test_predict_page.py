@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +23,17 @@ from reviosa_core.weights import folders
 SHELL = """set -eu
 python() { "$PYTHON" "$@"; }
 ffmpeg() { "$PYTHON" remux.py "$4"; }  # in its place: not every machine has it
-reviosa() { "$PYTHON" -c 'from reviosa_core.cli.app import app; app(prog_name="reviosa")' "$@"; }
+reviosa() {
+  case "$1" in
+    demo) interrupted "$@" --port "$PORT" ;;
+    *) "$PYTHON" -c "$REVIOSA" "$@" ;;
+  esac
+}
+interrupted() {  # what a person ends who has seen enough
+  timeout --signal INT 45 "$PYTHON" -c "$REVIOSA" "$@" || test $? = 124
+}
 """
+REVIOSA = "from reviosa_core.cli.app import app; app(prog_name='reviosa')"
 REMUX = """import sys, av
 with av.open(sys.argv[1]) as given, av.open(sys.stdout.buffer, "w", format="matroska") as out:
     stream = out.add_stream_from_template(given.streams.video[0])
@@ -45,19 +55,25 @@ def test_every_command_of_the_page_runs(root: Path, tmp_path: Path):
 
     (tmp_path / "remux.py").write_text(REMUX)
 
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        free = taken.getsockname()[1]
     page = (root / "docs" / "predict.md").read_text()
     blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == len(re.findall(r"^```\w", page, re.MULTILINE)) == 13, "every block is run"
+    assert len(blocks) == len(re.findall(r"^```\w", page, re.MULTILINE)) == 14, "every block is run"
     script = "".join(text if kind == "sh" else f"python - <<'PY'\n{text}PY\n" for kind, text in blocks)
     done = subprocess.run(
         ["bash", "-c", SHELL + script],
         cwd=tmp_path,
-        env=os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        env=os.environ
+        | {"PYTHON": sys.executable, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        | {"REVIOSA": REVIOSA, "PORT": str(free)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     assert done.returncode == 0, done.stdout
+    assert f"http://127.0.0.1:{free} until you press Ctrl-C" in done.stdout
     assert done.stdout.count("exit code 1") == 1 and "1 of 3 jobs failed" in done.stdout
     runs = {path.name: {p.name for p in path.iterdir()} for path in (tmp_path / "runs").iterdir() if path.is_dir()}
     plain = {"manifest.json", "masks", "overlay.mp4", "prediction.json", "sheet.png"}

@@ -77,7 +77,7 @@ def test_the_tokens_layers():
 def test_page_counts_verdicts():
     one = findings.Finding("a", "1", "2", "holds", "", "x")
     text = findings.page([one, one, findings.Finding("b", "1", "2", "doesn't", "why", "x")], "tiny")
-    assert "2 holds, 1 doesn't." in text and "| b" in text
+    assert "Of 3 claims: `holds` 2, `doesn't` 1." in text and "| b" in text
 
 
 @pytest.mark.parametrize(

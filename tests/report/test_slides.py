@@ -63,10 +63,11 @@ def test_training_is_the_same_bit_for_bit_and_the_slides_are_there(store: Path, 
     client = MlflowClient()
     names = [file.path for file in client.list_artifacts(run.id, "images") if file.path.endswith(".png")]
     steps = sorted(int(re.search(r"step\D(\d+)", name)[1]) for name in names)
-    assert steps == [10, 12] and all("attention" in name for name in names)
+    assert steps == [0, 10, 12] and all("attention" in name for name in names)
     pictures = [Image.open(client.download_artifacts(run.id, name, str(tmp_path))) for name in names]
-    first, second = (np.asarray(picture.convert("RGB"), dtype=int) for picture in pictures)
-    assert first.shape == second.shape and np.abs(first - second).max() > 0, "what it looks at has moved"
+    first, second, third = (np.asarray(picture.convert("RGB"), dtype=int) for picture in pictures)
+    assert first.shape == second.shape == third.shape
+    assert np.abs(first - second).max() > 0 and np.abs(second - third).max() > 0, "what it looks at has moved"
 
 
 def test_eight_slides_after_the_first_however_long_a_run_is(store: Path, clips: list[Clip], monkeypatch):
@@ -78,7 +79,29 @@ def test_eight_slides_after_the_first_however_long_a_run_is(store: Path, clips: 
             log = slides.watching(run, model(), clips, AML, steps)
             for step in (*range(10, steps, 10), steps):
                 log({"loss": 1.0}, step)
-            assert shown[0] == 10 and shown[-1] == steps and len(shown) == slides.SLIDES + 1
+            assert shown[0] == 0 and shown[-1] == steps and len(shown) == slides.SLIDES + 1
+
+
+def test_a_slide_that_fails_costs_a_line_and_no_training(
+    store: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    own, tries = model().train(), []
+    before, drawn = [module.training for module in own.modules()], torch.get_rng_state()
+
+    def fails(self, clip, layers):
+        torch.rand(3)
+        tries.append(layers)
+        raise RuntimeError("CUDA out of\nmemory")
+
+    monkeypatch.setattr(ReVIOSa, "attention", fails)
+    with tracking.run("train") as run:
+        log = slides.watching(run, own, clips, AML, 10)
+        log({"loss": 1.0}, 10)
+    said = capsys.readouterr().err
+    assert "no slides of attention from step 0 on: RuntimeError: CUDA out of memory; training goes on" in said
+    assert len(tries) == 1, "it does not try again"
+    assert [module.training for module in own.modules()] == before and torch.equal(torch.get_rng_state(), drawn)
+    assert MlflowClient().get_run(run.id or "").data.metrics["loss"] == 1.0
 
 
 def test_modes_come_back_module_by_module(clips: list[Clip]):

@@ -29,6 +29,7 @@ def test_every_number_has_a_section():
     direction = {name.removesuffix(" by token") for name in metrics.DIRECTION}
     assert not {*metrics.SETTINGS, *direction, "J", "F", "J&F", "J&F present"} - named
     assert "`detection ... by token`" in page.page()
+    assert "\n## Is anything there?\n" in page.page()
     assert not {"N-acc", "T-acc", "mAP", "mean IoU", "overall IoU", "R"} - named
     everything = [metric for _, group in page.GROUPS.values() for metric in group.values()]
     assert len(set(everything)) == len(everything), "two names for one docstring"
