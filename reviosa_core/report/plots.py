@@ -196,15 +196,28 @@ def attention_vs_quality(
     return done(figure)
 
 
+AXES = {
+    "layer": "AML on layer (–: none)",
+    "clips": "training clips (–: all)",
+    "rule": "rules",
+    "backbone": "backbone (–: the profile's own)",
+}
+
+
 def study(runs: pd.DataFrame, score: str) -> Figure:
-    """The runs of a study (`studies.table`): J&F against what varies most of AML's layer, clips, rates; a colour a row
-    of Table 4. Runs that fall on one place (seeds, and what varies less) show as their mean and range."""
-    along = max(("layer", "clips", "rule"), key=lambda name: runs[name].nunique(dropna=False))
-    shown = runs.assign(**{along: runs[along].astype("string").str.removesuffix(".0").fillna("–")})
+    """The runs of a study (`studies.table`): J&F against what varies most of AML's layer, clips, rates, backbones; a
+    colour a row of Table 4 and what else varies. Runs that are then on one place, of several seeds, show as their mean
+    and range."""
+    count = {name: runs[name].nunique(dropna=False) for name in ("layer", "clips", "rule", "backbone")}
+    along = max(count, key=lambda name: count[name])
+    told = runs[list(count)].astype("string").apply(lambda column: column.str.removesuffix(".0").fillna("–"))
+    others = [name for name, n in count.items() if n > 1 and name != along]
+    series = runs["row"].str.cat([told[name] for name in others], sep=", ") if others else runs["row"]
+    shown = runs.assign(**{along: told[along], "row": series})
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(WIDTH * 0.7, 2.8))
         sns.pointplot(shown, x=along, y=score, hue="row", errorbar=("pi", 100), linestyles=":", markersize=4, ax=axis)
-        axis.set_xlabel({"layer": "AML on layer (–: none)", "clips": "training clips (–: all)", "rule": "rates"}[along])
+        axis.set_xlabel(AXES[along])
         axis.set_ylabel(f"{score} J&F on dev")
         sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1), title=None)
     return done(figure)

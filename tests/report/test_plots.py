@@ -195,18 +195,32 @@ def test_attention_vs_quality():
     assert np.allclose(np.asarray(axis.lines[1].get_ydata()), mass[1:3].mean(0))
 
 
-def test_a_study_shows_what_varies_most():
-    runs = pd.DataFrame(
-        [
-            {"row": row, "rule": "one", "layer": layer, "clips": None, "seed": seed, "RVOS": 50.0 + seed}
-            for row, layer in (("tokens", None), ("full", 0.0), ("full", 1.0))
-            for seed in range(2)
-        ]
-    )
-    (axis,) = plots.study(runs, "RVOS").axes
+def test_a_study_shows_what_varies_most_and_tells_the_rest_apart():
+    def drawn(rules: tuple[str, ...]):
+        runs = pd.DataFrame(
+            [
+                {"row": row, "rule": rule, "layer": layer, "clips": None, "backbone": None, "seed": seed}
+                | {"RVOS": 50.0 + seed + 9 * (rule == "tuned")}
+                for rule in rules
+                for row, layer in (("tokens", None), ("full", 0.0), ("full", 1.0))
+                for seed in range(2)
+            ]
+        )
+        return plots.study(runs, "RVOS").axes[0]
+
+    axis = drawn(("one",))
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["–", "0", "1"]
     assert axis.get_xlabel() == "AML on layer (–: none)" and axis.get_ylabel() == "RVOS J&F on dev"
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["tokens", "full"]
+    both = [text.get_text() for text in drawn(("one", "tuned")).get_legend().get_texts()]
+    assert both == ["tokens, one", "full, one", "tokens, tuned", "full, tuned"]
+
+
+def test_a_study_of_backbones():
+    rows = [{"row": row, "rule": "one", "layer": None, "clips": None, "seed": 0} for row in ("tokens", "full")]
+    runs = pd.DataFrame([{**row, "backbone": name, "RVOS": 1.0} for name in (None, "read12", "read37") for row in rows])
+    axis = plots.study(runs, "RVOS").axes[0]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["–", "read12", "read37"]
 
 
 def test_subsets():
