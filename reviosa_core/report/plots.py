@@ -208,7 +208,7 @@ def study(runs: pd.DataFrame, score: str) -> Figure:
     """The runs of a study (`studies.table`): J&F against what varies most of AML's layer, clips, rates, backbones; a
     colour a row of Table 4 and what else varies. Runs that are then on one place, of several seeds, show as their mean
     and range."""
-    count = {name: runs[name].nunique(dropna=False) for name in ("layer", "clips", "rule", "backbone")}
+    count = {name: len(runs[name].unique()) for name in ("layer", "clips", "rule", "backbone")}
     along = max(count, key=lambda name: count[name])
     told = runs[list(count)].astype("string").apply(lambda column: column.str.removesuffix(".0").fillna("–"))
     others = [name for name, n in count.items() if n > 1 and name != along]

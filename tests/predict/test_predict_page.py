@@ -30,7 +30,9 @@ reviosa() {
   esac
 }
 interrupted() {  # what a person ends who has seen enough
-  timeout --signal INT 45 "$PYTHON" -c "$REVIOSA" "$@" || test $? = 124
+  "$PYTHON" -c "$REVIOSA" "$@" > said.txt &
+  until grep -q Ctrl-C said.txt || ! kill -0 $!; do sleep 0.2; done
+  kill $! && ! wait $! && cat said.txt
 }
 """
 REVIOSA = "from reviosa_core.cli.app import app; app(prog_name='reviosa')"
