@@ -47,10 +47,15 @@ def demo_(
         fail(f"--checkpoint {checkpoint}: no such file or folder")
     import os
     import signal
+    import socket
     from importlib.util import find_spec
 
     if find_spec("gradio") is None:
         fail("the demo needs gradio, which is not installed: pip install -e '.[demo]'")
+    try:
+        socket.create_server((host, port)).close()  # before the model is loaded
+    except OSError as error:
+        fail(f"--port {port}: {error.strerror}")
     from reviosa_core.cli.predict import load_system
     from reviosa_core.predict import calibration
     from reviosa_core.predict.result import Settings, model_hash
@@ -65,8 +70,8 @@ def demo_(
 
         limits = demo.Limits(frames=frames, megabytes=megabytes, waiting=waiting)
         page = demo.page(system, settings, Path(folder), list(_samples(Path(folder))), limits)
-        typer.echo(f"http://{host}:{port} until you press Ctrl-C")
-        demo.launch(page, host, port, limits)
+        typer.echo(f"{demo.launch(page, host, port, limits)} until you press Ctrl-C")
+        page.block_thread()
 
 
 def _samples(folder: Path) -> Iterator[Sample]:

@@ -75,7 +75,7 @@ def page(system: Segments, settings: Settings, folder: Path, samples: Sequence[S
                 if samples:
                     gr.Examples([[str(s.video), "\n".join(s.texts)] for s in samples], [video, texts], label="To try")
             with gr.Column():
-                which = gr.Dropdown([], label="Sentence", elem_id="which")
+                which = gr.Dropdown([], label="Sentence", type="index", elem_id="which")
                 said = gr.Markdown(elem_id="said")
                 overlay = gr.Video(label="Masks over the video", interactive=False, elem_id="overlay")
                 place = gr.Slider(0, 1, step=1, label="Frame", elem_id="frame")
@@ -101,15 +101,15 @@ def page(system: Segments, settings: Settings, folder: Path, samples: Sequence[S
     return blocks
 
 
-def launch(blocks: gr.Blocks, host: str, port: int | None, limits: Limits, wait: bool = True) -> str:
-    """Serve the page, and say where; without a port, at any that is free. With `wait`, until somebody interrupts it."""
+def launch(blocks: gr.Blocks, host: str, port: int | None, limits: Limits) -> str:
+    """Serve the page, in threads of its own, and say where; without a port, at any that is free."""
     _, address, _ = blocks.launch(
         server_name=host,
         server_port=port,
         share=False,  # no tunnel through anybody else's machine
         quiet=True,
         max_file_size=f"{limits.megabytes}mb",
-        prevent_thread_lock=not wait,
+        prevent_thread_lock=True,
         footer_links=[],
         ssr_mode=False,
         enable_monitoring=False,
@@ -153,7 +153,7 @@ def _segment(
     for problem in (problem for done in found for problem in done.problems):
         gr.Warning(_private(problem, Path(video)))
     names = [done.job.text for done in good]
-    return [str(done.job.out) for done in good], gr.Dropdown(names, value=names[0], type="index")
+    return [str(done.job.out) for done in good], gr.Dropdown(names, value=names[0])
 
 
 def _shown(made: list[str], which: int | None) -> tuple[Any, ...]:

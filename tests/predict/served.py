@@ -37,5 +37,5 @@ if __name__ == "__main__":
     settings = demo.Settings(folder / "weights", "hash")
     samples = [demo.Sample(video, ("a dog",))]
     page = demo.page(Noting(folder / "asked.json"), settings, folder / "work", samples, limits)
-    print(demo.launch(page, "127.0.0.1", None, limits, wait=False), flush=True)
+    print(demo.launch(page, "127.0.0.1", None, limits), flush=True)
     sys.stdin.read()

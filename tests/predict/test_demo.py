@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -87,6 +88,14 @@ def test_a_video_and_sentences_become_masks_that_can_be_kept(shown: chromium.Pag
     first = shown.js("document.querySelector('#picture img').src")
     shown.press("#frame input[type=range]", "ArrowRight", 39)
     shown.until(f"document.querySelector('#picture img').src != '{first}'")
+
+    shown.press("#which input", "ArrowDown", 40)  # to the other sentence
+    shown.press("#which input", "Enter", 13)
+    shown.until(f"(document.querySelector('#files a') || {{}}).href != '{links[0]}'")
+    shown.until("document.querySelectorAll('#files a').length == 3")
+    link = shown.js("document.querySelector('#files a').href")
+    assert json.load(urllib.request.urlopen(link, timeout=60))["text"] == "a cat"
+
     asked = "performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith(location.origin))"
     assert not [name for name in shown.js(asked) if name.startswith("http")], "nothing is asked of any other machine"
 
@@ -132,6 +141,14 @@ def test_a_request_that_fails_names_the_reason_and_no_folder(tmp_path: Path, vid
     with pytest.raises(demo.gr.Error, match="^'?yard.mp4: "):
         segment(tmp_path, video, "a dog", [])
     assert [path.name for path in tmp_path.iterdir()] == ["yard.mp4"]
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = CliRunner().invoke(app, ["demo", "--checkpoint", str(tmp_path), "--port", str(port)])
+    assert done.exit_code == 2 and done.stderr.startswith(f"error: --port {port}: Address already in use")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_samples_are_videos_with_sentences_about_two(tmp_path: Path):

@@ -75,7 +75,7 @@ def test_every_command_of_the_page_runs(root: Path, tmp_path: Path):
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    assert f"http://127.0.0.1:{free} until you press Ctrl-C" in done.stdout
+    assert f"http://127.0.0.1:{free}/ until you press Ctrl-C" in done.stdout
     assert done.stdout.count("exit code 1") == 1 and "1 of 3 jobs failed" in done.stdout
     runs = {path.name: {p.name for p in path.iterdir()} for path in (tmp_path / "runs").iterdir() if path.is_dir()}
     plain = {"manifest.json", "masks", "overlay.mp4", "prediction.json", "sheet.png"}
