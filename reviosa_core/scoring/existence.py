@@ -3,7 +3,7 @@
 An object is due of a role where its truth has a pixel in some frame. Nothing is due of the actor where a sentence is
 about nothing ("the red star" where there is none), as in MeViS and in InterShapes of difficulty `absent`; of the target
 there, too, where the partner is not there, and of every sentence without an interaction. Both are told by the masks, of
-whatever answer they come; a prediction that is missing has drawn nothing. `reviosa evaluate` prints these numbers where
+whatever answer they come; a prediction that is missing counts as wrong. `reviosa evaluate` prints these numbers where
 some sentence is about nothing.
 """
 
@@ -28,7 +28,8 @@ def n_acc(rows: pd.DataFrame) -> pd.DataFrame:
     Elsewhere: MeViS v2; GRES (Liu et al., 2023) for images. Of the target role, new here.
     """
     nothing = rows[rows["present"] == 0]
-    return nothing.assign(right=~nothing["emitted"])
+    silent = ~nothing["emitted"]
+    return nothing.assign(right=silent & ~nothing["missing"] if "missing" in nothing else silent)
 
 
 def t_acc(rows: pd.DataFrame) -> pd.DataFrame:

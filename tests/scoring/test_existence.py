@@ -63,3 +63,10 @@ def test_silence_and_noise_have_all_of_one_and_none_of_the_other():
         for role in ("actor", "target"):
             assert found[f"N-acc {role}"]["value"] == pytest.approx(0 if emitted else 100)
             assert found[f"T-acc {role}"]["value"] == pytest.approx(100 if emitted else 0)
+
+
+def test_silence_by_a_prediction_that_is_missing_is_not_right():
+    said = table(*SOMETHING, rows("b", "1", (0, False), (0, False)), rows("c", "0", (0, False), (0, False)))
+    assert existence.by_role(said, 0, 0)["N-acc actor"]["value"] == 100
+    gone = said.assign(missing=said["video"] == "c")
+    assert existence.by_role(gone, 0, 0)["N-acc actor"]["value"] == 50
