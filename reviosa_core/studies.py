@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from reviosa_core import config
 from reviosa_core.schema import Clip
 from reviosa_core.scoring import selection
 
+Run = TypeVar("Run")  # whatever tells one run from another
 FLIPS, SENTENCES = (0, 2), (0, 3)  # after the seed: streams of their own, beside the sampler's and the wording's
 
 
@@ -156,6 +157,6 @@ def points(gains: dict[str, dict[Variant, dict[str, Any]]], setting: str = "RVOS
     return pd.DataFrame(rows, columns=["study", "run", "value", "low", "high"])
 
 
-def share(runs: Iterable[Variant], part: int, parts: int) -> list[Variant]:
+def share(runs: Iterable[Run], part: int, parts: int) -> list[Run]:
     """What the `part`-th of several processes does, counted from 1: every `parts`-th run, each once."""
     return list(dict.fromkeys(runs))[part - 1 :: parts]
