@@ -207,6 +207,7 @@ class Params(Strict):
     reports: Words
     at_once: Few
     kernels: Kernels = ""  # environment variables of every stage's command, as dvc.yaml inserts them
+    heap: Kernels = ""  # and of those of the query systems
     experiments: dict[Name, Experiment]
     seeds: tuple[Seed, ...]
     difficulties: dict[str, Difficulty]
