@@ -170,4 +170,4 @@ def at(papers: Sizes, given: Baselines, side: int, vocabulary: int) -> Sizes:
     return changed(papers, **changes)
 
 
-SCALED = ("dim", "heads", "ffn", "queries", "mask_channels", "mask_stride", "encoder_rate")
+SCALED = ("dim", "heads", "points", "ffn", "queries", "mask_channels", "mask_stride", "encoder_rate")

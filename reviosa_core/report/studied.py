@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
+from reviosa_core import config
+from reviosa_core.report import annotating
 from reviosa_core.report.tables import ROW, markdown, number, with_interval
 from reviosa_core.scoring import metrics, selection
 from reviosa_core.studies import Variant
@@ -91,6 +94,21 @@ def grounding(
             | {f"AML adds, {setting}": with_interval(gains[name][setting], "value") for setting in metrics.SETTINGS}
         )  # fmt: skip
     return "Before fine-tuning, and what AML is worth then (J&F in points):\n\n" + markdown(rows)
+
+
+def labels(runs: Mapping[Variant, Mapping[str, Any]], rules: Mapping[str, config.Otherwise]) -> Figure:
+    """What a model loses that is trained on labels with events the wrong way round, as they are and as a verifier
+    leaves them: J&F of each setting, and how often it takes one role for the other."""
+    at = {
+        variant: {"flips": rules[variant.rule].flips or 0.0, "wrong": rules[variant.rule].verifier} for variant in runs
+    }
+    found = [(at[variant], numbers) for variant, numbers in runs.items()]
+    panels = {
+        f"{setting}, J&F": [{**where, **own[setting], "value": own[setting]["J&F"]} for where, own in found]
+        for setting in metrics.SETTINGS
+    }
+    panels["confused by motion"] = [{**where, **own["confused by motion"]} for where, own in found]
+    return annotating.by_flips(panels, "events the wrong way round, %", alike=False)
 
 
 def _percent(share: float | None) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from reviosa_core import config
 from reviosa_core.report import studied
+from reviosa_core.scoring import metrics
 from reviosa_core.studies import Variant
 
 LOOKS, MOTIONS = (Variant("full", rule, None, None, 0) for rule in ("looks", "motions"))
@@ -79,3 +80,23 @@ def test_the_dial_says_what_a_backbone_knew_and_what_aml_was_worth():
     assert found["own"][:5] == ["–", "–", "2", "+1.00", "2.0"]
     assert found["half"][:5] == ["50.0", "–", "0", "-1.00", "1.0"]
     assert found["half"][5:] == ["50.0", "3.2", "–", "3.2"]
+
+
+def test_flipped_labels_are_drawn_where_they_belong():
+    rules = {"one": {}, "flip": {"flips": 0.1}, "verified": {"flips": 0.1, "verifier": 0.25}}
+    rules = {name: config.Otherwise(**changes) for name, changes in rules.items()}
+    score = {"J&F": 70.0, "interval": [60.0, 80.0]}
+    numbers = {**dict.fromkeys(metrics.SETTINGS, score), "confused by motion": {"value": None, "interval": None}}
+    runs = {Variant("full", rule, None, None, 0): numbers for rule in rules}
+    runs[Variant("full", "flip", None, None, 0)] = numbers | {"RVOS": {"J&F": 50.0, "interval": None}}
+    figure = studied.labels(runs, rules)
+    assert [axis.get_title() for axis in figure.axes] == [
+        *(f"{s}, J&F" for s in metrics.SETTINGS),
+        "confused by motion",
+    ]
+    axis = figure.axes[[*metrics.SETTINGS].index("RVOS")]
+    lines = {line.get_label(): line for line in axis.lines if not str(line.get_label()).startswith("_")}
+    assert lines["none"].get_ydata().tolist() == [70.0, 50.0] and lines["wrong in 25 %"].get_ydata().tolist() == [70.0]
+    assert np.allclose(lines["none"].get_xdata(), [0, 10], atol=1)
+    assert len(axis.lines) == 2 + 2, "lines, and an interval for each run that has one"
+    assert not any(len(line.get_xdata()) for line in figure.axes[-1].lines), "none could be confused"
