@@ -90,7 +90,7 @@ def test_flipped_labels_are_drawn_where_they_belong():
     runs = {Variant("full", rule, None, None, 0): numbers for rule in rules}
     runs[Variant("full", "flip", None, None, 0)] = numbers | {"RVOS": {"J&F": 50.0, "interval": None}}
     figure = studied.labels(runs, rules)
-    assert [axis.get_title() for axis in figure.axes] == [
+    assert [axis.get_title("left") for axis in figure.axes] == [
         *(f"{s}, J&F" for s in metrics.SETTINGS),
         "confused by motion",
     ]
