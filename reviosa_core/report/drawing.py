@@ -31,6 +31,25 @@ def paint(
     return painted.round().astype(np.uint8)
 
 
+def outlined(
+    frame: UInt8[np.ndarray, "h w 3"], by_role: Mapping[Role, Bool[np.ndarray, "h w"]], opacity: float = 0.4
+) -> UInt8[np.ndarray, "h w 3"]:
+    """`paint`, and each mask's rim in its full colour, a two-hundredth of the frame wide: a blue mask on a blue object
+    would not be seen otherwise."""
+    painted = paint(frame, by_role, opacity)
+    for role, mask in by_role.items():
+        painted[_rim(mask, max(1, round(min(mask.shape) / 200)))] = 255 * np.array(to_rgb(COLOR[role]))
+    return painted
+
+
+def _rim(mask: Bool[np.ndarray, "h w"], width: int) -> Bool[np.ndarray, "h w"]:
+    """What of a mask is at most `width` pixels, along its row or column, from what is not of it."""
+    padded, middle = np.pad(mask, width), slice(width, -width)
+    down = padded[: -2 * width, middle] & padded[2 * width :, middle]
+    across = padded[middle, : -2 * width] & padded[middle, 2 * width :]
+    return mask & ~(down & across)
+
+
 def overlay(
     frames: UInt8[np.ndarray, "t h w 3"],
     rows: Mapping[str, Mapping[Role, Bool[np.ndarray, "t h w"]]],
