@@ -103,10 +103,10 @@ def test_attention_maps():
     maps = {name: {role: rng.random((T, P, Q), dtype=np.float32) for role in Role} for name in ("without", "with")}
     maps["with"][Role.ACTOR] = np.zeros((T, P, Q), dtype=np.float32)
     maps["with"][Role.ACTOR][:, 0, 0] = 1  # wholly inside the actor's box
-    figure = drawing.attention_maps(
-        FRAMES, maps, boxes(), boxes()[Role.ACTOR] | boxes()[Role.TARGET], title="a pushes b"
-    )
+    every = boxes()[Role.ACTOR] | boxes()[Role.TARGET]
+    figure = drawing.attention_maps(FRAMES, maps, boxes(), every, title="a pushes b", numbers=range(3, 3 + 2 * T, 2))
     assert isinstance(figure, Figure) and len(figure.axes) == 4 * T
+    assert [axis.get_title() for axis in figure.axes[:T]] == [f"frame {3 + 2 * t}" for t in range(T)]
     labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
     assert [label.split("\n")[0] for label in labels] == ["actor", "actor", "target", "target"]
     area = boxes()[Role.ACTOR].sum() / (boxes()[Role.ACTOR] | boxes()[Role.TARGET]).sum()
