@@ -348,7 +348,7 @@ class Project:
 
     def otherwise(self, backbone: str | None) -> Path | Released:
         """What a run of the studies starts from: one of `studies.backbones`, or the profile's own."""
-        return self.start if backbone is None else self.run("studies-backbones", backbone)
+        return self.start if backbone is None else self.root / "backbones" / f"{self.profile}-studies" / backbone
 
     def run(self, *parts: str) -> Path:
         """Weights, predictions, executed notebooks: large, not in git. The folder of the file is made."""

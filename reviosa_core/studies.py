@@ -54,10 +54,20 @@ def variants(study: config.Study, experiments: dict[str, config.Experiment], lay
     return found
 
 
-def every(project: config.Project) -> dict[str, list[Variant]]:
-    """The runs of each study; several studies may ask for the same one."""
-    count = project.settings.model.mllm.language.layers
-    return {name: variants(s, project.params.experiments, count) for name, s in project.params.studies.runs.items()}
+def every(
+    project: config.Project, chosen: selection.Selection, rows: pd.DataFrame
+) -> dict[str, dict[Variant, Variant]]:
+    """The runs of each study, and what each is trained as: several studies may ask for the same run, and AML on the
+    layer and heads that the main pipeline chose is the run that names none. `rows`: see `place`."""
+    count, rules = project.settings.model.mllm.language.layers, project.params.studies.rules
+    found: dict[str, dict[Variant, Variant]] = {}
+    for name, study in project.params.studies.runs.items():
+        found[name] = {}
+        for variant in variants(study, project.params.experiments, count):
+            named = variant.layer is not None and variant.backbone is None
+            same = named and place(variant, chosen, rows, rules[variant.rule].heads) == chosen
+            found[name][variant] = replace(variant, layer=None) if same else variant
+    return found
 
 
 def kept(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,26 @@ def test_the_heads_of_a_layer_are_those_that_look_most():
         studies.place(studies.Variant("full", "four", None, None, 0), chosen, rows, 4)
     with pytest.raises(ValueError, match="full-one-layer2-seed0: layer 2 of 2, counted from 0"):
         studies.place(studies.Variant("full", "one", 2, None, 0), chosen, rows, 2)
+
+
+def test_aml_where_it_is_anyway_is_no_other_run(root: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of all studies: on the layer that was chosen, with the heads that were, but for rules with other heads."""
+    monkeypatch.chdir(root)
+    project = config.project("smoke")
+    count = project.settings.model.mllm.language.layers
+    rows = pd.DataFrame(
+        [
+            {"layer": layer, "head": head, "vision": 0.1 * layer + 0.01 * head, "role": "actor"}
+            for layer in range(count)
+            for head in range(4)
+        ]
+    )
+    for chosen, same in ((selection.Selection(1, (3, 2)), True), (selection.Selection(1, (0, 2)), False)):
+        found = studies.every(project, chosen, rows)
+        assert found.keys() == project.params.studies.runs.keys()
+        for variant, trained in (pair for own in found.values() for pair in own.items()):
+            assert trained == (replace(variant, layer=None) if same and variant.layer == 1 else variant)
+        assert any(variant.layer == 1 for own in found.values() for variant in own)
 
 
 def test_another_backbone_has_its_own_place_for_aml():

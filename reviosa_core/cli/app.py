@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import typer
 
 from reviosa_core.cli import annotate, calibrate, data, demo, info, predict, scores, site, weights
@@ -15,6 +17,10 @@ for commands in (predict.commands, demo.commands, calibrate.commands, scores.com
 app.add_typer(data.commands, name="data", help="Check data sets, look at them, make some in the InterRVOS-127K format.")
 app.add_typer(annotate.commands, name="annotate", help="Make expressions with two roles for videos, and audit them.")
 app.add_typer(weights.commands, name="weights", help="What checkpoint files are, and other layouts for them.")
+for group in (app, data.commands, annotate.commands, weights.commands):
+    for command in group.registered_commands:  # a paragraph a line: the terminal breaks it, at its own width
+        told = inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in told.split("\n\n"))
 
 
 @app.callback()

@@ -87,7 +87,7 @@ def page(system: Segments, settings: Settings, folder: Path, samples: Sequence[S
                     color="role",
                     color_map={str(role): color for role, color in style.COLOR.items()},
                     y_lim=[0, 1],
-                    height=260,
+                    height=310,  # less would cut the names of the colours off
                 )
                 files = gr.File(label="To keep", file_count="multiple", interactive=False, elem_id="files")
         quiet = {"api_visibility": "private", "show_progress": "hidden"}
@@ -188,7 +188,7 @@ def _picture(made: list[str], which: int | None, frame: int) -> UInt8[ndarray, "
     frame = min(frame, len(about["frames"]) - 1)
     with closing(open_video(about["video"], cache_bytes=0)) as video:
         found = {Role(role): masks.decode(own[frame], tuple(about["size"])) for role, own in about["masks"].items()}
-        return drawing.paint(video.frames[frame], found, 0.5)
+        return drawing.outlined(video.frames[frame], found, 0.5)
 
 
 def _private(message: str, video: Path) -> str:

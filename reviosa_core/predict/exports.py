@@ -45,7 +45,7 @@ def _times(about: Mapping[str, Any]) -> Sequence[float] | None:
 
 def overlay(path: Path, clip: Clip, by_role: ByRole, about: Mapping[str, Any]) -> None:
     """The video with both masks over it, as long as the video is."""
-    painted = (drawing.paint(clip.frames[t], found, 0.5) for t, found in enumerate(_decoded(clip, by_role)))
+    painted = (drawing.outlined(clip.frames[t], found, 0.5) for t, found in enumerate(_decoded(clip, by_role)))
     write_mp4(path, painted, about["fps"], _times(about))
 
 

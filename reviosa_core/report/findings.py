@@ -171,8 +171,8 @@ def _asked(asked: Mapping[str, Scores | None], full: Mapping[str, Any]) -> Findi
     )
 
 
-def page(found: Sequence[Finding], profile: str) -> str:
-    """The findings as a page."""
+def table(found: Sequence[Finding]) -> str:
+    """How many are how, and a row a claim."""
     rows = [
         {
             "the paper's claim": one.claim,
@@ -186,6 +186,11 @@ def page(found: Sequence[Finding], profile: str) -> str:
     ]
     kinds = [one.verdict for one in found]
     counts = ", ".join(f"`{kind}` {kinds.count(kind)}" for kind in dict.fromkeys(kinds))
+    return f"Of {len(found)} claims: {counts}.\n\n{markdown(rows)}"
+
+
+def page(found: Sequence[Finding], profile: str) -> str:
+    """The findings as a page."""
     lines = [
         "# Findings",
         f"Profile `{profile}`: the paper's architecture at a few million parameters, on procedural clips, under the "
@@ -196,7 +201,9 @@ def page(found: Sequence[Finding], profile: str) -> str:
         "another seed may say otherwise. tables/seeds.md (`make seeds`) has what is left of them over seeds; "
         "where the two differ, that one counts. A row leaves its plateau, on which every token segments everything, at "
         f"the step where its Dice loss has fallen to {plateau.LEVEL:.0%} of what it was at first.",
-        f"Of {len(found)} claims: {counts}.",
-        markdown(rows),
+        table(found),
+        "Three more claims, which take other trainings to see, are at the head of tables/studies.md (`make studies`, "
+        "on `dev`). What nobody has published, when attention supervision helps, on which layers, in which form, from "
+        "which backbone, with how much data, and what wrong labels cost, is in docs/attention.md, a paragraph each.",
     ]
     return "\n\n".join(lines) + "\n"

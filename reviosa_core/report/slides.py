@@ -96,7 +96,6 @@ def slide(system: nn.Module, clip: Clip, expression: Expression, layer: int, hea
     indices = sampling.frame_indices(len(clip), system.frames)
     frames, truth = np.stack([clip.frames[i] for i in indices]), masks.by_role(clip, expression, indices)
     every = masks.union(clip, clip.masks, indices)
-    read = f"layer {layer}, mean of heads {', '.join(map(str, heads))}; reads frames {', '.join(map(str, indices))}"
-    return done(
-        drawing.attention_maps(frames, {"": maps}, truth, every, title=f"{expression.text}\n{read} of {len(clip)}")
-    )
+    where = f"layer {layer}, mean of heads {', '.join(map(str, heads))}"
+    title = f"{expression.text}\n{where}; {len(indices)} of {len(clip)} frames are read"
+    return done(drawing.attention_maps(frames, {"": maps}, truth, every, title, numbers=indices))

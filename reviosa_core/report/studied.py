@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reviosa_core import config
-from reviosa_core.report import annotating
+from reviosa_core.report import annotating, findings
+from reviosa_core.report.findings import Finding
 from reviosa_core.report.tables import ROW, markdown, number, with_interval
 from reviosa_core.scoring import metrics, selection
 from reviosa_core.studies import Variant
@@ -36,6 +37,43 @@ ASKS = {
     "grounding": "Backbones that have read less, and one whose attention was told where to look: what is AML worth on "
     "each?",
 }
+
+
+def claims(tables: Mapping[str, Mapping[Variant, pd.DataFrame]], draws: int, seed: int) -> list[Finding]:
+    """What the paper says of AML that takes the studies `layers`, `heads` and `one_object` to see, from their runs'
+    rows, by study. A study that lacks the runs for it says nothing."""
+
+    def named(study: str, row: str, rule: str) -> dict[int | None, pd.DataFrame]:
+        return {v.layer: rows for v, rows in tables.get(study, {}).items() if (v.row, v.rule) == (row, rule)}
+
+    def told(claim: str, paper: str, why: str, ours: Sequence[pd.DataFrame], other: Sequence[pd.DataFrame]) -> Finding:
+        runs = (metrics.mean_of_runs(own) for own in (ours, other))
+        gain = metrics.paired_difference(*runs, "RVOS", draws, seed)
+        return Finding(claim, paper, with_interval(gain, "value"), findings.verdict(gain), why, "`make studies`, below")
+
+    found, by_layer = [], named("layers", "full", "one")
+    if len(by_layer) > 1 and None not in by_layer:
+        ordered = [by_layer[layer] for layer in sorted(by_layer)]
+        half = len(ordered) // 2
+        found.append(
+            told(
+                "AML on top layers is worth more than on bottom ones (Fig. 7)",
+                "2.4 at best",
+                "the mean of the upper half of the layers against that of the lower",
+                ordered[-half:],
+                ordered[:half],
+            )
+        )
+    few, every = (list(named("heads", "full", rule).values()) for rule in ("one", "head4"))
+    if few and every:
+        found.append(
+            told("A few heads are better than all (Table 3)", "+1.3 (four of 14)", "two of four here", few, every)
+        )
+    alone, without = (list(named("one_object", row, "one_object").values()) for row in ("aml", "baseline"))
+    if alone and without:
+        said = "every training sentence is about one object, and none has a target"
+        found.append(told("AML helps alone, on ordinary RVOS (Table A1)", "no row without it", said, alone, without))
+    return found
 
 
 def crossed(tables: Mapping[Variant, pd.DataFrame], kinds: Mapping[str, Sequence[str]], draws: int, seed: int) -> str:

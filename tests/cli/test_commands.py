@@ -393,6 +393,16 @@ def test_help_is_shown_as_it_is_written():
     assert [name for name in found if Text.from_markup(found[name]).plain != written[name]] == []
 
 
+def test_help_fills_the_terminal(monkeypatch: pytest.MonkeyPatch):
+    """A line ends where the next word does not fit any more, or where the paragraph ends."""
+    monkeypatch.setenv("COLUMNS", "70")
+    for name in ("predict", "evaluate", "data verify", "annotate run"):
+        shown = reviosa(*name.split(), "--help").output
+        lines = [line.strip() for line in shown[: shown.index("Options")].splitlines()]
+        for line, after in zip(lines, lines[1:], strict=False):
+            assert not (line and after) or len(line) + 1 + len(after.split()[0]) > 68, (name, line, after)
+
+
 def test_help_is_quick_and_teaches():
     loaded = (
         "import sys, reviosa_core.cli.app; print([m for m in ('torch', 'numpy', 'mlflow', 'av') if m in sys.modules])"

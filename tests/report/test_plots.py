@@ -55,6 +55,18 @@ def test_paint_mixes_colours():
     assert drawing.paint(frame, {Role.ACTOR: here}, 0.5)[0, 0].tolist() == [50, 107, 139]
 
 
+def test_a_rim_is_of_the_full_colour_and_as_wide_as_the_frame_asks():
+    frame, here = np.full((400, 600, 3), 100, np.uint8), np.zeros((400, 600), bool)
+    here[0:9, 20:31] = here[50, 60] = True  # at the frame's edge; and one pixel
+    drawn = drawing.outlined(frame, {Role.ACTOR: here}, 0.5)
+    blue = (drawn == [0x00, 0x72, 0xB2]).all(-1)
+    assert blue[50, 60] and not blue[~here].any() and (drawn[~here] == 100).all()
+    assert blue[:2, 20:31].all() and blue[7:9, 20:31].all() and blue[:9, 20:22].all() and blue[:9, 29:31].all()
+    assert (drawn[2:7, 22:29] == [50, 107, 139]).all(), "two pixels of 400; inside, as painted"
+    small = drawing.outlined(frame[:40, :60], {Role.TARGET: here[:40, :60]}, 0.5)
+    assert (small[1:8, 21:30] == drawing.paint(frame, {Role.TARGET: here}, 0.5)[5, 25]).all()
+
+
 def test_gallery_shows_worst_and_best():
     stored = {role: [masks.encode(m) for m in own] for role, own in boxes().items()}
     expressions = tuple(Expression(str(i), f"text {i}", "single", ("a",)) for i in range(5))
@@ -91,10 +103,10 @@ def test_attention_maps():
     maps = {name: {role: rng.random((T, P, Q), dtype=np.float32) for role in Role} for name in ("without", "with")}
     maps["with"][Role.ACTOR] = np.zeros((T, P, Q), dtype=np.float32)
     maps["with"][Role.ACTOR][:, 0, 0] = 1  # wholly inside the actor's box
-    figure = drawing.attention_maps(
-        FRAMES, maps, boxes(), boxes()[Role.ACTOR] | boxes()[Role.TARGET], title="a pushes b"
-    )
+    every = boxes()[Role.ACTOR] | boxes()[Role.TARGET]
+    figure = drawing.attention_maps(FRAMES, maps, boxes(), every, title="a pushes b", numbers=range(3, 3 + 2 * T, 2))
     assert isinstance(figure, Figure) and len(figure.axes) == 4 * T
+    assert [axis.get_title() for axis in figure.axes[:T]] == [f"frame {3 + 2 * t}" for t in range(T)]
     labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
     assert [label.split("\n")[0] for label in labels] == ["actor", "actor", "target", "target"]
     area = boxes()[Role.ACTOR].sum() / (boxes()[Role.ACTOR] | boxes()[Role.TARGET]).sum()

@@ -90,7 +90,7 @@ def test_flipped_labels_are_drawn_where_they_belong():
     runs = {Variant("full", rule, None, None, 0): numbers for rule in rules}
     runs[Variant("full", "flip", None, None, 0)] = numbers | {"RVOS": {"J&F": 50.0, "interval": None}}
     figure = studied.labels(runs, rules)
-    assert [axis.get_title() for axis in figure.axes] == [
+    assert [axis.get_title("left") for axis in figure.axes] == [
         *(f"{s}, J&F" for s in metrics.SETTINGS),
         "confused by motion",
     ]
@@ -100,3 +100,22 @@ def test_flipped_labels_are_drawn_where_they_belong():
     assert np.allclose(lines["none"].get_xdata(), [0, 10], atol=1)
     assert len(axis.lines) == 2 + 2, "lines, and an interval for each run that has one"
     assert not any(len(line.get_xdata()) for line in figure.axes[-1].lines), "none could be confused"
+
+
+def test_claims_that_take_other_trainings():
+    """The upper layers are better here, all heads as good as two, and AML costs where every sentence is about one."""
+
+    def rows(*values: float) -> pd.DataFrame:
+        return scored(values)
+
+    def run(row: str, rule: str, layer: int | None = None) -> Variant:
+        return Variant(row, rule, layer, None, 0)
+
+    layers = {run("full", "one", i): rows(*(10 * i + j for j in range(4))) for i in range(3)}
+    layers |= {run("tokens", "one"): rows(1, 1, 1, 1), run("full", "tuned", 0): rows(99, 99, 99, 99)}
+    heads = {run("full", "one"): rows(50, 50, 40, 60), run("full", "head4"): rows(50, 50, 60, 40)}
+    alone = {run("aml", "one_object"): rows(50, 50, 40, 60), run("baseline", "one_object"): rows(60, 60, 50, 70)}
+    found = studied.claims({"layers": layers, "heads": heads, "one_object": alone}, 200, 0)
+    assert [one.verdict for one in found] == ["holds", "can't tell", "doesn't"]
+    assert [one.ours.split()[0] for one in found] == ["20.0", "0.0", "-10.0"], "layer 2 against layer 0"
+    assert studied.claims({"layers": {run("tokens", "one"): rows(1, 1, 1, 1)}}, 200, 0) == []
