@@ -75,7 +75,7 @@ annotation: setup ## annotate InterShapes with an embedded endpoint, and study i
 	dvc repro annotation/dvc.yaml $(ARGS)
 
 # Two processes of one thread each: at these sizes a second thread gives nothing (LOG.md).
-baselines: setup ## ReferFormer, IFIRVOS and SOC, trained and compared (about an hour and a half on two cores)
+baselines: setup ## ReferFormer, IFIRVOS and SOC, trained and compared (52 minutes on two cores)
 	dvc repro baselines/dvc.yaml $(ARGS)
 
 test: setup ## run all tests; ARGS="-m 'not slow'" for the quick ones, ARGS="-n 0" for one process
