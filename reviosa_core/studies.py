@@ -65,8 +65,7 @@ def every(
         found[name] = {}
         for variant in variants(study, project.params.experiments, count):
             named = variant.layer is not None and variant.backbone is None
-            where = place(variant, chosen, rows, rules[variant.rule].heads) if named else None
-            same = where is not None and (where.layer, [*where.heads]) == (chosen.layer, [*chosen.heads])
+            same = named and place(variant, chosen, rows, rules[variant.rule].heads) == chosen
             found[name][variant] = replace(variant, layer=None) if same else variant
     return found
 

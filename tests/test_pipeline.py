@@ -136,6 +136,8 @@ def test_studies(copy: Path):
     runs = {name: run for study in found.values() for name, run in study.items()}
     dev = interrvos.read(copy / "data" / "smoke" / "dev")
     assert {run["RVOS"]["n"] for run in runs.values()} == {sum(len(clip.expressions) for clip in dev)}
+    layer = json.loads((copy / "reports" / "selection.json").read_text())["layer"]
+    assert not [*(copy / "runs" / "smoke" / "studies").glob(f"full-*-layer{layer}-*")], "that is the row's own run"
     page = (copy / "reports" / "tables" / "studies.md").read_text()
     assert all(
         said in page for said in ("on sentences of each kind", "by the size of the object", "Before fine-tuning")

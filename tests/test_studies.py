@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,8 +67,7 @@ def test_aml_where_it_is_anyway_is_no_other_run(root: Path, monkeypatch: pytest.
             for head in range(4)
         ]
     )
-    for heads, same in (("[3, 2]", True), ("[0, 2]", False)):
-        chosen = selection.Selection(**json.loads(f'{{"layer": 1, "heads": {heads}}}'))
+    for chosen, same in ((selection.Selection(1, (3, 2)), True), (selection.Selection(1, (0, 2)), False)):
         found = studies.every(project, chosen, rows)
         assert found.keys() == project.params.studies.runs.keys()
         for variant, trained in (pair for own in found.values() for pair in own.items()):
