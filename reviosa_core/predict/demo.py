@@ -32,6 +32,7 @@ from reviosa_core.report import drawing, style
 from reviosa_core.schema import DataError, Role, Segments
 
 HOUR = 3600
+NAMED = {Role.ACTOR: "blue", Role.TARGET: "orange"}  # as style.COLOR is, in masks and curves
 WORDS = """# Who does what to whom?
 A video, and a sentence about it: the **actor** is marked blue, the **target**, where the sentence has one, orange.
 A model of the tiny profile has seen moving shapes only: it runs on real scenes, but knows nothing about them."""
@@ -87,7 +88,7 @@ def page(system: Segments, settings: Settings, folder: Path, samples: Sequence[S
                     color="role",
                     color_map={str(role): color for role, color in style.COLOR.items()},
                     y_lim=[0, 1],
-                    height=310,  # less would cut the names of the colours off
+                    height=260,
                 )
                 files = gr.File(label="To keep", file_count="multiple", interactive=False, elem_id="files")
         quiet = {"api_visibility": "private", "show_progress": "hidden"}
@@ -162,7 +163,7 @@ def _shown(made: list[str], which: int | None) -> tuple[Any, ...]:
     about = read_json(folder / result.RESULT)
     lines = [f"The model's answer: {about['answer']}"] if about["answer"] else []
     for role, seen in about["diagnostics"].items():
-        lines.append(f"**{role}**: in {seen['frames_visible']} of {seen['frames']} frames")
+        lines.append(f"**{role}**, {NAMED[Role(role)]}: in {seen['frames_visible']} of {seen['frames']} frames")
     curves = [
         {"frame": t, "confidence": value, "role": role}
         for role, own in (about["confidence"] or {}).items()

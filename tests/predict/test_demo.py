@@ -73,7 +73,8 @@ def test_a_video_and_sentences_become_masks_that_can_be_kept(shown: chromium.Pag
     shown.until("document.querySelector('#overlay video') && document.querySelector('#picture img')")
     assert json.loads((tmp_path / "asked.json").read_text()) == [["yard", ["a dog", "a cat"]]], "at once, none twice"
     said = shown.js("document.querySelector('#said').innerText")
-    assert "it is both" in said and f"actor: in {T} of {T} frames" in said and f"target: in 3 of {T}" in said
+    told = ("it is both", f"actor, blue: in {T} of {T} frames", f"target, orange: in 3 of {T}")
+    assert all(words in said for words in told), said
 
     shown.until("document.querySelectorAll('#files a').length == 3")
     links = shown.js("[...document.querySelectorAll('#files a')].map(a => a.href)")
