@@ -220,7 +220,7 @@ class Baselines(Strict):
     text_layers: Few
     dim: Width
     heads: Few
-    points: Few  # where a head looks, of each level
+    points: Few = 4  # where a head looks, of each level
     ffn: Width
     layers: Few  # of the deformable encoder, and of the decoder
     queries: Few
