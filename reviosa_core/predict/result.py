@@ -167,12 +167,17 @@ def diagnostics(rles: Sequence[RLE], size: tuple[int, int]) -> dict[str, Any]:
     """How a role's mask behaves over time, without any truth: in how many frames there is one, its share of all pixels,
     its median share of a frame that has one, and the median IoU of neighbouring frames (of those pairs in which either
     has one; low where masks jump or flicker). None where there is nothing to take a median of."""
-    packed = bitmasks.pack(rles, size)
-    there = np.array([mask.any for mask in packed])
-    areas = np.array([mask.area for mask in packed]) / (size[0] * size[1])
-    pairs = metrics.region_similarity(packed[:-1], packed[1:])[there[:-1] | there[1:]]
+    before, found, pairs = None, [], []
+    for rle in rles:  # two at a time: packed, a thousand frames of 720p are 115 MB
+        (mask,) = bitmasks.pack([rle], size)
+        if before is not None and (before.any or mask.any):
+            pairs += metrics.region_similarity([before], [mask]).tolist()
+        found.append(mask.area)
+        before = mask
+    areas = np.array(found) / (size[0] * size[1])
+    there = areas > 0
     return {
-        "frames": len(packed),
+        "frames": len(areas),
         "frames_visible": int(there.sum()),
         "share": round(float(areas.mean()), 6),
         "median_area": round(float(np.median(areas[there])), 6) if there.any() else None,
