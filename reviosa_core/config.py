@@ -323,6 +323,11 @@ class Project:
         return self.root / "backbones" / f"{self.profile}-query"
 
     @property
+    def others(self) -> Path:
+        """The language models of `studies.backbones`, a folder each."""
+        return self.root / "backbones" / f"{self.profile}-studies"
+
+    @property
     def baselines(self) -> Baselines:
         """The query systems' settings. ValueError for a profile without."""
         if (given := self.settings.baselines) is None:
@@ -348,7 +353,7 @@ class Project:
 
     def otherwise(self, backbone: str | None) -> Path | Released:
         """What a run of the studies starts from: one of `studies.backbones`, or the profile's own."""
-        return self.start if backbone is None else self.root / "backbones" / f"{self.profile}-studies" / backbone
+        return self.start if backbone is None else self.run("studies-backbones", backbone)
 
     def run(self, *parts: str) -> Path:
         """Weights, predictions, executed notebooks: large, not in git. The folder of the file is made."""
