@@ -202,8 +202,9 @@ def page(found: Sequence[Finding], profile: str) -> str:
         "where the two differ, that one counts. A row leaves its plateau, on which every token segments everything, at "
         f"the step where its Dice loss has fallen to {plateau.LEVEL:.0%} of what it was at first.",
         table(found),
-        "Three more claims, which take other trainings to see, are at the head of tables/studies.md (`make studies`, "
-        "on `dev`). What nobody has published, when attention supervision helps, on which layers, in which form, from "
-        "which backbone, with how much data, and what wrong labels cost, is in docs/attention.md, a paragraph each.",
+        "`make studies` writes more claims, which take other trainings to see, at the head of tables/studies.md (on "
+        "`dev`). What it answers that nobody has published, when attention supervision helps, on which layers, in "
+        "which form, from which backbone, with how much data, and what wrong labels cost, is in docs/attention.md for "
+        "the tiny profile, a paragraph each.",
     ]
     return "\n\n".join(lines) + "\n"
