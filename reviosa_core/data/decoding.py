@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from jaxtyping import UInt8
 
 from reviosa_core.data import containers, files
@@ -78,8 +78,9 @@ def decoded(
                     f"{path}: frame {number}: {hidden} of {alpha.size} pixels are transparent ({raw.format.name}); "
                     "save it without transparency"
                 )
-        # Phones store frames lying down, with the turn that makes them upright.
-        frame, turn = raw.to_ndarray(format="rgb24"), raw.side_data.get(Type.DISPLAYMATRIX)
+        # Phones store frames lying down, with the turn that makes them upright. By raw.side_data a frame would hold what
+        # holds it, and hundreds would wait for Python to look for circles.
+        frame, turn = raw.to_ndarray(format="rgb24"), SideDataContainer(raw).get(Type.DISPLAYMATRIX)
         if turn is not None:
             frame = np.ascontiguousarray(_upright(frame, np.frombuffer(turn, np.int32), path))
         size = size or frame.shape[:2]

@@ -25,10 +25,15 @@ def paint(
     frame: UInt8[np.ndarray, "h w 3"], by_role: Mapping[Role, Bool[np.ndarray, "h w"]], opacity: float = 0.4
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A frame with each role's mask in its colour; where both are, their mixture."""
-    painted = frame.astype(np.float32)
+    painted, covered = frame.copy(), np.zeros(frame.shape[:2], bool)
+    for mask in by_role.values():
+        covered |= mask
+    seen = painted[covered].astype(np.float32)
     for role, mask in by_role.items():
-        painted[mask] += opacity * (255 * np.array(to_rgb(COLOR[role])) - painted[mask])
-    return painted.round().astype(np.uint8)
+        own = mask[covered]
+        seen[own] += opacity * (255 * np.array(to_rgb(COLOR[role])) - seen[own])
+    painted[covered] = seen.round()
+    return painted
 
 
 def outlined(

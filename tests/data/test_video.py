@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -48,6 +49,18 @@ def test_any_order_with_almost_no_memory(mp4: Path, order: tuple[int, ...]):
     assert len(frames._cache) <= 2
     with pytest.raises(IndexError):
         frames[T]
+
+
+def test_frames_go_when_they_are_read_and_wait_for_no_collector(tmp_path: Path):
+    write_mp4(tmp_path / "long.mp4", np.zeros((60, H, W, 3), np.uint8), fps=10.0)
+    gc.collect()
+    gc.disable()
+    try:
+        frames = video._VideoFile(tmp_path / "long.mp4", cache_bytes=0)
+        held = [sum(isinstance(o, av.VideoFrame) for o in gc.get_objects()) for _ in map(frames.__getitem__, range(60))]
+    finally:
+        gc.enable()
+    assert max(held) < 30, f"decoded frames that are held, after each of 60 that were read before and again: {held}"
 
 
 def test_a_part_by_times_and_a_video_that_is_closed(mp4: Path):
