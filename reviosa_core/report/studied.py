@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from reviosa_core import config
 from reviosa_core.report import annotating, findings
 from reviosa_core.report.findings import Finding
-from reviosa_core.report.tables import ROW, markdown, number, with_interval
+from reviosa_core.report.tables import ROW, markdown, number, seeds, with_interval
 from reviosa_core.scoring import metrics, selection
 from reviosa_core.studies import Variant
 
@@ -28,6 +28,7 @@ ASKS = {
     "data": "A sixteenth and a quarter of the training clips.",
     "forms": "Other losses that pull attention onto the object. Eq. 6 asks a softmax for 1 on every cell of the "
     "object, which it cannot give: for an object of m cells among N its floor is about (m / N) ln m.",
+    "again": "What added most in seed 0, against Eq. 6 on all K frames, by seeds that did not choose it as well.",
     "aml_frames": "AML on all K frames, or only on the one where the mask is decoded.",
     "start": "Role tokens that start as words before a place in the backbone's answers, or at random.",
     "projector": "InternVL's visual projector frozen (the paper's text), or trained (release).",
@@ -80,6 +81,22 @@ def claims(tables: Mapping[str, Mapping[Variant, pd.DataFrame]], draws: int, see
         said = "every training sentence is about one object, and none has a target"
         found.append(told("AML helps alone, on ordinary RVOS (Table A1)", "no row without it", said, alone, without))
     return found
+
+
+def over_seeds(
+    found: Mapping[Variant, Mapping[str, Any]], tables: Mapping[Variant, pd.DataFrame], draws: int, seed: int
+) -> str:
+    """A study's runs in the mean of their seeds, and each against each before it, paired by seed. `found` are the
+    runs' numbers, `tables` their rows."""
+    runs: dict[str, list[Variant]] = {}
+    for variant in found:
+        runs.setdefault(f"{ROW.get(variant.row, variant.row)}, {variant.otherwise}", []).append(variant)
+    return seeds(
+        {name: [found[v] for v in own] for name, own in runs.items()},
+        {name: [found[v]["confused by motion"] for v in own] for name, own in runs.items()},
+        {name: [found[v]["left the plateau at"] for v in own] for name, own in runs.items()},
+        metrics.differences({name: [tables[v] for v in own] for name, own in runs.items()}, draws, seed),
+    )
 
 
 def crossed(tables: Mapping[Variant, pd.DataFrame], kinds: Mapping[str, Sequence[str]], draws: int, seed: int) -> str:

@@ -55,6 +55,21 @@ def test_training_sets_by_kinds_of_sentences():
     assert found["looks"][1:] == ["70.0", "15.0", "–"] and found["motions"][1:] == ["30.0", "60.0", "–"]
 
 
+def test_seeds_of_a_study_are_paired():
+    plain, other = ([Variant("full", rule, None, None, seed) for seed in (0, 1)] for rule in ("one", "mass"))
+    values = [[80, 60, 20, 40], [60, 40, 20, 40], [90, 70, 30, 50], [80, 60, 40, 60]]
+    tables = {variant: scored(own) for variant, own in zip([*plain, *other], values, strict=True)}
+    found = {
+        variant: {**metrics.summarise(rows, 0, 0), "confused by motion": None, "left the plateau at": left}
+        for (variant, rows), left in zip(tables.items(), (190, None, 170, 180), strict=True)
+    }
+    table = studied.over_seeds(found, tables, 0, 0)
+    first, second = (cells(part) for part in table.split("Paired differences"))
+    assert first["(iv) ReVIOSa, one"] == ["–", "–", "45.0 (40.0–50.0)", "–", "190, never"]
+    assert first["(iv) ReVIOSa, mass"] == ["–", "–", "60.0 (60.0–60.0)", "–", "170, 180"]
+    assert second["(iv) ReVIOSa, mass"][:4] == ["(iv) ReVIOSa, one", "–", "–", "15.0"]
+
+
 def test_what_aml_adds_by_size():
     with_it, without = scored([80, 60, 20, 10]), scored([40, 70, 10, 10])
     found = cells(studied.by_size({LOOKS: with_it, MOTIONS: with_it}, {LOOKS: without}, 0, 0))
