@@ -140,7 +140,8 @@ def test_studies(copy: Path):
     assert not [*(copy / "runs" / "smoke" / "studies").glob(f"full-*-layer{layer}-*")], "that is the row's own run"
     page = (copy / "reports" / "tables" / "studies.md").read_text()
     assert all(
-        said in page for said in ("on sentences of each kind", "by the size of the object", "Before fine-tuning")
+        said in page
+        for said in ("on sentences of each kind", "by the size of the object", "Before fine-tuning", "Mean of 3 seeds")
     )
     assert all((copy / "reports" / "tables" / figure).is_file() for figure in re.findall(r"\]\((.*?)\)", page))
     assert "Running stage" not in dvc(copy, "repro", "studies/dvc.yaml")
