@@ -253,7 +253,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
     for path in files:
         if path.suffix == ".mp4":
-            found[str(path.relative_to(folder))] = bytes([round(video.open_video(path).frames[0].mean())])
+            found[str(path.relative_to(folder))] = bytes([round(video.open_video(path).frames[0].mean() / 8)])
         elif path.name == outputs.MANIFEST and b".mp4" in path.read_bytes():
             found[str(path.relative_to(folder))] = b"lists an mp4"
     return found
