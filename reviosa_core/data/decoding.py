@@ -78,8 +78,8 @@ def decoded(
                     f"{path}: frame {number}: {hidden} of {alpha.size} pixels are transparent ({raw.format.name}); "
                     "save it without transparency"
                 )
-        # Phones store frames lying down, with the turn that makes them upright. By raw.side_data a frame would hold what
-        # holds it, and hundreds would wait for Python to look for circles.
+        # Phones store frames lying down, with the turn that makes them upright. By raw.side_data a frame would hold
+        # what holds it, and hundreds would wait for Python to look for circles.
         frame, turn = raw.to_ndarray(format="rgb24"), SideDataContainer(raw).get(Type.DISPLAYMATRIX)
         if turn is not None:
             frame = np.ascontiguousarray(_upright(frame, np.frombuffer(turn, np.int32), path))

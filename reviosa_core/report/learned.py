@@ -61,13 +61,20 @@ def dataset(counts: Sequence[Mapping[str, Any]], blind: pd.DataFrame | None, ord
     return text
 
 
-def selection(choices: Mapping[str, Any], rule: str) -> str:
-    """Of 04: where AML goes, and whether another rule (`scoring.selection.RULES`) would put it elsewhere."""
+def selection(choices: Mapping[str, Any], rule: str, left: int | None) -> str:
+    """Of 04: where AML goes, and whether another rule (`scoring.selection.RULES`) would put it elsewhere. `left` is the
+    step at which the model that was asked left its plateau."""
     chosen = choices[rule]
     heads = " and ".join(f"H{head:02d}" for head in chosen.heads)
     others = [name for name, choice in choices.items() if choice.layer != chosen.layer]
     agree = "every rule names that layer" if not others else f"{' and '.join(others)} would name another"
-    return f"AML goes on layer L{chosen.layer:02d}, heads {heads}, by the rule {rule}; {agree}."
+    text = f"AML goes on layer L{chosen.layer:02d}, heads {heads}, by the rule {rule}; {agree}."
+    if left is None:
+        text += (
+            " **Row (iii) never left its plateau**: it has not learned to point, and where it looks says little of "
+            "where AML should go (docs/attention.md: on another backbone)."
+        )
+    return text
 
 
 def evaluation(row: str, scores: Scores, direction: Scores, by_subset: Mapping[str, Mapping[str, Any]]) -> str:

@@ -57,9 +57,10 @@ def test_what_can_be_guessed(accuracy: float, said: str):
 
 def test_where_aml_goes():
     here, there = Selection(5, (2, 3)), Selection(1, (0, 3))
-    text = learned.selection({"to_vision": here, "own_object": here}, "to_vision")
+    text = learned.selection({"to_vision": here, "own_object": here}, "to_vision", 310)
     assert text == "AML goes on layer L05, heads H02 and H03, by the rule to_vision; every rule names that layer."
-    assert "own_object would name another" in learned.selection({"to_vision": here, "own_object": there}, "to_vision")
+    text = learned.selection({"to_vision": here, "own_object": there}, "to_vision", None)
+    assert "own_object would name another" in text and "Row (iii) never left its plateau" in text
 
 
 @pytest.mark.parametrize(("confused", "said"), [(10, "it sees who acts"), (50, "is not shown"), (90, "something else")])
