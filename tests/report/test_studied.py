@@ -55,7 +55,7 @@ def test_training_sets_by_kinds_of_sentences():
     assert found["looks"][1:] == ["70.0", "15.0", "–"] and found["motions"][1:] == ["30.0", "60.0", "–"]
 
 
-def test_seeds_of_a_study_are_paired():
+def test_a_study_of_several_seeds_is_shown_in_their_mean():
     plain, other = ([Variant("full", rule, None, None, seed) for seed in (0, 1)] for rule in ("one", "mass"))
     values = [[80, 60, 20, 40], [60, 40, 20, 40], [90, 70, 30, 50], [80, 60, 40, 60]]
     tables = {variant: scored(own) for variant, own in zip([*plain, *other], values, strict=True)}
