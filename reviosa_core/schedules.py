@@ -172,10 +172,12 @@ class Study(Strict):
 
 class Backbone(Strict):
     """A language model that was pretrained otherwise: `reading` is the share of the profile's steps of that phase,
-    `looking` the weight of the loss that tells attention where to look."""
+    `looking` the weight of the loss that tells attention where to look; with a `seed` of its own its first weights, its
+    clips and their order are others than the profile's."""
 
     reading: Annotated[float, Field(gt=0, le=10)]
     looking: Weight = 0.0
+    seed: Seed | None = None
 
     def pretrain(self, phases: Pretrain) -> Pretrain:
         """Raises ValueError as `changed`."""

@@ -63,7 +63,7 @@ def dataset(counts: Sequence[Mapping[str, Any]], blind: pd.DataFrame | None, ord
 
 def selection(choices: Mapping[str, Any], rule: str, left: int | None) -> str:
     """Of 04: where AML goes, and whether another rule (`scoring.selection.RULES`) would put it elsewhere. `left` is the
-    step at which the model that was asked left its plateau."""
+    step at which row (iii) left its plateau; where it never did, its backbone was asked."""
     chosen = choices[rule]
     heads = " and ".join(f"H{head:02d}" for head in chosen.heads)
     others = [name for name, choice in choices.items() if choice.layer != chosen.layer]
@@ -71,8 +71,8 @@ def selection(choices: Mapping[str, Any], rule: str, left: int | None) -> str:
     text = f"AML goes on layer L{chosen.layer:02d}, heads {heads}, by the rule {rule}; {agree}."
     if left is None:
         text += (
-            " **Row (iii) never left its plateau**: it has not learned to point, and where it looks says little of "
-            "where AML should go (docs/attention.md: on another backbone)."
+            " **Row (iii) never left its plateau**: it has not learned to point, so what it started from was asked "
+            "instead (docs/attention.md: on another backbone)."
         )
     return text
 
