@@ -12,6 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import made
+import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -19,8 +21,10 @@ from checkout import copied
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
 
+from reviosa_core import config
 from reviosa_core.data import interrvos
 from reviosa_core.model import segmenter
+from reviosa_core.scoring import selection
 from reviosa_core.weights import checkpoint
 from reviosa_core.weights.design import design_of
 
@@ -111,6 +115,32 @@ def test_a_changed_parameter_reruns_what_depends_on_it(copy: Path):
         assert "Running stage" not in dvc(copy, "repro", "--dry")
     finally:
         params.write_text(before)
+
+
+def test_a_stuck_model_is_not_asked_where_aml_goes(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Three steps leave no plateau, so stage 04 asks what row (iii) started from; a model that left is asked itself."""
+    monkeypatch.chdir(copy)
+    project = config.project()
+    row, settings = project.params.experiments["tokens"], project.settings
+    clips = interrvos.read(project.data("val"))[: settings.selection.clips]
+    start = checkpoint.from_backbones(
+        project.start, settings.model, row, seed=settings.seed, aml=None, settings=settings.train
+    )
+    before, after = (
+        selection.to_vision(selection.measure_attention(model, clips))
+        for model in (start, checkpoint.load(project.run("tokens")))
+    )
+    assert abs(before - after).max() > 1e-4
+    asked = selection.to_vision(pd.read_csv(project.run("selection.csv")))
+    np.testing.assert_allclose(asked, before, atol=1e-5)
+
+    other = tmp_path / "other"
+    shutil.copytree(copy, other, symlinks=True)
+    falls = pd.DataFrame({"step": range(1, 10), "dice": [0.9] * 5 + [0.1] * 4})
+    falls.to_csv(other / "runs" / "smoke" / "tokens" / "history.csv", index=False)
+    dvc(other, "repro", "--single-item", "selection")
+    asked = selection.to_vision(pd.read_csv(other / "runs" / "smoke" / "selection.csv"))
+    np.testing.assert_allclose(asked, after, atol=1e-5)
 
 
 def test_other_seeds(copy: Path):

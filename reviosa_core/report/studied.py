@@ -38,7 +38,7 @@ ASKS = {
     "grounding": "Backbones that have read less, one whose attention was told where to look, and one that another seed "
     "made by the default's recipe: what is AML worth on each?",
     "reread": "The one of another seed, under the paper's one rate and under rates once found for row (iii).",
-    "reread_form": "There, the form of AML that added most on the default's.",
+    "reread_more": "There, the form of AML that added most on the default's, and as many steps as row `best` has.",
 }
 
 
