@@ -13,6 +13,10 @@ from reviosa_core.report.tables import ROW, Scores, number, with_interval
 from reviosa_core.scoring.metrics import SETTINGS
 from reviosa_core.scoring.plateau import left_at
 
+STUCK = (
+    "**Row (iii) never left its plateau**: it has not learned to point, so what it started from was asked instead "
+    "(docs/attention.md: on another backbone)."
+)
 ENOUGH = 20  # expressions; the score of fewer is an anecdote
 
 
@@ -69,12 +73,7 @@ def selection(choices: Mapping[str, Any], rule: str, left: int | None) -> str:
     others = [name for name, choice in choices.items() if choice.layer != chosen.layer]
     agree = "every rule names that layer" if not others else f"{' and '.join(others)} would name another"
     text = f"AML goes on layer L{chosen.layer:02d}, heads {heads}, by the rule {rule}; {agree}."
-    if left is None:
-        text += (
-            " **Row (iii) never left its plateau**: it has not learned to point, so what it started from was asked "
-            "instead (docs/attention.md: on another backbone)."
-        )
-    return text
+    return f"{text} {STUCK}" if left is None else text
 
 
 def evaluation(row: str, scores: Scores, direction: Scores, by_subset: Mapping[str, Mapping[str, Any]]) -> str:
