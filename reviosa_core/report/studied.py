@@ -35,10 +35,8 @@ ASKS = {
     "one_object": "AML alone, where every training sentence is about one object and none has a target (Table A1).",
     "sentences": "As many training sentences of three kinds, and which sentences the model then understands (Tables A2 "
     "and A3, in miniature).",
-    "grounding": "Backbones that have read less, one whose attention was told where to look, and one that another seed "
-    "made by the default's recipe: what is AML worth on each?",
-    "reread": "The one of another seed, under the paper's one rate and under rates once found for row (iii).",
-    "reread_more": "There, the form of AML that added most on the default's, and as many steps as row `best` has.",
+    "grounding": "Backbones that have read less, and one whose attention was told where to look: what is AML worth on "
+    "each?",
 }
 
 
