@@ -68,7 +68,7 @@ status: setup ## which stages are stale, why, and which figures and tables hang 
 seeds: setup ## Table 4 in the mean of three seeds (two more runs a row: about half an hour on two cores)
 	dvc repro seeds/dvc.yaml $(ARGS)
 
-studies: setup ## the same training under other rules, scored on dev (about two hours on two cores; goes on where it stopped)
+studies: setup ## the same training under other rules, scored on dev (two to three hours on two cores; goes on where it stopped)
 	dvc repro studies/dvc.yaml $(ARGS)
 
 annotation: setup ## annotate InterShapes with an embedded endpoint, and study its errors (about two minutes)
