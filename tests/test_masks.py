@@ -79,7 +79,7 @@ def test_area_resize_keeps_the_covered_share(size):
     [((1080, 1920), (16, 16)), ((1080, 1920), (4, 4)), ((480, 854), (4, 4)), ((720, 1280), (7, 7)), ((37, 53), (6, 6))],
 )
 def test_a_full_cell_is_not_more_than_full(video, grid):
-    """By rounding it was, for which of these depends on the processor; cross-entropy refuses it: 1080p did not train."""
+    """By rounding it was, for which sizes depends on the processor; cross-entropy refuses it, 1080p did not train."""
     shares = masks.area_resize(np.ones((1, *video), dtype=bool), grid)
     assert shares.max() <= 1 and shares == pytest.approx(np.ones_like(shares), abs=1e-5)
 
