@@ -118,19 +118,22 @@ def test_a_changed_parameter_reruns_what_depends_on_it(copy: Path):
         params.write_text(before)
 
 
+def looks(model: selection.Attentive, project: config.Project) -> np.ndarray:
+    clips = interrvos.read(project.data("val"))[: project.settings.selection.clips]
+    return selection.to_vision(selection.measure_attention(model, clips))
+
+
+def untrained(project: config.Project, seed: int) -> selection.Attentive:
+    """What row (iii) starts from."""
+    row, settings = project.params.experiments["tokens"], project.settings
+    return checkpoint.from_backbones(project.start, settings.model, row, seed=seed, aml=None, settings=settings.train)
+
+
 def test_a_stuck_model_is_not_asked_where_aml_goes(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Three steps leave no plateau, so stage 04 asks what row (iii) started from; a model that left is asked itself."""
     monkeypatch.chdir(copy)
     project = config.project()
-    row, settings = project.params.experiments["tokens"], project.settings
-    clips = interrvos.read(project.data("val"))[: settings.selection.clips]
-    start = checkpoint.from_backbones(
-        project.start, settings.model, row, seed=settings.seed, aml=None, settings=settings.train
-    )
-    before, after = (
-        selection.to_vision(selection.measure_attention(model, clips))
-        for model in (start, checkpoint.load(project.run("tokens")))
-    )
+    before, after = looks(untrained(project, 0), project), looks(checkpoint.load(project.run("tokens")), project)
     assert abs(before - after).max() > 1e-4
     asked = selection.to_vision(pd.read_csv(project.run("selection.csv")))
     np.testing.assert_allclose(asked, before, atol=1e-5)
@@ -144,7 +147,7 @@ def test_a_stuck_model_is_not_asked_where_aml_goes(copy: Path, tmp_path: Path, m
     np.testing.assert_allclose(asked, after, atol=1e-5)
 
 
-def test_other_seeds(copy: Path):
+def test_other_seeds(copy: Path, monkeypatch: pytest.MonkeyPatch):
     dvc(copy, "repro", "seeds/dvc.yaml")
     found = json.loads((copy / "reports" / "metrics" / "seeds.json").read_text())
     assert found["seeds"] == [0, 1] and {e: len(runs) for e, runs in found["levels"].items()} == dict.fromkeys(
@@ -152,6 +155,9 @@ def test_other_seeds(copy: Path):
     )
     assert found["levels"]["full"][0]["RVOS"]["J&F"] == pytest.approx(results(copy)["full.json"]["RVOS"]["J&F"])
     assert "Mean of 2 seeds" in (copy / "reports" / "tables" / "seeds.md").read_text()
+    monkeypatch.chdir(copy)
+    asked = selection.to_vision(pd.read_csv(copy / "runs" / "smoke" / "seeds" / "1" / "selection.csv"))
+    np.testing.assert_allclose(asked, looks(untrained(config.project(), 1), config.project()), atol=1e-5)
     assert "Running stage" not in dvc(copy, "repro", "seeds/dvc.yaml")
 
 
@@ -163,6 +169,7 @@ def test_studies(copy: Path):
         f"full-{rule}-layer{n}-seed0" for rule in ("one", "tuned") for n in range(3)
     ]
     assert found["rates"].keys() > found["what AML adds"]["rates"].keys() > {"aml-one-seed0", "full-slow-seed0"}
+    adds = {name for gains in found["what AML adds"].values() for name in gains}
     del found["what AML adds"]
     runs = {name: run for study in found.values() for name, run in study.items()}
     dev = interrvos.read(copy / "data" / "smoke" / "dev")
@@ -170,6 +177,10 @@ def test_studies(copy: Path):
     layer = json.loads((copy / "reports" / "selection.json").read_text())["layer"]
     assert not [*(copy / "runs" / "smoke" / "studies").glob(f"full-*-layer{layer}-*")], "that is the row's own run"
     page = (copy / "reports" / "tables" / "studies.md").read_text()
+    twice = {name for name in adds if f"layer{layer}" in name}  # the row's own run, under another name
+    assert len(twice) == 2 and f"Of {len(adds - twice)} comparisons" in page
+    (own,) = re.findall(r"(?m)^\| own .*", page)
+    assert f"| {runs['full-one-seed0']['RVOS']['J&F']:.1f} [" in own, "of the profile's seed, which is not the only one"
     assert all(
         said in page
         for said in ("on sentences of each kind", "by the size of the object", "Before fine-tuning", "Mean of 3 seeds")
