@@ -12,7 +12,7 @@ import tiny
 
 from reviosa_core import config, studies
 from reviosa_core.intershapes import scenes, splits
-from reviosa_core.report import findings, plots
+from reviosa_core.report import findings
 from reviosa_core.schema import Role
 from reviosa_core.scoring import selection
 
@@ -191,4 +191,3 @@ def test_the_map_names_both_ends():
     said = findings.where_aml_helps(points)
     assert said.startswith("Of 2 comparisons AML helps in 1, costs in 1,") and "most to full, one: +5.0" in said
     assert "least to full, slow: -2.0 [-3.0, -1.0]" in said
-    assert len(plots.gains(points).axes[0].get_yticklabels()) == 3

@@ -35,7 +35,9 @@ def page(
         "## Actor, target and RVOS (paper: Table 2)",
         "J&F in percent, with 95 % bootstrap intervals over videos, of the mean of the seeds; in brackets the lowest "
         "and the highest (RVOS). (i) and `best` are those of `make repro`, one seed; `tables/seeds.md` has three. A "
-        f"dash: the system has no target role. Expressions: {over}.",
+        f"dash: the system has no target role. Expressions: {over}. (i) is trained at the paper's one rate, under "
+        "which it may learn nothing ([findings](findings.md) says whether it did), the query systems at the best of "
+        "some (below).",
         comparison(scores, seeds, published),
         "## Targets from systems of one role",
         'The target asked for with another sentence. *Voice turned round*: "the star being pushed by the circle" for '
@@ -58,7 +60,11 @@ def page(
         rates(tried),
     ]
     for name, found in studies.items():
-        parts += [f"## {name}'s own ablation, in miniature", study(found, published.get(name, {}))]
+        parts += [
+            f"## {name}'s own ablation, in miniature",
+            "Test split, one seed, short runs (`baselines.studies` in params.yaml): compare within the table.",
+            study(found, published.get(name, {})),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -137,10 +143,12 @@ def study(found: Mapping[str, Summary], published: Mapping[str, Any]) -> str:
     named = {name: theirs.get(SAME.get(name, name)) for name in found}
     return markdown(
         [
-            {"": name, "J&F (RVOS), ours": with_interval(own["RVOS"]), "J&F, paper": number(named[name])}
+            {"": SHOWN.get(name, name)}
+            | {"J&F (RVOS), ours": with_interval(own["RVOS"]), "J&F, paper": number(named[name])}
             for name, own in found.items()
         ]
     )
 
 
+SHOWN = {"as published": "unchanged, as above"}
 SAME = {"+ IFI + VLI, fixed text": "+ IFI + VLI", "dynamic text": "dynamic text feature"}  # ours: the paper's

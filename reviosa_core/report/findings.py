@@ -43,9 +43,11 @@ def verdict(difference: Scores | None) -> str:
 def steps(
     gains: Mapping[str, Mapping[str, Mapping[str, Scores | None]]],
     paper: Mapping[str, Sequence[float]],
-    left: Mapping[str, int | None],
+    left: Mapping[str, Sequence[int | None]],
+    where: str,
 ) -> list[Finding]:
-    """Table 4's steps, from `gains[row][other][setting]`; `left`: when a row left the plateau (`plateau.left_at`)."""
+    """Table 4's steps, from `gains[row][other][setting]`; `left`: when each run of a row left the plateau
+    (`plateau.left_at`); `where` it is seen."""
     found = []
     for row, other in STEPS:
         ours = gains[row][other]["RVOS"]
@@ -56,16 +58,20 @@ def steps(
                 with_interval(ours, "value"),
                 verdict(ours),
                 _plateau(row, other, left),
-                "`make repro`, tables/ablation.md; `make seeds`",
+                where,
             )
         )
     return found
 
 
-def _plateau(row: str, other: str, left: Mapping[str, int | None]) -> str:
+def _plateau(row: str, other: str, left: Mapping[str, Sequence[int | None]]) -> str:
     """What a difference to a row that has not learned to point means."""
-    stuck = [ROW[name] for name in (row, other) if left[name] is None]
-    times = [f"{ROW[name]} left the plateau at step {left[name]}" for name in (row, other) if left[name] is not None]
+    stuck = [ROW[name] for name in (row, other) if not any(left[name])]
+    times = [
+        f"{ROW[name]} left the plateau at step {', '.join(str(step or 'never') for step in left[name])}"
+        for name in (row, other)
+        if any(left[name])
+    ]
     said = [f"{' and '.join(stuck)} never left the plateau: the size says who learned to point, not how much better"]
     return "; ".join(times + said * bool(stuck))
 
@@ -197,10 +203,10 @@ def page(found: Sequence[Finding], profile: str) -> str:
         "paper's conditions (a backbone whose attention nobody supervised, one rate for everything). A claim about "
         "large models on real videos can fail here and hold there, and the other way round. A gain `holds` where its "
         "95 % interval is above 0, `doesn't` where it is below, and `can't tell` where it is neither. Intervals hold "
-        "over videos, for the one training run that `make repro` makes, and are not corrected for how many there are: "
-        "another seed may say otherwise. tables/seeds.md (`make seeds`) has what is left of them over seeds; "
-        "where the two differ, that one counts. A row leaves its plateau, on which every token segments everything, at "
-        f"the step where its Dice loss has fallen to {plateau.LEVEL:.0%} of what it was at first.",
+        "over videos, for the one training run a row that `make repro` makes, and are not corrected for how many there "
+        "are: another seed may say otherwise. The verdicts over seeds stand at the head of tables/seeds.md "
+        "(`make seeds`); where the two differ, those count. A row leaves its plateau, on which every token segments "
+        f"everything, at the step where its Dice loss has fallen to {plateau.LEVEL:.0%} of what it was at first.",
         table(found),
         "`make studies` writes more claims, which take other trainings to see, at the head of tables/studies.md (on "
         "`dev`). What it answers that nobody has published, when attention supervision helps, on which layers, in "

@@ -61,19 +61,20 @@ def data_card(
         "# InterShapes",
         f"Profile `{project.profile}`, seed {project.settings.seed}; written by notebook 01.",
         "Procedural clips in the InterRVOS-127K file format. Shapes of known class and colour interact in pairs; sentences "
-        "say who does what to whom; masks are exact. Who acts is visible in the motion only: whether the circle pushes "
-        "the square or is pushed by it, the text, the looks and (for half of the clips each) the first or the last frame "
-        "are the same.",
+        "say who does what to whom; masks are exact. Who acts takes more than one look: whether the circle pushes the square "
+        "or is pushed by it, the text, the looks and (for half of the clips each) the first or the last frame are the same. "
+        "How much several frames tell without their order is below.",
         "## What is in it",
         markdown(counts),
         f"{data.frames} frames of {data.size} x {data.size} pixels; {hard.objects[0]}–{hard.objects[1]} objects; "
-        f"{hard.two_pairs:.0%} of clips have two interacting pairs, {hard.no_interaction:.0%} none; "
+        f"clips are drawn with two interacting pairs ({hard.two_pairs:.0%}), none ({hard.no_interaction:.0%}) or one; "
         f"{hard.lookalikes:.0%} of pairs have the same class and colour; {hard.twins:.0%} of the two-pair clips have pairs "
         f"that look the same; {hard.mimics:.0%} of the moving bystanders move as if with a partner who is not there, and "
         "sentences name that partner. The split `shift` has colours of classes never seen elsewhere, other textures and "
         "speeds. `reviosa data intershapes --help` makes more, easier or harder. What is not in it: photographs, "
         "deformable objects, camera motion, free language.",
         "![Statistics](figures/dataset.png)",
+        "The split `train`. An event is said in both voices, and not at all where words cannot tell it from another.",
         "## What can be had without reading or watching",
         "Each predictor is scored on the sentences made against it, in percent; fitted ones (boosted trees) learn on one "
         "half of the train split and are scored on the other. All should stay near chance.",
@@ -104,9 +105,14 @@ BESIDE = {
 
 
 def report(
-    project: config.Project, scores: Mapping[str, Scores], published: Mapping[str, Any], minutes: Mapping[str, float]
+    project: config.Project,
+    scores: Mapping[str, Scores],
+    published: Mapping[str, Any],
+    minutes: Mapping[str, float],
+    left: Mapping[str, int | None],
 ) -> str:
-    """The report page. Tables and figures that other stages wrote are taken from their files."""
+    """The report page. Tables and figures that other stages wrote are taken from their files. `left`: when a row left
+    its plateau (`plateau.left_at`)."""
     shares = json.loads(project.report("metrics", "attention.json").read_text())
     correlation = shares.pop("rank correlation with J&F")
     attention = pd.DataFrame(shares).T.round(3)
@@ -120,6 +126,7 @@ def report(
     seeds = "tables/seeds.md"
     pair = json.loads(project.report("metrics", "controls.json").read_text())["right pair"]
     otherwise = settings.best.model_dump(exclude_none=True)
+    stuck = " and ".join(ROW[row] for row, step in left.items() if step is None)
     lines = [
         "# Report",
         f"Profile `{project.profile}`, seed {settings.seed}; written by notebook 08 from what the other notebooks measured.",
@@ -134,6 +141,10 @@ def report(
         "## Actor, target and RVOS (paper: Table 2)",
         "J&F in percent, with 95 % bootstrap intervals over videos. A dash: the system has no target role.",
         comparison(project.profile, scores, published),
+        *[
+            f"**{stuck} never left the plateau on which every token segments everything**: what is above is the score of not "
+            "having learned to point, at the one rate of these rows. At others it may (`make studies`: rates)."
+        ][: len(stuck)],
         "## Role tokens and attention mask loss (paper: Table 4)",
         "Rows (i) to (iv) under the paper's conditions: a backbone whose attention nobody has supervised, one learning rate "
         f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` is row (iv) with "
@@ -164,7 +175,8 @@ def report(
         project.report("tables", "controls.md").read_text().strip(),
         "## By diagnostic subset",
         "J&F (RVOS). `cue`: what tells the objects apart, names (`appearance`), what happens (`motion`), or both together; "
-        "`pairs`: interacting pairs in the clip; `kind`: of sentence. Figure: the best row with 95 % intervals over videos; "
+        "`pairs`: interacting pairs in the clip; `occlusion`: how much of an object that is meant others hide, at the worst, "
+        "`more` from 15 % on; `kind`: of sentence. Figure: the best row with 95 % intervals over videos; "
         "in brackets, how many sentences.",
         "![Subsets](figures/subsets.png)",
         subsets(scores),
@@ -184,7 +196,7 @@ def report(
         "The same in the first test clips with an interaction; of each, its first sentence. Bright is where the token looks, "
         "on a scale of the line's own; the contour is the true object. `objects`: how much of the token's attention to the "
         "video falls on any object; `own`: how much of that on its own, and in brackets that one's share of the objects' "
-        "area. Frames are numbered as the model reads them, not as the clip does.",
+        "area. Frames have the clip's numbers; these are the ones that the model reads.",
         figures["attention"],
         "Attention on the own object over its share of the area (1: what uniform attention gives), by layer, for expressions "
         "segmented badly to well, on the model *without* AML; and how it goes with J&F (Spearman, 95 % over videos): "
@@ -212,8 +224,8 @@ def report(
         "![Training curves](figures/training_curves.png)",
         "## What ran, and how long",
         markdown([{"notebook": name, "minutes": number(value)} for name, value in minutes.items()]),
-        "Times of the last execution of each notebook: a stage that DVC skipped keeps its earlier one, and one that was "
-        "interrupted counts from where it went on. Rows run side by side (`at_once` in params.yaml), so that these add up "
+        "Times of the last execution of each notebook, beside whatever else the machine did: a stage that DVC skipped keeps "
+        "its earlier one, and one that was interrupted counts from where it went on. Rows run side by side (`at_once` in params.yaml), so that these add up "
         "to more than the clock showed.",
     ]
     return "\n\n".join(lines) + "\n"
@@ -227,7 +239,8 @@ def backbone(project: config.Project, before: pd.DataFrame, after: pd.DataFrame,
         "Made from nothing by notebook 02, on procedural clips that no split contains: SAM2 learns to segment what is "
         "pointed at and to follow it; InternVL to name what it sees (`vision`; in the figure, to see), to say where it was "
         "and what it does (`watching`; to watch), and to answer questions about where things are (`mllm`; to read). The answers' words are all that is "
-        f"supervised in reading, for {start.mllm.steps} steps; attention never is, as InternVL's never was.\n\n"
+        f"supervised in reading, for {start.mllm.steps} steps; attention never is, as InternVL's never was. Figures: loss by "
+        "step, smoothed over the faint raw values.\n\n"
         "![InternVL](figures/pretraining_internvl.png)\n\n![SAM2](figures/pretraining_sam2.png)"
         if isinstance(start, config.Pretrain)
         else f"Released weights: {start.internvl}, {start.sam2}."
@@ -243,7 +256,8 @@ def backbone(project: config.Project, before: pd.DataFrame, after: pd.DataFrame,
         attention_by_layer(before),
         "## And after fine-tuning without AML, row (iii)",
         attention_by_layer(after),
-        "By head; 1 is what the area gives:",
+        "What the own object gets of the attention on any, over its share of their area, by layer and head (1: what the area "
+        "gives); above before fine-tuning, below in row (iii):",
         "![Own object](figures/own_object.png)",
     ]
     return "\n\n".join(lines) + "\n"
@@ -257,7 +271,12 @@ def findings(
     shares = dict(measured["attention"])
     correlation = shares.pop("rank correlation with J&F")
     found = [
-        *claims.steps(measured["ablation"], published["table 4"]["experiments"], measured["plateau"]),
+        *claims.steps(
+            measured["ablation"],
+            published["table 4"]["experiments"],
+            {row: [step] for row, step in measured["plateau"].items()},
+            "`make repro`, tables/ablation.md; over seeds, tables/seeds.md",
+        ),
         *claims.layers(measured["selection"]["attention to vision"]),
         *claims.attention(shares, correlation),
         *claims.level(scores),

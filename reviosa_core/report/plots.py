@@ -12,10 +12,12 @@ import seaborn as sns
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from reviosa_core.data.statistics import Statistics
 from reviosa_core.report.style import GREY, INK, PALETTE, STYLE, WIDTH, cycle, done
+from reviosa_core.report.tables import ROW
 from reviosa_core.scoring import metrics
 
 SEABORNS: dict[Any, Any] = STYLE | {"figure.constrained_layout.use": False}  # its grids are laid out by itself
@@ -123,7 +125,8 @@ def training_curves(history: pd.DataFrame, smooth: float = 0.1) -> Figure:
 
 def dataset_statistics(found: Statistics) -> Figure:
     """The paper's Fig. A8: (a) words, (b) durations, (c) frames, (d) expressions and (e) objects a video, (f) videos
-    with an interaction, (g) interactions a video, (h) objects an interaction; (i) expressions by caption type.
+    with an interaction, (g) interactions a video, (h) objects an interaction, where every sentence of two roles counts
+    as one, as there; (i) expressions by caption type.
     """
     videos = found.videos
     with plt.rc_context(STYLE):
@@ -135,7 +138,7 @@ def dataset_statistics(found: Statistics) -> Figure:
             ("c", "frames", "(c) frames"),
             ("d", "expressions", "(d) expressions a video"),
             ("e", "objects", "(e) objects a video"),
-            ("g", "interactions", "(g) interactions a video"),
+            ("g", "interactions", "(g) sentences of two roles a video"),
         ):
             axis = axes[key]
             axis.set_title(title)
@@ -152,7 +155,7 @@ def dataset_statistics(found: Statistics) -> Figure:
         axes["f"].set_title("(f) videos with")
         sizes = dict(sorted(found.participants.items()))
         _shares(axes["h"], {f"{size} objects": n for size, n in sizes.items()}, sum(sizes.values()))
-        axes["h"].set_title("(h) interactions of")
+        axes["h"].set_title("(h) sentences of two roles, of")
         _shares(axes["i"], dict(found.caption_types.most_common()), found.caption_types.total())
         axes["i"].set_title("(i) expressions")
     return done(figure)
@@ -187,39 +190,41 @@ def attention_vs_quality(
         for low, high, color in zip(edges[:-1], edges[1:], shades, strict=True):
             inside = (quality >= low) & ((quality < high) | (high == edges[-1]))
             if inside.any():
-                label = f"J&F {low:g}–{high:g} (n = {inside.sum()})"
+                label = f"J&F {100 * low:g}–{100 * high:g} (n = {inside.sum()})"
                 axis.plot(lift[inside].mean(0), color=color, marker="o", markersize=3, label=label)
-        axis.set_xlabel("layer")
-        axis.set_ylabel("attention in the mask,\ntimes its area")
+        axis.set_xlabel("layer, counted from 0")
+        axis.set_ylabel("attention in the mask,\nover its share of the area")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(fontsize=7)
     return done(figure)
 
 
-AXES = {
-    "layer": "AML on layer (–: none)",
-    "clips": "training clips (–: all)",
-    "rule": "rules",
-    "backbone": "backbone (–: the profile's own)",
-}
-
-
-def study(runs: pd.DataFrame, score: str) -> Figure:
-    """The runs of a study (`studies.table`): J&F against what varies most of AML's layer, clips, rates, backbones; a
-    colour a row of Table 4 and what else varies. Runs that are then on one place, of several seeds, show as their mean
-    and range."""
-    count = {name: len(runs[name].unique()) for name in ("layer", "clips", "rule", "backbone")}
-    along = max(count, key=lambda name: count[name])
-    told = runs[list(count)].astype("string").apply(lambda column: column.str.removesuffix(".0").fillna("–"))
-    others = [name for name, n in count.items() if n > 1 and name != along]
-    series = runs["row"].str.cat([told[name] for name in others], sep=", ") if others else runs["row"]
-    shown = runs.assign(**{along: told[along], "row": series})
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(WIDTH * 0.7, 2.8))
-        sns.pointplot(shown, x=along, y=score, hue="row", errorbar=("pi", 100), linestyles=":", markersize=4, ax=axis)
-        axis.set_xlabel(AXES[along])
-        axis.set_ylabel(f"{score} J&F on dev")
-        sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1), title=None)
+def study(runs: pd.DataFrame) -> Figure:
+    """RVOS J&F on `dev` of a study's runs, with 95 % intervals over videos: those of one `name`, what is otherwise in
+    them, beside each other, a colour a row of Table 4. Hollow: it never left its plateau. `runs` has `name`, `row`,
+    `value`, `low`, `high` (NaN: no interval) and `stuck`, a line a run."""
+    names = list(dict.fromkeys([*ROW.values(), *runs["row"]]))  # a row has one colour in all studies
+    colors = {row: color for row, color in zip(names, cycle(len(names)), strict=True) if row in set(runs["row"])}
+    groups = dict(list(runs.groupby("name", sort=False)))
+    *starts, end = np.cumsum([0.0, *(len(own) + 0.7 for own in groups.values())])
+    with plt.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 0.8 + 0.16 * end))
+        for start, own in zip(starts, groups.values(), strict=True):
+            shades = own["row"].map(colors)
+            places = start + np.arange(len(own))
+            axis.hlines(places, own["low"], own["high"], color=shades)
+            faces = shades.where(~own["stuck"], "white")
+            axis.scatter(own["value"], places, s=18, color=faces, edgecolors=shades, zorder=3)
+        middles = [start + (len(own) - 1) / 2 for start, own in zip(starts, groups.values(), strict=True)]
+        axis.set_yticks(middles, list(groups), fontsize=7)
+        axis.set_ylim(end - 0.7, -0.7)
+        axis.set_xlabel("RVOS J&F on dev, %; bars: 95 % over videos")
+        marks = {row: {"color": color} for row, color in colors.items()}
+        if runs["stuck"].any():
+            marks["never left its plateau"] = {"color": "white", "markeredgecolor": INK}
+        dot = {"marker": "o", "linestyle": "", "markersize": 4}
+        keys = [Line2D([], [], label=name, **dot, **own) for name, own in marks.items()]
+        figure.legend(handles=keys, loc="outside right upper", fontsize=7)
     return done(figure)
 
 
@@ -245,18 +250,27 @@ def own_object(measured: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def gains(found: pd.DataFrame) -> Figure:
-    """What AML adds: a row a run with `study`, `run`, `value`, `low`, `high`, in points; a colour a study."""
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 0.17 * len(found) + 0.8))
-        places = np.arange(len(found))[::-1]
-        for (name, own), color in zip(found.groupby("study", sort=False), cycle(found.study.nunique()), strict=True):
-            at = places[found.study == name]
-            axis.hlines(at, own.low, own.high, color=color)
-            axis.plot(own.value, at, "o", color=color, markersize=4, label=name)
+    """What AML adds, with 95 % intervals: a row a run with `study`, `run`, `value`, `low`, `high`, in points, under its
+    study's name; in colour where the interval leaves 0 out."""
+    lines: list[tuple[str, Any]] = []  # a heading or a run
+    for name, own in found.groupby("study", sort=False):
+        lines += [(str(name), None), *((run.run, run) for run in own.itertuples())]
+    with plt.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        figure, axis = plt.subplots(figsize=(WIDTH * 0.8, 0.14 * len(lines) + 0.8))
+        for place, (_, own) in enumerate(lines):
+            if own is not None:
+                color = PALETTE[2] if own.low > 0 else PALETTE[5] if own.high < 0 else GREY
+                axis.hlines(place, own.low, own.high, color=color)
+                axis.plot(own.value, place, "o", color=color, markersize=4)
         axis.axvline(0, color=INK, linewidth=0.8)
-        axis.set_yticks(places, found.run, fontsize=7)
-        axis.set_xlabel("RVOS J&F with AML minus without, dev, points")
-        axis.legend(fontsize=7, title=None)
+        axis.set_yticks(range(len(lines)), [name for name, _ in lines], fontsize=7)
+        for label, (_, own) in zip(axis.get_yticklabels(), lines, strict=True):
+            label.set_fontweight("bold" if own is None else "normal")
+        axis.set_ylim(len(lines) - 0.5, -0.5)
+        axis.set_xlabel("RVOS J&F with AML minus without, dev, points; bars: 95 % over videos")
+        marks = {"helps": PALETTE[2], "costs": PALETTE[5], "can't tell": GREY}
+        keys = [Line2D([], [], marker="o", color=color, markersize=4, label=name) for name, color in marks.items()]
+        axis.legend(handles=keys, fontsize=7)
     return done(figure)
 
 

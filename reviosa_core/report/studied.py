@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reviosa_core import config
+from reviosa_core import config, studies
 from reviosa_core.report import annotating, findings
 from reviosa_core.report.findings import Finding
 from reviosa_core.report.tables import ROW, markdown, number, seeds, with_interval
@@ -40,12 +42,63 @@ ASKS = {
 }
 
 
+INTRODUCTION = (
+    "# Studies, scored on `dev`\n\nLayers and heads count from 0. One seed a run, or as named; intervals hold over "
+    "videos. Rules are those of `studies.rules` in params.yaml, which says what is otherwise in each; `one` is the "
+    "rows' own training, and its runs stand in every study to compare with."
+)
+
+
+def beside(runs: Mapping[Variant, Variant], known: Collection[Variant], seed: int) -> list[Variant]:
+    """The own training of a study's rows (rule `one`, nothing else varied), where the study has it neither by name nor
+    as what one of its `runs` is trained as (`studies.every`), and it is `known`."""
+    rows = dict.fromkeys(variant.row for variant in runs)
+    own = [Variant(row, "one", None, None, seed) for row in rows]
+    return [variant for variant in own if variant in known and variant not in {*runs, *runs.values()}]
+
+
+def places(
+    runs: Iterable[Variant],
+    params: config.Params,
+    chosen: selection.Selection,
+    measured: pd.DataFrame,
+    attention: Mapping[str, pd.DataFrame],
+) -> dict[Variant, selection.Selection | None]:
+    """Where each run's AML is (`studies.place`), as notebook 16 puts it there: by row (iii), `measured`, or by the
+    `attention` of another backbone. None: it has none."""
+    return {
+        v: studies.place(
+            v, chosen, attention[v.backbone] if v.backbone else measured, params.studies.rules[v.rule].heads
+        )
+        if params.experiments[v.row].aml
+        else None
+        for v in runs
+    }
+
+
+def drawn(runs: Mapping[Variant, Mapping[str, Any]]) -> pd.DataFrame:
+    """The runs as `plots.study` draws them."""
+    rows = []
+    for variant, found in runs.items():
+        low, high = found["RVOS"]["interval"] or (np.nan, np.nan)
+        rows.append(
+            {"name": variant.otherwise, "row": ROW.get(variant.row, variant.row), "value": found["RVOS"]["J&F"]}
+            | {"low": low, "high": high, "stuck": found["left the plateau at"] is None}
+        )
+    return pd.DataFrame(rows)
+
+
 def claims(tables: Mapping[str, Mapping[Variant, pd.DataFrame]], draws: int, seed: int) -> list[Finding]:
     """What the paper says of AML that takes the studies `layers`, `heads` and `one_object` to see, from their runs'
     rows, by study. A study that lacks the runs for it says nothing."""
 
-    def named(study: str, row: str, rule: str) -> dict[int | None, pd.DataFrame]:
-        return {v.layer: rows for v, rows in tables.get(study, {}).items() if (v.row, v.rule) == (row, rule)}
+    def named(study: str, row: str, rule: str) -> dict[int | None, list[pd.DataFrame]]:
+        """By layer, the runs of all seeds."""
+        own: dict[int | None, list[pd.DataFrame]] = {}
+        for v, rows in tables.get(study, {}).items():
+            if (v.row, v.rule) == (row, rule):
+                own.setdefault(v.layer, []).append(rows)
+        return own
 
     def told(claim: str, paper: str, why: str, ours: Sequence[pd.DataFrame], other: Sequence[pd.DataFrame]) -> Finding:
         runs = (metrics.mean_of_runs(own) for own in (ours, other))
@@ -54,18 +107,21 @@ def claims(tables: Mapping[str, Mapping[Variant, pd.DataFrame]], draws: int, see
 
     found, by_layer = [], named("layers", "full", "one")
     if len(by_layer) > 1 and None not in by_layer:
-        ordered = [by_layer[layer] for layer in sorted(by_layer)]
-        half = len(ordered) // 2
+        ordered = sorted(by_layer)
+        low, high = (
+            [rows for layer in half for rows in by_layer[layer]]
+            for half in (ordered[: len(ordered) // 2], ordered[-(len(ordered) // 2) :])
+        )
         found.append(
             told(
                 "AML on top layers is worth more than on bottom ones (Fig. 7)",
                 "2.4 at best",
                 "the mean of the upper half of the layers against that of the lower",
-                ordered[-half:],
-                ordered[:half],
+                high,
+                low,
             )
         )
-    few, every = (list(named("heads", "full", rule).values()) for rule in ("one", "head4"))
+    few, every = (list(chain(*named("heads", "full", rule).values())) for rule in ("one", "head4"))
     if few and every:
         found.append(
             told(
@@ -76,7 +132,7 @@ def claims(tables: Mapping[str, Mapping[Variant, pd.DataFrame]], draws: int, see
                 every,
             )
         )
-    alone, without = (list(named("one_object", row, "one_object").values()) for row in ("aml", "baseline"))
+    alone, without = (list(chain(*named("one_object", row, "one_object").values())) for row in ("aml", "baseline"))
     if alone and without:
         said = "every training sentence is about one object, and none has a target"
         found.append(told("AML helps alone, on ordinary RVOS (Table A1)", "no row without it", said, alone, without))

@@ -193,7 +193,7 @@ def chosen_by_seed(scored: Mapping[int, np.ndarray], heads: int) -> str:
             {"seed": str(seed), "layer": str(found.layer), "heads": ", ".join(map(str, found.heads))}
             | {
                 "attention to vision there, %": number(100 * scores[found.layer].mean()),
-                "order of layers": f"{alike:+.2f}",
+                "order of layers, correlation with the first": f"{alike:+.2f}",
             }
         )
     return (
@@ -201,16 +201,18 @@ def chosen_by_seed(scored: Mapping[int, np.ndarray], heads: int) -> str:
     )
 
 
-def study(runs: Mapping[Any, Mapping[str, Any]]) -> str:
-    """A row a run (`studies.Variant`), with what 17_findings measured of it; its backbone, where one has another."""
+def study(runs: Mapping[Any, Mapping[str, Any]], places: Mapping[Any, choice.Selection | None]) -> str:
+    """A row a run (`studies.Variant`), with what 17_findings measured of it, and where its AML is (`places`); its
+    backbone, where one has another."""
     others = any(variant.backbone for variant in runs)
+    named = {v: f"layer {at.layer}, heads {', '.join(map(str, at.heads))}" for v in runs if (at := places[v])}
     return markdown(
         [
             {"row": ROW.get(variant.row, variant.row)}
             | ({"backbone": variant.backbone or "own"} if others else {})
             | {
-                "rates": variant.rule,
-                "AML's layer": "–" if variant.layer is None else str(variant.layer),
+                "rule": variant.rule,
+                "AML on": named.get(variant, "–"),
                 "clips": "all" if variant.clips is None else str(variant.clips),
                 "seed": str(variant.seed),
             }

@@ -36,12 +36,15 @@ def test_steps_are_the_papers_differences():
         "tokens": [0.0, 0.0, 59.6],
         "full": [0.0, 0.0, 62.0],
     }
-    left = {"baseline": None, "aml": 190, "tokens": 300, "full": 200}
-    found = findings.steps(gains, paper, left)
+    left = {"baseline": [None], "aml": [190], "tokens": [300, None], "full": [200, 210]}
+    found = findings.steps(gains, paper, left, "there")
     assert [one.paper for one in found] == ["+1.5", "+2.6", "+5.0", "+2.4", "+3.5"]
     assert {one.verdict for one in found} == {"holds"} and found[0].ours == "3.0 [2.0, 4.0]"
     assert [one.claim[:5] for one in found if "never left the plateau" in one.why] == ["(ii) ", "(iii)", "(iv) "]
-    assert found[3].why.count("left the plateau at step") == 2
+    assert found[3].why == (
+        "(iv) ReVIOSa left the plateau at step 200, 210; (iii) + role tokens left the plateau at step 300, never"
+    )
+    assert {one.where for one in found} == {"there"}
 
 
 def shares(on_any: float, own: float) -> dict[str, float]:

@@ -200,39 +200,50 @@ def test_attention_vs_quality():
     mass = np.arange(4 * L, dtype=float).reshape(4, L)
     (axis,) = plots.attention_vs_quality(mass, quality).axes
     assert [line.get_label() for line in axis.lines] == [
-        "J&F 0–0.3 (n = 1)",
-        "J&F 0.3–0.5 (n = 2)",
-        "J&F 0.7–1 (n = 1)",
+        "J&F 0–30 (n = 1)",
+        "J&F 30–50 (n = 2)",
+        "J&F 70–100 (n = 1)",
     ]
     assert np.allclose(np.asarray(axis.lines[1].get_ydata()), mass[1:3].mean(0))
 
 
-def test_a_study_shows_what_varies_most_and_tells_the_rest_apart():
-    def drawn(rules: tuple[str, ...]):
-        runs = pd.DataFrame(
-            [
-                {"row": row, "rule": rule, "layer": layer, "clips": None, "backbone": None, "seed": seed}
-                | {"RVOS": 50.0 + seed + 9 * (rule == "tuned")}
-                for rule in rules
-                for row, layer in (("tokens", None), ("full", 0.0), ("full", 1.0))
-                for seed in range(2)
-            ]
-        )
-        return plots.study(runs, "RVOS").axes[0]
+def test_a_study_shows_each_run_with_its_interval_and_which_are_stuck():
+    runs = pd.DataFrame(
+        [
+            {"name": "one", "row": "(iii) + role tokens", "value": 25.0, "low": 24.0, "high": 27.0, "stuck": True},
+            {"name": "one", "row": "(iv) ReVIOSa", "value": 70.0, "low": 68.0, "high": 71.0, "stuck": False},
+            {"name": "one", "row": "(iv) ReVIOSa", "value": 72.0, "low": 69.0, "high": 73.0, "stuck": False},
+            {"name": "tuned", "row": "(iv) ReVIOSa", "value": 75.0, "low": np.nan, "high": np.nan, "stuck": False},
+        ]
+    )
+    figure = plots.study(runs)
+    (axis,) = figure.axes
+    bars, points = axis.collections[::2], axis.collections[1::2]
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["one", "tuned"]
+    assert [segment[:, 0].tolist() for segment in bars[0].get_segments()] == [[24, 27], [68, 71], [69, 73]]
+    assert points[0].get_offsets()[:, 0].tolist() == [25, 70, 72] and points[1].get_offsets()[:, 0].tolist() == [75]
+    shades = [matplotlib.colors.to_hex(color) for color in points[0].get_facecolors()]
+    assert shades[0] == "#ffffff" and shades[1] == shades[2] == style.PALETTE[3].lower(), "hollow: stuck"
+    assert list(axis.get_yticks()) == [1, 3.7] and axis.yaxis_inverted()
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["(iii) + role tokens", "(iv) ReVIOSa", "never left its plateau"]
+    assert len(plots.study(runs[~runs.stuck]).legends[0].get_texts()) == 1, "a row that is not there, and no stuck run"
 
-    axis = drawn(("one",))
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["–", "0", "1"]
-    assert axis.get_xlabel() == "AML on layer (–: none)" and axis.get_ylabel() == "RVOS J&F on dev"
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["tokens", "full"]
-    both = [text.get_text() for text in drawn(("one", "tuned")).get_legend().get_texts()]
-    assert both == ["tokens, one", "full, one", "tokens, tuned", "full, tuned"]
 
-
-def test_a_study_of_backbones():
-    rows = [{"row": row, "rule": "one", "layer": None, "clips": None, "seed": 0} for row in ("tokens", "full")]
-    runs = pd.DataFrame([{**row, "backbone": name, "RVOS": 1.0} for name in (None, "read12", "read37") for row in rows])
-    axis = plots.study(runs, "RVOS").axes[0]
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["–", "read12", "read37"]
+def test_gains_stand_under_their_study_and_say_where_nothing_can_be_told():
+    found = pd.DataFrame(
+        [
+            {"study": study, "run": run, "value": value, "low": value - 2, "high": value + 2}
+            for study, run, value in (("rates", "a", 3.0), ("rates", "b", 1.0), ("forms", "c", -3.0))
+        ]
+    )
+    (axis,) = plots.gains(found).axes
+    labels = axis.get_yticklabels()
+    assert [text.get_text() for text in labels] == ["rates", "a", "b", "forms", "c"]
+    assert [text.get_fontweight() for text in labels] == ["bold", "normal", "normal", "bold", "normal"]
+    points = [line for line in axis.lines if line.get_marker() == "o"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in points] == [(3, 1), (1, 2), (-3, 4)]
+    assert [line.get_color() for line in points] == [style.PALETTE[2], style.GREY, style.PALETTE[5]]
 
 
 def test_subsets():

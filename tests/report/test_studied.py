@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from reviosa_core import config
-from reviosa_core.report import studied
-from reviosa_core.scoring import metrics
+from reviosa_core.report import studied, tables
+from reviosa_core.scoring import metrics, selection
 from reviosa_core.studies import Variant
 
 LOOKS, MOTIONS = (Variant("full", rule, None, None, 0) for rule in ("looks", "motions"))
@@ -134,3 +134,75 @@ def test_claims_that_take_other_trainings():
     assert [one.verdict for one in found] == ["holds", "can't tell", "doesn't"]
     assert [one.ours.split()[0] for one in found] == ["20.0", "0.0", "-10.0"], "layer 2 against layer 0"
     assert studied.claims({"layers": {run("tokens", "one"): rows(1, 1, 1, 1)}}, 200, 0) == []
+
+
+def test_claims_are_of_all_seeds():
+    def rows(value: float) -> pd.DataFrame:
+        return scored([value] * 4)
+
+    heads = {Variant("full", rule, None, None, seed): rows(value) for rule, seed, value in (
+        ("one", 0, 40), ("one", 1, 70), ("head4", 0, 60), ("head4", 1, 30))}  # fmt: skip
+    (claim,) = studied.claims({"heads": heads}, 200, 0)
+    assert claim.ours.startswith("10.0 "), "55 against 45, and not the last seed's 40"
+
+
+def test_the_rows_own_training_stands_beside_a_study_that_lacks_it():
+    one, fewer = (Variant("full", "one", None, clips, 0) for clips in (None, 75))
+    tokens, layer = Variant("tokens", "one", None, None, 0), Variant("full", "one", 5, None, 0)
+    known = (one, fewer, tokens, layer)
+    assert studied.beside({fewer: fewer}, known, 0) == [one]
+    assert studied.beside({fewer: fewer}, (fewer,), 0) == [], "it was not trained"
+    assert studied.beside({one: one, fewer: fewer}, known, 0) == []
+    assert studied.beside({tokens: tokens, layer: one}, known, 0) == [], "AML on the rule's layer is that run"
+
+
+def test_a_run_is_drawn_with_its_interval():
+    run, stuck = Variant("full", "one", 2, None, 0), Variant("other", "one", None, 75, 0)
+    numbers = {"RVOS": {"J&F": 50.0, "interval": (40.0, 60.0)}, "left the plateau at": 190}
+    alone = {"RVOS": {"J&F": 25.0, "interval": None}, "left the plateau at": None}
+    first, second = studied.drawn({run: numbers, stuck: alone}).to_dict("records")
+    assert first == {"name": "one layer2", "row": "(iv) ReVIOSa", "value": 50, "low": 40, "high": 60, "stuck": False}
+    assert second["row"] == "other" and np.isnan(second["low"]) and second["stuck"]
+
+
+def test_where_a_studys_aml_is(root: Path):
+    params = config.load(root / "params.yaml")
+
+    def measured(vision: Sequence[Sequence[float]]) -> pd.DataFrame:
+        layers = [dict(enumerate(heads)) for heads in vision]
+        return pd.DataFrame(
+            [
+                {"layer": layer, "head": head, "role": role, "vision": share}
+                for layer, heads in enumerate(layers)
+                for head, share in heads.items()
+                for role in ("actor", "target")
+            ]
+        )
+
+    own, half = measured([[0.1, 0.2, 0.3], [0.9, 0.8, 0.7]]), measured([[0.5, 0.6, 0.9], [0.1, 0.1, 0.1]])
+    chosen = selection.Selection(1, (0, 1))
+    runs = {
+        "plain": Variant("full", "one", None, None, 0),
+        "below": Variant("full", "one", 0, None, 0),
+        "one head": Variant("full", "head1", None, None, 0),
+        "another": Variant("full", "one", None, None, 0, "half"),
+        "none": Variant("tokens", "one", None, None, 0),
+    }
+    places = studied.places(runs.values(), params, chosen, own, {"half": half})
+    found = {name: places[variant] and (places[variant].layer, places[variant].heads) for name, variant in runs.items()}
+    assert found == {
+        "plain": (1, (0, 1)),
+        "below": (0, (2, 1)),
+        "one head": (1, (0,)),
+        "another": (0, (2, 1)),
+        "none": None,
+    }
+    numbers = {"J&F": 50.0, "value": 1.0, "interval": None}
+    found = {
+        v: {**dict.fromkeys(metrics.SETTINGS, numbers), "confused by motion": None, "left the plateau at": 9}
+        for v in places
+    }
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.study(found, places).splitlines()]
+    assert [row[table[0].index("AML on")] for row in table[2:]] == [
+        "layer 1, heads 0, 1", "layer 0, heads 2, 1", "layer 1, heads 0", "layer 0, heads 2, 1", "–"
+    ]  # fmt: skip
