@@ -343,6 +343,12 @@ class Project:
         paths = released.model_dump(include={"internvl", "sam2", "sam2_yaml"}, exclude_none=True)
         return released.model_copy(update={key: str(self.root / path) for key, path in paths.items()})
 
+    @property
+    def weights(self) -> dict[str, Path]:
+        """The released files among what fine-tuning starts from, by part: their content may change where they lie."""
+        start = self.start
+        return {} if isinstance(start, Path) else {part: Path(getattr(start, part)) for part in ("internvl", "sam2")}
+
     def card(self) -> dict[str, Any]:
         """What the card of trained weights says of their origin."""
         start, data = self.settings.pretrain, self.data("train").relative_to(self.root)

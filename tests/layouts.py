@@ -145,7 +145,8 @@ def revos_folder(root: Path) -> None:
     one = {"exp": "box", "obj_id": [0], "anno_id": [7], "type_id": 0}
     other = one | {"type_id": 1, "anno_id": [8]}
     for split, video in (("train", "UVO/all/x"), ("valid", "y")):
-        content = meta((video, {"0": one, "1": other}))
+        nothing = {"2": one | {"type_id": 2, "obj_id": [], "anno_id": []}} if split == "valid" else {}
+        content = meta((video, {"0": one, "1": other, **nothing}))
         content["videos"][video] |= {"height": H, "width": W}
         write_json(root / f"meta_expressions_{split}_.json", content)
         write_frames(root / "JPEGImages" / video)

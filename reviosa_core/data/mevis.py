@@ -7,12 +7,11 @@ lists of ids mean that an expression refers to nothing (version 2): its actor is
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from reviosa_core.data import interrvos, jsonfile, mevis_style
+from reviosa_core.data import interrvos, mevis_style
 from reviosa_core.data.mevis_style import EXPRESSIONS, IMAGES, MASKS
-from reviosa_core.data.report import Report, expression_at
-from reviosa_core.schema import NOTHING, Clip, Expression
+from reviosa_core.data.report import Report
+from reviosa_core.schema import Clip
 
 RELEASED = "meta_expressions_release.json"  # the test split's
 
@@ -30,13 +29,8 @@ def read(root: Path | str, split: str = ".", report: Report | None = None) -> li
     """All clips of a split, by video name. Frames and masks stay on disk; mask keys are annotation ids, as strings."""
     folder = Path(root) / split
     expressions = _expressions(folder) or folder / EXPRESSIONS
-    return mevis_style.read(expressions, folder / MASKS, folder / IMAGES, _expression, report or Report())
-
-
-def _expression(id: str, raw: Any, where: str) -> Expression:
-    if isinstance(raw, dict) and raw.get("obj_id") == raw.get("anno_id") == []:
-        return expression_at(where, id, jsonfile.get(raw, "exp", str, where), "undefined", (NOTHING,))
-    return mevis_style.flat(id, raw, where)
+    own = mevis_style.flat_or_nothing
+    return mevis_style.read(expressions, folder / MASKS, folder / IMAGES, own, report or Report())
 
 
 def _expressions(folder: Path) -> Path | None:

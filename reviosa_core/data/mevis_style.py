@@ -107,6 +107,13 @@ def ids(raw: Any, key: str, where: str) -> list[int]:
     return found
 
 
+def flat_or_nothing(id: str, raw: Any, where: str) -> Expression:
+    """`flat`, but for one whose two lists of ids are empty: it is about nothing."""
+    if isinstance(raw, dict) and raw.get("obj_id") == raw.get("anno_id") == []:
+        return expression_at(where, id, jsonfile.get(raw, "exp", str, where), "undefined", (NOTHING,))
+    return flat(id, raw, where)
+
+
 def flat(id: str, raw: Any, where: str, caption_type: Any = "undefined") -> Expression:
     """An expression of MeViS: all its objects are the actor. Without ids (scored by a server) it is UNKNOWN."""
     text = jsonfile.get(raw, "exp", str, where)

@@ -1,7 +1,8 @@
 """ReVOS: meta_expressions_{train,valid}_.json (their names end in an underscore) over one mask_dict.json.
 
 Frames lie in JPEGImages/<video> (VISA's packaging) or directly in <video> (Sa2VA's); a video's name has folders in it,
-such as "UVO/all/<id>". `groups` and `foregrounds` are what `scoring.benchmarks` asks for.
+such as "UVO/all/<id>". Empty lists of ids mean that an expression refers to nothing: its actor is NOTHING. `groups` and
+`foregrounds` are what `scoring.benchmarks` asks for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from reviosa_core.data.mevis_style import IMAGES, MASKS
 from reviosa_core.data.report import Report
 from reviosa_core.schema import RLE, Clip, DataError, Expression
 
-GROUPS = (0, 1, 2)  # type_id: referring, reasoning, the one that enters no J or F
+GROUPS = (0, 1, 2)  # type_id: referring, reasoning, about nothing, which enters no J or F
 FOREGROUND = "mask_dict_foreground.json"
 
 
@@ -55,7 +56,7 @@ def _expression(id: str, raw: Any, where: str) -> Expression:
     group = jsonfile.get(raw, "type_id", int, where)
     if group not in GROUPS:
         raise DataError(f"{where}: type_id {group}, not one of {GROUPS}")
-    return mevis_style.flat(id, raw, where)
+    return mevis_style.flat_or_nothing(id, raw, where)
 
 
 def _check_nested(name: Any, where: str) -> None:

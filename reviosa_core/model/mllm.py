@@ -71,8 +71,10 @@ class Mllm(nn.Module):
 
     @cached_property
     def role_ids(self) -> dict[Role, int]:
-        """Token ids of [SEG_ACT] and [SEG_TAR]; a backbone that is still being pretrained has none."""
-        return {role: self.token_id(token) for role, token in prompts.TOKENS.items()}
+        """Token ids of [SEG_ACT] and [SEG_TAR], of those that there are: Sa2VA has one, a backbone that is still being
+        pretrained has none."""
+        known = self.tokenizer.get_vocab()
+        return {role: known[token] for role, token in prompts.TOKENS.items() if token in known}
 
     @property
     def language(self) -> nn.Module:

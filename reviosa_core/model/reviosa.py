@@ -191,7 +191,7 @@ class ReVIOSa(nn.Module):
 
     def _rows(self, packed: packing.Packed, batch: Batch, role: Role) -> tuple[Tensor, list[tuple[int, int]]]:
         """Positions of a role's tokens, and the (clip, expression) each belongs to."""
-        where, turn = packed.find(self.mllm.role_ids[role])
+        where, turn = packed.find(self.mllm.token_id(prompts.TOKENS[role]))
         owners = list(zip(where[:, 0].tolist(), turn.tolist(), strict=True))
         if role is Role.ACTOR:
             due = [(b, e) for b, there in enumerate(batch.there) for e in there]

@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,19 @@ def flatten(params: Any, prefix: str = "") -> dict[str, str]:
 
 
 def md5(path: str | Path) -> str:
-    """The md5 that DVC writes for a file or a folder (`.dir` at its end), to match a run with dvc.lock."""
+    """The md5 that DVC writes for a file or a folder (`.dir` at its end), to match a run with dvc.lock. A process reads
+    a file once, however often it is asked, until its size or its time is another: data sets are large."""
     path = Path(path)
     if path.is_dir():
         files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
         listing = [{"md5": md5(file), "relpath": name} for name, file in files]
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+    about = path.stat()
+    return _of_file(path.resolve(), about.st_size, about.st_mtime_ns)
+
+
+@cache
+def _of_file(path: Path, size: int, modified: int) -> str:
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
 

@@ -154,7 +154,7 @@ def _revos(scored: Scored) -> Lines:
         measured.append(row)
     found = protocols.revos(scored.joined(measured), scored.bootstrap, scored.seed)
     robust = found.pop("R")
-    return _flat(found) | {"R": robust}
+    return _flat(found) | {f"R, {group}": line for group, line in robust.items()}
 
 
 def _foreground(stored: Any, clip: Clip, file: Path) -> Masks:
@@ -164,8 +164,6 @@ def _foreground(stored: Any, clip: Clip, file: Path) -> Masks:
         found = bitmasks.pack(stored, clip.size)
     except DataError as error:
         raise DataError(f"{file}: video {clip.id}: {error}") from None
-    if not any(mask.any for mask in found):
-        raise DataError(f"{file}: video {clip.id}: no foreground pixel in {len(found)} frames")
     return found
 
 

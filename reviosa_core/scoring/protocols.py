@@ -218,27 +218,26 @@ def _first(rows: pd.DataFrame) -> str:
 
 # --- ReVOS ------------------------------------------------------------------------------------------------------------
 
-REVOS_GROUPS = {0: "referring", 1: "reasoning"}
+REVOS_GROUPS, ABOUT_NOTHING = {0: "referring", 1: "reasoning"}, 2
 
 
 def robustness(pred: bitmasks.Masks, true: bitmasks.Masks, foreground: bitmasks.Masks) -> float:
     """How little is drawn beside the object, above all where a sentence describes what is not there?
 
-    Formula: `max(1 - false-positive pixels / foreground pixels, 0)`, pixels of all frames; the foreground is the union
-    of all annotated objects. Mean over the expressions that have an R.
+    Formula: `max(1 - false-positive pixels / (foreground pixels + 1e-6), 0)` of a frame, mean over frames; the
+    foreground is the union of all annotated objects. By group as J and F, overall the mean of the two groups; "about
+    nothing" is that of type 2.
     Range: 0 to 1 an expression, in percent in tables; more is better.
-    Empty: 1 where nothing is drawn. Without any foreground it is an error.
-    Elsewhere: ReVOS. VISA's script takes PNG values as they are, so that with 0/255 files its R means nothing; masks
-    are binary here.
+    Empty: 1 in a frame where nothing is drawn beside; 0 in one without foreground where something is.
+    Elsewhere: ReVOS (VISA), whose script leaves type 2 out. It takes PNG values as they are, so that with 0/255 files
+    its R means nothing; masks are binary here.
 
-    Masks as for J. Raises ValueError without any foreground.
+    Masks as for J.
     """
     guess, truth, base = (bitmasks.pack(masks) for masks in (pred, true, foreground))
-    false = sum(bitmasks.union([g, t]).area - t.area for g, t in zip(guess, truth, strict=True))
-    total = sum(mask.area for mask in base)
-    if total == 0:
-        raise ValueError("no foreground pixel in any frame")
-    return max(1 - false / total, 0.0)
+    beside = [bitmasks.union([g, t]).area - t.area for g, t in zip(guess, truth, strict=True)]
+    kept = [max(1 - drawn / (mask.area + 1e-6), 0.0) for drawn, mask in zip(beside, base, strict=True)]
+    return float(np.mean(kept))
 
 
 def revos(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
@@ -246,7 +245,7 @@ def revos(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
 
     Formula: mean of the actors' J, F and J&F over the expressions of a group; overall is the mean of the two groups.
     Range: 0 to 100, more is better.
-    Empty: as in J and F. Expressions of type 2 enter R only.
+    Empty: as in J and F. Expressions of type 2, about nothing, enter R only.
     Elsewhere: ReVOS (VISA), whose overall is the mean of the groups, not of the expressions.
 
     Rows have `type_id` besides, and `R` where it is known. Raises DataError when a group is empty.
@@ -257,9 +256,18 @@ def revos(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     if empty:
         raise DataError(f"no expressions of type {empty}")
     scores = _of_groups(groups, bootstrap, seed)
-    with_r = own[own["R"].notna()] if "R" in own else own.iloc[:0]
-    r = intervals.mean(with_r, "R", bootstrap, seed) if len(with_r) else None
-    return scores | {"R": r}
+    r = {name: _robust(part, bootstrap, seed) for name, part in groups.items()}
+    known, overall = [line for line in r.values() if line], None
+    if len(known) == len(groups):
+        both = float(np.mean([line["value"] for line in known]))
+        overall = {"value": both, "n": sum(line["n"] for line in known), "interval": None}
+    nothing = _robust(own[own["type_id"] == ABOUT_NOTHING], bootstrap, seed)
+    return scores | {"R": {**r, "overall": overall, "about nothing": nothing}}
+
+
+def _robust(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any] | None:
+    known = rows[rows["R"].notna()] if "R" in rows else rows.iloc[:0]
+    return intervals.mean(known, "R", bootstrap, seed) if len(known) else None
 
 
 def _of_groups(groups: dict[str, pd.DataFrame], bootstrap: int, seed: int) -> dict[str, Any]:

@@ -256,7 +256,8 @@ def load_trained(folder: Path, backbones: config.Released, dtype: torch.dtype = 
 def read_reviosa(
     folder: Path, sam2: str | Path | None = None, configuration: Sam2 | None = None, frames: int = 5
 ) -> tuple[Design, PreTrainedTokenizerFast, Weights]:
-    """Design, tokenizer and tensors (under our names, none read) of a released ReVIOSa or Sa2VA."""
+    """Design, tokenizer and tensors (under our names) of a released ReVIOSa or Sa2VA. None is read, but for a few where
+    `sam2` is given: DataError for one that it was not tuned on."""
     if (kind := identify(folder)) != "reviosa, as released":
         raise DataError(f"{folder}: {kind}, not a released ReVIOSa or Sa2VA")
     internvl, tokenizer, template, _ = read_internvl(folder)
@@ -265,9 +266,7 @@ def read_reviosa(
         raise DataError(f"{folder}: the tokenizer has no token {layouts.RELEASED_TOKENS[Role.ACTOR]!r}")
     tensors = layouts.reviosa(Weights.at(folder))
     if sam2 is not None:
-        original = layouts.sam2(Weights.at(sam2))
-        original = {n: e for n, e in original.entries.items() if n.startswith(layouts.SAM)}
-        tensors = Weights(folder, {**tensors.entries, **original})
+        tensors = layouts.with_original(tensors, layouts.sam2(Weights.at(sam2)))
     sam = tensors.named(lambda name: name.removeprefix(layouts.SAM) if name.startswith(layouts.SAM) else None)
     design = Design(
         internvl=internvl,

@@ -114,6 +114,26 @@ def sam2(stored: Weights) -> Weights:
     return Weights(stored.path, entries)
 
 
+def with_original(tuned: Weights, original: Weights) -> Weights:
+    """`tuned` (`reviosa`) with all of SAM2 but the fine-tuned mask decoder from the file it was tuned on (`sam2`).
+
+    DataError where it was tuned on another one: its decoder would read features it does not know, without a word. They
+    are told apart by their tensors' names and shapes (2.1 has more than 2.0), and by the encoder's stem and biases, as
+    either precision rounds them.
+    """
+    own, other = ({n: e for n, e in weights.entries.items() if n.startswith(SAM)} for weights in (tuned, original))
+    shapes, others = ({n: e.shape for n, e in entries.items()} for entries in (own, other))
+    if apart := sorted(name.removeprefix(SAM) for name, _ in shapes.items() ^ others.items()):
+        names = ", ".join(dict.fromkeys(apart[:6]))
+        raise DataError(f"{original.path}: another SAM2 than {tuned.path} was tuned on: they differ in {names}")
+    known = f"{SAM}image_encoder."
+    for name in (n for n, e in own.items() if n.startswith(known) and (len(e.shape) == 1 or ".patch_embed." in n)):
+        if not torch.allclose(tuned[name].float(), original[name].float(), rtol=1e-2, atol=1e-4):
+            where = name.removeprefix(SAM)
+            raise DataError(f"{original.path}: another SAM2 than {tuned.path} was tuned on: {where} has other values")
+    return Weights(tuned.path, {**tuned.entries, **other})
+
+
 def reviosa(released: Weights) -> Weights:
     """A released ReVIOSa or Sa2VA under our names. Its one mask decoder, the fine-tuned one, is both of ours."""
 

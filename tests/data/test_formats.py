@@ -131,7 +131,9 @@ def test_revos(tmp_path):
     (tmp_path / "JPEGImages").rename(tmp_path / "gone")
     for video in (tmp_path / "gone").iterdir():
         video.rename(tmp_path / video.name)
-    assert formats.read(tmp_path, "valid")[0].id == "y", "Sa2VA's packaging"
+    (again,) = formats.read(tmp_path, "valid")
+    assert again.id == "y", "Sa2VA's packaging"
+    assert [e.is_about_nothing for e in again.expressions] == [False, False, True] and not actor(again, "2").any()
 
 
 def test_ref_sav(tmp_path):

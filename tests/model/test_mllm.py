@@ -50,8 +50,7 @@ def test_each_special_token_has_one_id_of_its_own(model):
 def test_an_unknown_token_is_named(model):
     with pytest.raises(ValueError, match=r"no token '\[SEG_OBJ\]'"):
         model.token_id("[SEG_OBJ]")
-    with pytest.raises(ValueError, match=r"no token '\[SEG_ACT\]'"):
-        tiny.reader(roles=False).role_ids  # noqa: B018
+    assert tiny.reader(roles=False).role_ids == {}
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,10 @@ def test_a_checkpoint_of_one_token_was_trained_as_sa2va(released: Path, tmp_path
     (folder / "tokenizer_config.json").write_text(json.dumps(about))
     own = checkpoint.load_reviosa(folder, configuration=made.SAM2)
     assert (own.roles, own.mllm.template) == ((Role.ACTOR,), prompts.chat("qwen_chat", "sa2va"))
+    assert own.mllm.role_ids.keys() == {Role.ACTOR}
+    scene = splits.to_clip(scenes.make_scene(tiny.data(64, 5), (0, 0, 1)), "one")
+    (found,) = own.segment(scene, scene.expressions[:1])
+    assert found.masks.keys() == {Role.ACTOR} and len(found.masks[Role.ACTOR]) == len(scene)
 
 
 def test_a_folder_keeps_its_wording_and_one_that_says_none_is_labelled(released: Path, tmp_path: Path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -205,6 +206,19 @@ def test_md5_is_the_one_dvc_writes(tmp_path: Path):
     for path in (tmp_path / "d", tmp_path / "d" / "b.txt"):
         built = build(HashFileDB(MemoryFileSystem(), "/odb"), str(path), LocalFileSystem(), "md5")[2]
         assert tracking.md5(path) == built.hash_info.value
+
+
+def test_a_file_is_read_again_for_its_md5_only_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "a").write_text("one")
+    first, read, digest = tracking.md5(tmp_path), [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: read.append(given) or digest(*given))
+    assert tracking.md5(tmp_path) == first and not read
+    (tmp_path / "a").write_text("two!")
+    second = tracking.md5(tmp_path)
+    assert second != first and len(read) == 1
+    (tmp_path / "a").write_text("2wo!")  # as long
+    os.utime(tmp_path / "a", ns=(1, 1))
+    assert tracking.md5(tmp_path) not in (first, second)
 
 
 # -- servers that do not answer ----------------------------------------------------------------------------------------

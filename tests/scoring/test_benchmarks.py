@@ -133,7 +133,8 @@ def test_a_missing_sentence_has_no_pixel_and_is_the_least_sure(tmp_path):
 
 
 def test_revos_with_robustness(tmp_path):
-    """The second sentence's answer covers its own box and, falsely, all of the first one's that is beside it."""
+    """The second sentence's answer covers its own box and, falsely, all of the first one's that is beside it; the
+    third's, which is about nothing, the first one's."""
 
     def draw(clip: Clip, e: Expression) -> np.ndarray:
         return BOX[:2].any(axis=0) if e.id == "1" else BOX[0]
@@ -142,16 +143,18 @@ def test_revos_with_robustness(tmp_path):
     iou = BOX[1].sum() / BOX[:2].any(axis=0).sum()
     assert found["J, referring"] == (100, 1) and found["J, reasoning"] == (pytest.approx(100 * iou), 1)
     assert found["J, overall"] == (pytest.approx(50 * (1 + iou)), 2)
-    false = (BOX[0] & ~BOX[1]).sum() / BOX[:2].any(axis=0).sum()
-    assert found["R"] == (pytest.approx(100 * (1 + 1 - false) / 2), 2)
+    pixels = BOX[:2].any(axis=0).sum((1, 2))
+    false = np.mean((BOX[0] & ~BOX[1]).sum((1, 2)) / pixels)
+    assert found["R, referring"] == (100, 1) and found["R, reasoning"] == (pytest.approx(100 * (1 - false)), 1)
+    assert found["R, overall"] == (pytest.approx(100 * (1 + 1 - false) / 2), 2)
+    assert found["R, about nothing"] == (pytest.approx(100 * np.mean(1 - BOX[0].sum((1, 2)) / pixels)), 1)
     (tmp_path / "mask_dict_foreground.json").unlink()
-    assert evaluated(tmp_path, "valid", draw)[0]["R"] == (None, 0)
+    assert evaluated(tmp_path, "valid", draw)[0]["R, overall"] == (None, 0)
 
 
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        ([None] * T, f"video y: no foreground pixel in {T} frames"),
         ([None], f"video y: 1 masks for {T} frames"),
         ([{"size": [H, H], "counts": [H * H]}] * T, "video y: "),
     ],

@@ -198,8 +198,12 @@ def test_robustness_counts_false_positives_against_the_foreground():
     assert protocols.robustness(first, first, both) == 1
     assert protocols.robustness(both, first, both) == pytest.approx(1 - (labels == 2).sum() / both.sum())
     assert protocols.robustness(~first, first, first) == 0  # never below
-    with pytest.raises(ValueError, match="no foreground"):
-        protocols.robustness(first, first, labels < 0)
+    wrong = first.copy()
+    wrong[0] = both[0]
+    share = (labels[0] == 2).sum() / both[0].sum()
+    assert protocols.robustness(wrong, first, both) == pytest.approx(1 - share / len(labels)), "a frame at a time"
+    none = np.zeros_like(first)
+    assert protocols.robustness(none, none, none) == 1 and protocols.robustness(first, none, none) == 0
 
 
 def test_revos_is_the_mean_of_its_groups():
@@ -207,6 +211,13 @@ def test_revos_is_the_mean_of_its_groups():
     rows += [row("b", "0", 0.4, 0.6, type_id=0, R=np.nan), row("b", "1", 0.0, 0.0, type_id=2, R=0.25)]
     found = protocols.revos(pd.DataFrame(rows), 0, 0)
     assert (found["referring"]["J"], found["reasoning"]["n"]) == (pytest.approx(30), 1)
-    assert found["overall"]["J&F"] == pytest.approx((40 + 90) / 2) and found["R"]["value"] == 25
+    assert found["overall"]["J&F"] == pytest.approx((40 + 90) / 2)
+    assert found["R"]["about nothing"]["value"] == 25 and found["R"]["overall"] is None
+    for own, r in zip(rows, (0.5, 0.9, 0.7, 0.1), strict=True):
+        own["R"] = r
+    robust = protocols.revos(pd.DataFrame(rows), 0, 0)["R"]
+    assert {group: (round(line["value"], 6), line["n"]) for group, line in robust.items()} == {
+        "referring": (60, 2), "reasoning": (90, 1), "overall": (75, 3), "about nothing": (10, 1)
+    }  # fmt: skip
     with pytest.raises(DataError, match="reasoning"):
         protocols.revos(pd.DataFrame(rows[:1]), 0, 0)

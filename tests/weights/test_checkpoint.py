@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.resources
 import json
 import math
@@ -444,13 +445,27 @@ def test_a_released_reviosa_is_ours(released, tmp_path: Path):
     torch.testing.assert_close(logits, plain_read(tensors, embedded), atol=2e-5, rtol=1e-5)
 
     original = segmenter.build(tiny.SIZES.segmenter)
-    torch.save({"model": original.state_dict()}, tmp_path / "sam2.pt")
+    original.image_encoder.load_state_dict(sam.image_encoder.state_dict())  # frozen while the decoder was tuned
+    torch.save({"model": original.bfloat16().state_dict()}, tmp_path / "sam2.pt")
     both = checkpoint.load_reviosa(folder, sam2=tmp_path / "sam2.pt", configuration=SAM2)
     key = "transformer.layers.0.self_attn.q_proj.weight"
     assert torch.equal(both.segmenter.decoder.state_dict()[key], sam.sam_mask_decoder.state_dict()[key])
-    assert torch.equal(
-        both.segmenter.sam.sam_mask_decoder.state_dict()[key], original.sam_mask_decoder.state_dict()[key]
-    )
+    theirs = original.sam_mask_decoder.state_dict()[key].float()
+    assert torch.equal(both.segmenter.sam.sam_mask_decoder.state_dict()[key], theirs)
+
+
+def test_a_released_reviosa_is_joined_with_the_sam2_it_was_tuned_on(released, tmp_path: Path):
+    """2.1 has the encoder's shapes of 2.0: nothing else would say that the decoder reads what it never saw."""
+    folder, sam, _ = released
+    other = copy.deepcopy(sam.state_dict())
+    other["image_encoder.trunk.patch_embed.proj.bias"] += 0.1
+    torch.save({"model": other}, tmp_path / "other.pt")
+    with pytest.raises(DataError, match=r"other\.pt: another SAM2 than .*patch_embed\.proj\.bias has other values"):
+        checkpoint.load_reviosa(folder, sam2=tmp_path / "other.pt", configuration=SAM2)
+    older = {name: tensor for name, tensor in sam.state_dict().items() if name != "no_obj_embed_spatial"}
+    torch.save({"model": older}, tmp_path / "older.pt")
+    with pytest.raises(DataError, match=r"older\.pt: another SAM2 than .*differ in no_obj_embed_spatial$"):
+        checkpoint.load_reviosa(folder, sam2=tmp_path / "older.pt", configuration=SAM2)
 
 
 def test_a_released_reviosa_segments_a_clip(released):

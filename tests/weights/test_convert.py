@@ -82,6 +82,7 @@ def test_a_released_reviosa_becomes_ours(folder: Path, tmp_path: Path):
     assert same(model, checkpoint.load_reviosa(folder, configuration=made.SAM2))
     assert (model.roles, model.mllm.template.name, model.prompted) == (tuple(Role), "phi3_chat", "all")
     original = tiny.seeing().sam
+    original.image_encoder.load_state_dict(model.segmenter.sam.image_encoder.state_dict())
     torch.save({"model": original.state_dict()}, tmp_path / "sam2.pt")
     convert(folder, tmp_path / "native", "native", sam2=tmp_path / "sam2.pt", configuration=made.SAM2)
     both = folders.read(tmp_path / "native")
