@@ -58,6 +58,9 @@ def page(
         "J&F (RVOS) of short runs, the same budget for each system. All three are trained at the one rate that is best "
         "in the mean.",
         rates(tried),
+        "## The encoders' pretraining",
+        "Loss by step, smoothed over the faint raw values; the clips are of no split.",
+        "![Pretraining](figures/pretraining_query.png)",
     ]
     for name, found in studies.items():
         parts += [
