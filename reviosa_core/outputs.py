@@ -161,7 +161,7 @@ def _check_folder(path: Path, what: str | None) -> dict[str, tuple[int, ...]]:
     """Its `_listing`, when nothing would be lost with it; DataError naming what would."""
     if path.exists() and not path.is_dir():
         raise DataError(f"{path}: exists, and is no folder; name another")
-    if path.is_mount() or Path.cwd().is_relative_to(path.absolute()):
+    if path.is_mount() or Path.cwd().is_relative_to(path.resolve()):
         raise DataError(f"{path}: is where a disk is mounted, or this command runs; name a folder in it")
     if not path.exists() or not any(path.iterdir()):
         return {}

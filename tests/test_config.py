@@ -99,7 +99,9 @@ def test_a_profile_that_is_not_there(params):
 
 
 def test_released_weights_are_known_by_part(params, tmp_path: Path):
-    assert config.Project(tmp_path, "tiny", config.load(params())).weights == {}, "made here, and in the digest of backbones/tiny"
+    assert config.Project(tmp_path, "tiny", config.load(params())).weights == {}, (
+        "made here, and in the digest of backbones/tiny"
+    )
     found = config.Project(tmp_path, "paper-1b", config.load(params())).weights
     assert found == {
         "internvl": tmp_path / "weights/InternVL2_5-1B", "sam2": tmp_path / "weights/sam2_hiera_large.pt"

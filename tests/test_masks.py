@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from reviosa_core import masks
-from reviosa_core.schema import Clip, DataError, Expression
+from reviosa_core.schema import Clip, DataError, Expression, Prediction
 
 MASK = np.array([[0, 1], [1, 1], [0, 0]], dtype=bool)  # down the columns: 0 1 0 1 1 0, so runs of 1 1 1 2 1
 
@@ -164,3 +166,18 @@ def test_runs_leave_empty_ones_out():
     assert starts.tolist() == [0, 5] and stops.tolist() == [5, 8]
     starts, stops = masks.runs({"size": [7, 11], "counts": [77]}, (7, 11))
     assert len(starts) == len(stops) == 0
+
+
+def test_a_model_is_asked_about_so_many_sentences_together(clip):
+    class System:
+        def __init__(self):
+            self.asked = []
+
+        def segment(self, clip, expressions=None):
+            self.asked.append(len(expressions))
+            return [Prediction(clip.id, e.id, {}) for e in expressions]
+
+    many = [replace(clip.expressions[0], id=str(i)) for i in range(2 * masks.AT_ONCE + 1)]
+    found = masks.segmented(system := System(), clip, many)
+    assert system.asked == [masks.AT_ONCE, masks.AT_ONCE, 1]
+    assert [p.expression_id for p in found] == [e.id for e in many]

@@ -136,6 +136,8 @@ def test_other_things_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path / "other")
     with pytest.raises(DataError, match="this command runs"):
         outputs.try_out(tmp_path, WHAT)
+    with pytest.raises(DataError, match="this command runs"):
+        outputs.try_out(Path("../other"), WHAT)
     assert contents(tmp_path) == before
 
 

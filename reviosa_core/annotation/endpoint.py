@@ -139,7 +139,7 @@ class Endpoint:
             kept = json.loads(self._file(key).read_text(encoding="utf-8"))
             if kept["answer"] is not None:
                 _parse(kept["answer"], question)
-            elif self._again:
+            elif self._again or kept.get("tokens", self.tokens) < self.tokens:  # it may have been cut
                 return None
             return kept
         except (OSError, ValueError, KeyError, TypeError):
@@ -149,7 +149,7 @@ class Endpoint:
         messages: list[dict[str, Any]] = [{"role": "user", "content": question.content()}]
         kept: dict[str, Any] = {"name": question.name, "model": self.model, "facts": dict(question.facts)}
         kept |= {"prompt": question.prompt_hash, "images": question.images_hash, "answer": None, "tries": []}
-        kept["shown"] = len(question.images)
+        kept |= {"shown": len(question.images), "tokens": self.tokens}
         for _ in range(TRIES):
             text, refused, used = self._call(question, messages)
             kept["tries"].append(used)
@@ -183,7 +183,7 @@ class Endpoint:
         message = choice["message"]
         if message.get("refusal") or choice.get("finish_reason") == "content_filter":
             return self._clean(str(message.get("refusal") or "content filter")), True, used
-        text = self._clean(message.get("content") or "")
+        text = self._clean(_text(message.get("content")))
         return text + ("…" if choice.get("finish_reason") == "length" else ""), False, used  # cut: never whole JSON
 
     def _post(self, body: dict[str, Any], question: Question) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class Endpoint:
                 if error.status_code != 429 and error.status_code < 500:
                     return self._final(error)
                 reason = f"status {error.status_code}"
-                wait = _retry_after(error.response.headers.get("Retry-After"), pause)
+                wait = max(pause, _retry_after(error.response.headers.get("Retry-After"), pause))
             reason = self._clean(reason)
             if wait > WAIT:
                 raise EndpointError(f"{_host(self._url)}: {reason}, and asks to wait {wait:.0f} s; over {WAIT:.0f}")
@@ -223,7 +223,9 @@ class Endpoint:
         raise EndpointError(f"{_host(self._url)}: status {error.status_code}: {' '.join(message.split())[:300]}")
 
     def _clean(self, text: str) -> str:
-        """Without the key: some endpoints repeat it in what they say."""
+        """Without the key, which some endpoints repeat in what they say, and without half characters, which JSON may
+        hold and no file can."""
+        text = text.encode(errors="replace").decode()
         return text.replace(self._key, "***") if self._key else text
 
     def _count(self, name: str, **more: int) -> None:
@@ -248,6 +250,14 @@ def _choices(text: str) -> dict[str, Any] | None:
         return found if isinstance(found["choices"][0]["message"], dict) else None
     except (ValueError, KeyError, IndexError, TypeError):
         return None
+
+
+def _text(content: Any) -> str:
+    """Of an answer: a text, or a list of parts that have one. Nothing of whatever else: no usable answer."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
 
 
 def _retry_after(value: str | None, default: float) -> float:

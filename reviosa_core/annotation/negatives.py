@@ -58,8 +58,9 @@ def partner_absent(
 ) -> list[Negative]:
     """The object's name is that of something of another clip, whose class is not here: there is an actor, and no
     target."""
-    classes = {o.category for o in here}
-    absent = sorted({(o.category, o.look) for other in elsewhere.values() for o in other if o.category not in classes})
+    classes = {o.category.casefold() for o in here}
+    others = (o for other in elsewhere.values() for o in other if o.category.casefold() not in classes)
+    absent = sorted({(o.category, o.look) for o in others})
     found = []
     for text in texts:
         if text.target is None or not absent or (parts := _split(text, texts)) is None:
@@ -80,13 +81,14 @@ def object_absent(
     seed: int,
 ) -> list[Negative]:
     """A text about a single object of another clip, of a class that is not here."""
-    classes = {o.category for o in here}
+    classes = {o.category.casefold() for o in here}
     fits = [
         (other, text)
         for other, texts in elsewhere.items()
         if other != clip
         for text in texts
-        if text.caption_type == "single" and not classes & {o.category for o in objects[other] if o.id in text.actor}
+        if text.caption_type == "single"
+        and not classes & {o.category.casefold() for o in objects[other] if o.id in text.actor}
     ]
     if not fits:
         return []

@@ -119,14 +119,14 @@ def check_text(text: str, words: int, where: str) -> None:
     """ValueError for a text that no person would write about a video: empty, over-long, of several lines, with an
     object's number in it."""
     count = len(text.split())
-    if not count:
+    if not text.strip(" .…"):
         raise ValueError(f"{where}: the text is empty")
     if count > words:
         raise ValueError(f"{where}: {count} words; at most {words} are wanted")
     if "\n" in text or any(mark in text for mark in "[]{}<>#_"):
         raise ValueError(f"{where}: one line of plain words is wanted, got {text[:80]!r}")
     lowered = f" {text.lower()} "
-    if any(f"{word} {digit}" in lowered for word in ("object", "number", "track", "id") for digit in "0123456789"):
+    if any(f" {word} {digit}" in lowered for word in ("object", "number", "track", "id") for digit in "0123456789"):
         raise ValueError(f"{where}: the text names an object by its number: {text[:80]!r}")
 
 

@@ -15,7 +15,7 @@ from reviosa_core.data import formats, vidor
 from reviosa_core.data.interrvos import IMAGES
 from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.data.video import IMAGES as SUFFIXES
-from reviosa_core.data.video import Video, open_video
+from reviosa_core.data.video import Video, files_of, open_video
 from reviosa_core.schema import RLE, Clip, DataError
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg")
@@ -32,6 +32,7 @@ class Source:
     boxes: Boxes | None = None
     tracker: Tracker | None = None
     tracked_by: str = ""  # the tracker's name: other weights make other masks
+    files: tuple[int, int, int] | None = None  # `_files`: other pixels make other masks, too
 
     def fingerprint(self, settings: Annotation) -> str:
         """Of all that tracks depend on."""
@@ -43,7 +44,7 @@ class Source:
 
     def _tracked(self, settings: Annotation) -> Any:
         boxes = {id: {str(t): box for t, box in own.items()} for id, own in (self.boxes or {}).items()}
-        return [boxes, settings.grid if self.kind == "grid" else None, self.tracked_by]
+        return [boxes, settings.grid if self.kind == "grid" else None, self.tracked_by, self.files]
 
     def masked(self, folder: Path, settings: Annotation) -> Clip:
         """The clip with masks: its own, or tracked ones, which are kept in `folder`. DataError without a tracker."""
@@ -72,7 +73,9 @@ def read(path: Path, split: str | None = None, tracker: Tracker | None = None, t
         return [_vidor(path, file, tracker, tracked_by) for file in files]
     if path.is_dir() and any(reader.splits(path) for reader in formats.READERS.values()):
         return [Source(_bare(clip), "given") for clip in formats.read(path, split)]
-    videos = [Source(_clip(p, open_video(p)), "grid", None, tracker, tracked_by) for p in _videos(path)]
+    # Frames are asked for in order, clip after clip: those of all videos would not fit.
+    opened = ((p, _clip(p, open_video(p, cache_bytes=0))) for p in _videos(path))
+    videos = [Source(clip, "grid", None, tracker, tracked_by, _files(p)) for p, clip in opened]
     if not videos:
         raise DataError(f"{path}: no video, no frames and no data set in here; see docs/annotation.md")
     return videos
@@ -96,7 +99,19 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _clip(path: Path, video: Video, id: str | None = None) -> Clip:
-    return Clip(id or path.resolve().stem, video.frames, video.names, video.size)
+    """DataError for frames that a data set could not name: `interrvos.read` wants them sorted."""
+    names = video.names
+    if any(a >= b for a, b in zip(names, names[1:], strict=False)):
+        raise DataError(
+            f"{path}: frames {names[0]} to {names[-1]} are not sorted as text; name them with leading zeros"
+        )
+    return Clip(id or path.resolve().stem, video.frames, names, video.size)
+
+
+def _files(path: Path) -> tuple[int, int, int]:
+    """What tells a video from one that takes its place: files, bytes and the time of change (ns)."""
+    stats = [file.stat() for file in files_of(path)]
+    return len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
 
 
 def _vidor(root: Path, file: Path, tracker: Tracker | None, tracked_by: str) -> Source:
@@ -117,4 +132,4 @@ def _vidor(root: Path, file: Path, tracker: Tracker | None, tracked_by: str) -> 
         }
     except (KeyError, TypeError) as error:
         raise DataError(f"{file}: not what `reviosa data vidor` writes ({error!r})") from None
-    return Source(clip, "box", boxes, tracker, tracked_by)
+    return Source(clip, "box", boxes, tracker, tracked_by, _files(folder))

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import av
@@ -83,6 +84,11 @@ def open_video(path: str | Path, stored: bool = False, cache_bytes: int = CACHE_
         return Video(frames, (f"{0:05d}",), frames.size, FOLDER_FPS)
     frames = _VideoFile(path, cache_bytes, stored)
     return Video(frames, tuple(f"{i:05d}" for i in range(len(frames))), frames.size, frames.fps)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files whose pixels `open_video` gives: the images of a folder, or the one file."""
+    return _in_order(path) if path.is_dir() else [path]
 
 
 def stated(path: Path) -> tuple[tuple[int, int], int]:
@@ -244,6 +250,7 @@ class _VideoFile:
     def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES, stored: bool = False):
         self.path, self.stored = path, stored
         self.fps = 0.0
+        self._one_at_a_time = Lock()  # of threads: there is one decoder
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         self._cache_bytes = cache_bytes
         self._next = 0
@@ -262,6 +269,10 @@ class _VideoFile:
 
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "h w 3"]:
         position = range(self._length)[index]  # counts from the end, and raises IndexError
+        with self._one_at_a_time:
+            return self._at(position)
+
+    def _at(self, position: int) -> UInt8[np.ndarray, "h w 3"]:
         if position in self._cache:
             self._cache.move_to_end(position)
             return self._cache[position]

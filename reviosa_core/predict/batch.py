@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -82,13 +83,22 @@ def _there(job: Job, settings: Settings) -> Done | None:
 def _attempt(jobs: Sequence[Job], system: Segments, settings: Settings) -> Iterator[Done]:
     """Sentences about one video together; where that fails, each alone."""
     try:
-        made = list(_made(jobs, opened(jobs[0]), system, settings))
+        made, said = list(_made(jobs, opened(jobs[0]), system, settings)), ""
     except Exception as error:  # also what is a fault of ours: the others are wanted all the same
-        if len(jobs) == 1:
-            made = [Done(jobs[0], "failed", problems=[_line(error)])]
-        else:
-            made = [done for job in jobs for done in _again(job, system, settings)]
+        made, said = [], _line(error)
+    if said and len(jobs) == 1:
+        made = [Done(jobs[0], "failed", problems=[said])]
+    elif said:
+        _free()  # out here the error no longer holds what it failed with: with a GPU's memory, all that was in the way
+        made = [done for job in jobs for done in _again(job, system, settings)]
     yield from made
+
+
+def _free() -> None:
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # nothing without a GPU
 
 
 def _again(job: Job, system: Segments, settings: Settings) -> Iterator[Done]:

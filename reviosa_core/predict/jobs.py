@@ -16,7 +16,8 @@ from reviosa_core.schema import DataError, Expression
 COLUMNS, OPTIONAL = ("video", "text", "id", "fps", "start", "end"), ("id", "fps", "start", "end")
 REPORT = ("report.json", "report.csv")  # beside the jobs' folders
 LETTERS = 60  # of a sentence, in the name of a folder
-LONGEST = 120  # characters of an id
+LONGEST = 120  # bytes of an id
+NAME = 200  # bytes of a folder's name: file systems have 255, and what is being written has a longer one
 DEFAULT = Path("runs/predict")
 
 
@@ -50,11 +51,15 @@ class Job:
 def name_of(video: Path, text: str) -> str:
     """<name of the video>--<the sentence>: the name has its suffix; the sentence is in small letters and single dashes,
     with six hex digits of its hash where that leaves something out. Videos of other names, and other sentences, have
-    other names."""
+    other names. What would be too long for a file system is cut, and ends in twelve digits of the hash of both."""
     words = "-".join(re.findall(r"\w+", text.lower()))[:LETTERS].strip("-")
     if words.replace("-", " ") != text:
         words = f"{words}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}".strip("-")
-    return f"{video.resolve().name}--{words}"
+    name = f"{video.resolve().name}--{words}"
+    if len(name.encode(errors="surrogatepass")) <= NAME:
+        return name
+    end = "-" + hashlib.sha256(f"{video.resolve().name}\0{text}".encode(errors="surrogatepass")).hexdigest()[:12]
+    return name.encode(errors="surrogatepass")[: NAME - len(end)].decode(errors="ignore") + end
 
 
 def of_texts(video: Path, texts: Sequence[str], out: Path, **more: float | None) -> list[Job]:
@@ -89,10 +94,14 @@ def _job(folder: Path, out: Path, cells: dict[str, Any]) -> Job:
             raise DataError(f"no {name}" if not given[name] else f"{name} {given[name]!r} is not a text")
     video = folder / given["video"].strip()
     id = "" if given["id"] is None else str(given["id"]).strip()
-    if id and (len(id) > LONGEST or not re.fullmatch(r"\w[\w .+=@-]*", id) or id.endswith((" ", "."))):
+    if id and (
+        len(id.encode(errors="surrogatepass")) > LONGEST
+        or not re.fullmatch(r"\w[\w .+=@-]*", id)
+        or id.endswith((" ", "."))
+    ):
         raise DataError(
             f"id {id[:60]!r} names no folder: a letter or digit, then letters, digits, spaces and . _ - + = @, at most "
-            f"{LONGEST}"
+            f"{LONGEST} bytes"
         )
     if id.lower() in REPORT:
         raise DataError(f"id {id!r} is the report's name")

@@ -17,6 +17,7 @@ from PIL import Image
 from reviosa_core import masks, outputs
 from reviosa_core.data import files
 from reviosa_core.data.jsonfile import read_json, to_json
+from reviosa_core.data.video import files_of
 from reviosa_core.predict import exports
 from reviosa_core.predict.calibration import Calibration, score
 from reviosa_core.predict.jobs import Job
@@ -60,11 +61,10 @@ def origin(job: Job, checkpoint: Path) -> dict[str, str]:
 def made_from(job: Job, settings: Settings) -> dict[str, Any]:
     """What decides the masks, and the pictures' speed. A video counts by size and time of change: one that was replaced
     is predicted again."""
-    parts = sorted(job.video.iterdir()) if job.video.is_dir() else [job.video]
-    stats = [file.stat() for file in parts]
+    stats = [file.stat() for file in files_of(job.video)]
     return {
         "model": settings.model,
-        "video_files": len(parts),
+        "video_files": len(stats),
         "video_bytes": sum(s.st_size for s in stats),
         "video_changed": max((s.st_mtime_ns for s in stats), default=0),
         "start": job.start,

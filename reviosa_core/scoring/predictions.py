@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -110,7 +110,7 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
             raise DataError(f"{tree}: no such folder")
         if (tree / RESULT).is_file():
             raise DataError(f"{tree}: this is what `reviosa predict` wrote for one video, not predictions of a split")
-        unknown = sorted({path.name for path in tree.iterdir() if path.is_dir()} - {clip.id for clip in clips})
+        unknown = sorted(_others(tree, "", {clip.id for clip in clips}))
         if unknown:
             raise DataError(f"{tree}: {len(unknown)} unknown videos {unknown[:3]}; the data has {len(clips)} others")
     for clip in clips:
@@ -135,6 +135,17 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
                 for id in sorted(named)
             ],
         )
+
+
+def _others(tree: Path, inside: str, known: Set[str]) -> Iterator[str]:
+    """Folders of a tree that no video is called, nor is in: a name may have folders in it, as ReVOS's."""
+    for path in (tree / inside).iterdir():
+        name = f"{inside}{path.name}"
+        if path.is_dir() and name not in known:
+            if any(video.startswith(f"{name}/") for video in known):
+                yield from _others(tree, f"{name}/", known)
+            else:
+                yield name
 
 
 def _frames(folder: Path, clip: Clip) -> list[RLE]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -136,6 +137,9 @@ def test_retry_after_is_honoured(tmp_path: Path):
     assert setup.ask("429", GOOD, number=1).value and 25 < setup.slept[0] <= 30
     setup = Setup(tmp_path, retry_after="soon")
     assert setup.ask("429", GOOD, number=2).value and setup.slept == [1]
+    for past in ("0", "Wed, 21 Oct 2015 07:28:00 GMT"):
+        setup = Setup(tmp_path / past[:1], retry_after=past)
+        assert setup.ask("429", "503", GOOD).value and setup.slept == [1, 2], "never at once"
     setup = Setup(tmp_path, retry_after="3600")
     with pytest.raises(EndpointError, match="asks to wait 3600 s; over 120"):
         setup.ask("429", GOOD, number=3)
@@ -151,6 +155,38 @@ def test_refusals_are_answers(tmp_path: Path):
     assert len(setup.server.requests) == 1, "asking again would be pressing"
     setup = Setup(tmp_path)
     assert setup.ask("filter", number=1).reason == "refused: filtered"
+
+
+def test_an_answer_in_parts_and_one_of_another_kind(setup: Setup):
+    parts = [{"type": "text", "text": '{"id": "1",'}, {"type": "text", "text": ' "text": "a \ud83d"}'}, {"type": "x"}]
+    setup.server.answers.message = lambda body: ({"content": parts}, 1)
+    assert setup.ask().value.text == "a ?", "half a character is none"
+    setup.server.answers.message = lambda body: ({"content": {"text": "a"}}, 1)
+    assert setup.ask(number=1, key=KEY).value is None
+
+
+def test_more_tokens_ask_again_what_was_cut(setup: Setup):
+    whole = {"content": '{"id": "1", "text": "a"}'}
+    setup.server.answers.message = lambda body: (whole if body["max_tokens"] > 20 else {"content": '{"id": "1", '}, 1)
+    assert setup.ask(tokens=20).value is None and setup.ask(tokens=20).value is None
+    assert setup.usage.cached == 1 and setup.ask(tokens=30).value.text == "a"
+    assert setup.ask(tokens=20).value.text == "a", "an answer is one, whatever is asked for later"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("the kid 2 metres behind", None),
+        ("the squid 3 divers follow", None),
+        ("the id 2 one", "by its number"),
+        ("object 1", "by its number"),
+        ("...", "empty"),
+        ("…", "empty"),
+    ],
+)
+def test_texts_that_no_person_would_write(text: str, said: str | None):
+    with nullcontext() if said is None else pytest.raises(ValueError, match=said):
+        check_text(text, 9, "text")
 
 
 def test_an_answer_cut_at_the_limit_is_not_usable(setup: Setup):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -105,6 +106,34 @@ def test_videos_and_folders_of_frames(tmp_path: Path):
     ]
     assert [s.clip.id for s in sources.read(tmp_path / "many" / "b.mp4")] == ["b"]
     assert [s.clip.id for s in sources.read(tmp_path / "many" / "a")] == ["a"]
+
+
+def test_another_video_in_the_place_of_one_is_tracked_again(tmp_path: Path):
+    asked = []
+
+    def tracker(clip, boxes, settings):
+        asked.append(clip.id)
+        return {"0": [masks.encode(np.ones((H, W), bool))] * T}
+
+    def marks() -> str:
+        (source,) = sources.read(tmp_path / "clips", None, tracker, "sam2")
+        source.masked(tmp_path / "kept", SETTINGS)
+        assert not source.clip.frames._cache or len(source.clip.frames._cache) == 1, "no video is held"
+        return source.fingerprint(SETTINGS)
+
+    film(tmp_path / "clips" / "c0.mp4")
+    first = marks()
+    assert marks() == first and asked == ["c0"]
+    os.utime(tmp_path / "clips" / "c0.mp4", ns=(1, 1))
+    assert marks() != first and asked == ["c0", "c0"]
+
+
+def test_frames_that_no_data_set_could_name_are_refused_before_anything_is_asked(tmp_path: Path):
+    (tmp_path / "walk").mkdir()
+    for t in range(1, 12):
+        Image.fromarray(np.full((H, W, 3), 9 * t, np.uint8)).save(tmp_path / "walk" / f"{t}.png")
+    with pytest.raises(DataError, match="walk: frames 1 to 11 are not sorted as text; name them with leading zeros"):
+        sources.read(tmp_path / "walk")
 
 
 def test_a_data_set_gives_its_masks_and_keeps_its_sentences_to_itself(world: Path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -49,6 +50,12 @@ def test_any_order_with_almost_no_memory(mp4: Path, order: tuple[int, ...]):
     assert len(frames._cache) <= 2
     with pytest.raises(IndexError):
         frames[T]
+
+
+def test_threads_take_their_turn_at_the_one_decoder(mp4: Path):
+    frames = video._VideoFile(mp4, cache_bytes=0)
+    with ThreadPoolExecutor(8) as pool:
+        assert [grey(frame) for frame in pool.map(frames.__getitem__, list(range(T)) * 6)] == list(range(T)) * 6
 
 
 def test_frames_go_when_they_are_read_and_wait_for_no_collector(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,36 @@ def test_one_sentence_of_several_that_fails_costs_the_others_nothing(system: Sta
     assert states == ["done", "failed", "done"]
     system.asked.clear()
     assert reviosa(*words, "--text", "a dog", "--text", "a cat").exit_code == 0 and not system.asked
+
+
+def test_what_a_failure_held_is_let_go_before_each_is_tried_alone(system: Standing, tmp_path: Path, monkeypatch):
+    """On a GPU that is the memory which all together did not fit into."""
+
+    class Features:
+        pass
+
+    held, segment = [], Standing.segment
+
+    def full(self, clip, expressions=None):
+        features = Features()
+        if len(clip.expressions) > 1:
+            held.append(weakref.ref(features))
+            raise RuntimeError("out of memory")
+        held.append(held[0]())
+        return segment(self, clip, expressions)
+
+    monkeypatch.setattr(Standing, "segment", full)
+    wanted = jobs.of_texts(frames(tmp_path / "yard"), ["a dog", "a cat"], tmp_path / "out")
+    done = list(batch.run(wanted, lambda: system, Settings(tmp_path, "")))
+    assert [one.state for one in done] == ["made", "made"] and held[1:] == [None, None]
+
+
+def test_a_link_that_leads_nowhere_and_files_that_are_no_frames_change_nothing(system: Standing, tmp_path: Path):
+    (job,) = jobs.of_texts(frames(tmp_path / "yard"), ["a dog"], tmp_path / "out")
+    assert [one.state for one in batch.run([job], lambda: system, Settings(tmp_path, ""))] == ["made"]
+    (tmp_path / "yard" / ".#00000.png").symlink_to("somebody@host")
+    (tmp_path / "yard" / ".DS_Store").write_text("x")
+    assert [one.state for one in batch.run([job], lambda: system, Settings(tmp_path, ""))] == ["there"]
 
 
 def test_no_model_is_loaded_for_what_is_there(tmp_path: Path):

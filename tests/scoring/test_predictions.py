@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from reviosa_core import masks
-from reviosa_core.schema import DataError, Prediction, Role
+from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role
 from reviosa_core.scoring import predictions
 
 T, H, W = 3, 7, 11
@@ -83,6 +84,21 @@ def test_bad_files(tmp_path, text, message):
     with pytest.raises(DataError, match=message) as caught:
         list(predictions.read(path))
     assert str(path) in str(caught.value)
+
+
+def test_a_tree_of_videos_whose_names_have_folders(tmp_path):
+    """ReVOS's are called UVO/all/x."""
+    asked, frame = (Expression("0", "a", "single", ("0",)),), np.zeros((3, 4, 3), np.uint8)
+    clips = [Clip(id, [frame], ("00000",), (3, 4), asked, {"0": [None]}) for id in ("UVO/all/x", "UVO/y")]
+    for clip in clips:
+        (tmp_path / "tree" / clip.id / "0").mkdir(parents=True)
+        Image.fromarray(np.eye(3, 4, dtype=np.uint8)).save(tmp_path / "tree" / clip.id / "0" / "00000.png")
+    found = dict(predictions.read_trees({Role.ACTOR: tmp_path / "tree"}, clips))
+    assert found.keys() == {"UVO/all/x", "UVO/y"}
+    assert masks.decode(found["UVO/y"][0].masks[Role.ACTOR][0], (3, 4)).sum() == 3
+    (tmp_path / "tree" / "UVO" / "all" / "z").mkdir()
+    with pytest.raises(DataError, match=r"1 unknown videos \['UVO/all/z'\]"):
+        list(predictions.read_trees({Role.ACTOR: tmp_path / "tree"}, clips))
 
 
 def test_no_such_file(tmp_path):
