@@ -220,7 +220,7 @@ def study(runs: pd.DataFrame) -> Figure:
         axis.set_ylim(end - 0.7, -0.7)
         axis.set_xlabel("RVOS J&F on dev, %; bars: 95 % over videos")
         marks = {row: {"color": color} for row, color in colors.items()}
-        if runs["stuck"].any():
+        if runs["stuck"].to_numpy().any():
             marks["never left its plateau"] = {"color": "white", "markeredgecolor": INK}
         dot = {"marker": "o", "linestyle": "", "markersize": 4}
         keys = [Line2D([], [], label=name, **dot, **own) for name, own in marks.items()]
