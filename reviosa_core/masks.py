@@ -11,7 +11,7 @@ from pycocotools import mask as coco
 
 from reviosa_core.schema import RLE, Clip, Compact, DataError, Expression, Prediction, Role, Segments
 
-AT_ONCE = 16  # expressions that a model segments together
+AT_ONCE = 16  # expressions that a model segments together; InterShapes has at most 13 of a clip
 GROUPS = 7  # of five bits: COCO's run lengths are 32-bit numbers
 
 
@@ -110,8 +110,11 @@ def decode_all(rles: Sequence[Any], size: tuple[int, int]) -> Bool[np.ndarray, "
 
 
 def segmented(system: Segments, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
-    """What a system segments, with masks as run lengths where it can give these without holding arrays; at most
-    `AT_ONCE` expressions together, since a model's memory grows with them (ReVOS has 34 of a video on average)."""
+    """What a system segments, with masks as run lengths where it can give these without holding arrays.
+
+    At most `AT_ONCE` expressions together, since a model's memory grows with them (ReVOS has 34 of a video on average).
+    Those of a clip with no more stay together: what goes through a model in another company differs in the last bits.
+    """
     ask = system.run_lengths if isinstance(system, Compact) else system.segment
     parts = (expressions[start : start + AT_ONCE] for start in range(0, len(expressions), AT_ONCE))
     return [found for part in parts for found in ask(clip, part)]

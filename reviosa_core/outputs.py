@@ -1,9 +1,9 @@
 """Files and folders, written whole or not at all: made beside their place, brought to disk, swapped in.
 
-Everything the package writes goes through here. `.<name>.reviosa-partial` beside the place is where it is made. One
-process holds that folder at a time; one that was killed leaves it, and the next that writes there clears it. A folder
-that may be replaced carries a manifest of what was written into it: what is not listed there, or was changed since, is
-somebody's own, and nothing is touched.
+Everything the package writes goes through here; only what is `growing` is not whole. `.<name>.reviosa-partial` beside
+the place is where it is made. One process holds that folder at a time; one that was killed leaves it, and the next that
+writes there clears it. A folder that may be replaced carries a manifest of what was written into it: what is not listed
+there, or was changed since, is somebody's own, and nothing is touched.
 
 Each step is an audit event, "reviosa.outputs" (step, path): where tests/reliability/test_kills.py kills.
 """
@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from reviosa_core.schema import DataError
 
@@ -57,6 +57,21 @@ def text(path: str | Path, content: str) -> None:
     """`file` with this content, in UTF-8."""
     with file(path) as new:
         new.write_text(content, encoding="utf-8")
+
+
+@contextmanager
+def growing(path: str | Path) -> Iterator[BinaryIO]:
+    """Yields `path` itself, at its start, to read and to add to at its end: what is added stays there, whatever comes,
+    perhaps cut off. One that is left empty goes. Who asks holds the `file` that is made of it: nothing else keeps a
+    second process out."""
+    _check_file(path := _real(path))
+    with path.open("a+b") as lines:
+        try:
+            lines.seek(0)
+            yield lines
+        finally:
+            if not lines.seek(0, os.SEEK_END):
+                path.unlink()
 
 
 @contextmanager

@@ -44,6 +44,20 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["new"], "not even a folder is left"
 
 
+def test_what_grows_stays_as_it_is_left(tmp_path: Path):
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), outputs.growing(tmp_path / "lines") as lines:
+            found = lines.read()
+            lines.write(b"one\n")
+            raise KeyboardInterrupt
+    assert found == b"one\n" and contents(tmp_path) == {"lines": b"one\none\n"}
+    with outputs.growing(tmp_path / "lines") as lines:
+        lines.truncate(0)
+    assert not contents(tmp_path)
+    with pytest.raises(DataError, match="is a folder; a file is written here"), outputs.growing(tmp_path):
+        pass
+
+
 def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path):
     make(tmp_path / "far", a="1")
     (tmp_path / "far.txt").write_text("1")

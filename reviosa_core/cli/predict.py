@@ -102,7 +102,8 @@ def predict_(
 
     Several sentences (--text A --text B) and manifests (--manifest jobs.csv) have a folder each in --out, and
     report.json and report.csv over all. What is there is not made again; a job that fails stops no other, and the exit
-    code is 1 then. With --data, a whole split becomes one file that `reviosa evaluate` reads.
+    code is 1 then. With --data, a whole split becomes one file that `reviosa evaluate` reads; called again after an
+    interruption, clips that are done, in <out>.partial, are not made again.
 
     With --mode stream what is shown of a frame depends on no later one; --video - reads a video from standard input,
     and writes a line of JSON a frame and sentence to standard output as it comes.
@@ -284,6 +285,7 @@ def _predict_split(
     from reviosa_core import outputs
     from reviosa_core.data import formats
     from reviosa_core.predict import splits
+    from reviosa_core.predict.result import model_hash
 
     if out is None or out.suffix != ".json":
         fail("--out: a .json file is needed with --data" if out is None else f"--out {out}: a .json file is written")
@@ -292,7 +294,8 @@ def _predict_split(
     devices: list[str | None] = [device] * workers
     if device is None and workers > 1 and (gpus := torch.cuda.device_count()):
         devices = [f"cuda:{i % gpus}" for i in range(workers)]
-    count = splits.write(out, clips, partial(_system, checkpoint, stream), devices, progress=sys.stderr.isatty())
+    load, made_by = partial(_system, checkpoint, stream), f"{model_hash(checkpoint)} {stream}"
+    count = splits.write(out, clips, load, made_by, devices, progress=sys.stderr.isatty())
     typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
 
 

@@ -71,7 +71,8 @@ def _decode(clip: Clip, where: str, pool: ThreadPoolExecutor) -> Iterator[str]:
         except DataError as error:
             return str(error)
 
-    yield from filter(None, pool.map(frame, range(len(clip))))
+    first = frame(0)  # alone: what is opened once for all frames, as a video file, is then there for the threads
+    yield from filter(None, (first, *pool.map(frame, range(1, len(clip)))))
     used = dict.fromkeys(chain.from_iterable((*e.actor, *(e.target or ())) for e in clip.expressions))
     for key in used:
         if key in (UNKNOWN, NOTHING):

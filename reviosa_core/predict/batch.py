@@ -21,7 +21,6 @@ from reviosa_core.predict.jobs import REPORT, Job, by_part
 from reviosa_core.predict.result import Settings
 from reviosa_core.schema import Clip, DataError, Segments
 
-AT_ONCE = 8  # sentences about one video: SAM2's memory grows with them
 HELD = 16 * 2**20  # bytes of decoded frames: they are asked for in order
 
 
@@ -61,8 +60,8 @@ def run(jobs: Sequence[Job], load: Callable[[], Segments], settings: Settings) -
                 todo.append(job)
             else:
                 yield found
-        for start in range(0, len(todo), AT_ONCE):
-            yield from _attempt(todo[start : start + AT_ONCE], load(), settings)
+        for start in range(0, len(todo), masks.AT_ONCE):
+            yield from _attempt(todo[start : start + masks.AT_ONCE], load(), settings)
 
 
 def _there(job: Job, settings: Settings) -> Done | None:
@@ -86,11 +85,10 @@ def _attempt(jobs: Sequence[Job], system: Segments, settings: Settings) -> Itera
         made, said = list(_made(jobs, opened(jobs[0]), system, settings)), ""
     except Exception as error:  # also what is a fault of ours: the others are wanted all the same
         made, said = [], _line(error)
-    if said and len(jobs) == 1:
-        made = [Done(jobs[0], "failed", problems=[said])]
-    elif said:
+    if said:
         _free()  # out here the error no longer holds what it failed with: with a GPU's memory, all that was in the way
-        made = [done for job in jobs for done in _again(job, system, settings)]
+        alone = (done for job in jobs for done in _again(job, system, settings))
+        made = [Done(jobs[0], "failed", problems=[said])] if len(jobs) == 1 else list(alone)
     yield from made
 
 
@@ -109,8 +107,10 @@ def _again(job: Job, system: Segments, settings: Settings) -> Iterator[Done]:
 def _made(jobs: Sequence[Job], video: Video, system: Segments, settings: Settings) -> Iterator[Done]:
     clip = clip_of(video, jobs)
     try:
-        for job, prediction in zip(jobs, masks.segmented(system, clip, clip.expressions), strict=True):
-            about = result.content(job, clip, video.times, video.fps, prediction, settings)
+        seen = [result.made_from(job, settings) for job in jobs]  # what changes meanwhile is seen the next time
+        found = masks.segmented(system, clip, clip.expressions)
+        for job, made_from, prediction in zip(jobs, seen, found, strict=True):
+            about = result.content(job, clip, video.times, video.fps, prediction, settings, made_from)
             yield Done(job, "made", about, result.write(job.out, clip, about, settings.also))
     finally:
         video.close()

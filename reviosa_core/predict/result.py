@@ -107,10 +107,17 @@ def lacking(job: Job, settings: Settings, about: Mapping[str, Any]) -> bool:
 
 
 def content(
-    job: Job, clip: Clip, times: Sequence[float], fps: float, prediction: Prediction, settings: Settings
+    job: Job,
+    clip: Clip,
+    times: Sequence[float],
+    fps: float,
+    prediction: Prediction,
+    settings: Settings,
+    made_from: Mapping[str, Any],
 ) -> dict[str, Any]:
     """prediction.json: the model's answer, run lengths [t] of every role, how sure it is, frame names and times,
-    diagnostics, and what all that comes from. DataError when a confidence is asked for of a system that gives none."""
+    diagnostics, and what all that comes from: `made_from` as it was before the model ran. DataError when a confidence
+    is asked for of a system that gives none."""
     by_role = {
         r: [masks.encode(m) for m in own] if isinstance(own, np.ndarray) else list(own)
         for r, own in prediction.masks.items()
@@ -134,7 +141,7 @@ def content(
         "fps": job.fps or fps,
         "frames": list(clip.frame_names),
         "times": [round(t, 6) for t in times],
-        "made_from": made_from(job, settings),
+        "made_from": made_from,
         "diagnostics": {str(role): diagnostics(own, clip.size) for role, own in by_role.items()},
         "left_out": left_out,
         "confidence": sure

@@ -40,12 +40,24 @@ def writer(path: str | Path) -> Iterator[Callable[[Sequence[Prediction]], None]]
             (clip_id,) = {prediction.clip_id for prediction in predictions}
             if clip_id in seen:
                 raise DataError(f"{path}: clip {clip_id} written twice")
-            entry = {p.expression_id: _entry(p) for p in predictions}
-            file.write(f"{',' if seen else '{'}\n{json.dumps(clip_id)}: {jsonfile.to_json(entry, indent=None)}")
+            file.write(f"{',' if seen else '{'}\n{json.dumps(clip_id)}: {entry(predictions)}")
             seen.add(clip_id)
 
         yield write
         file.write("\n}\n" if seen else "{}\n")
+
+
+def entry(predictions: Sequence[Prediction]) -> str:
+    """What the released layout has for a video, as JSON: by expression."""
+    return jsonfile.to_json({p.expression_id: _entry(p) for p in predictions}, indent=None)
+
+
+def of_entry(path: Path, video: str, entry: Any) -> list[Prediction]:
+    """What `entry` is of. DataError, naming file and id, as `read`."""
+    if not isinstance(entry, dict):
+        own = "; this is what `reviosa predict` wrote for one video: name its folder" if video == "video" else ""
+        raise DataError(f"{path}: video {video}: an object of expressions is needed, got {type(entry).__name__}{own}")
+    return [_prediction(path, video, id, own) for id, own in entry.items()]
 
 
 def _entry(prediction: Prediction) -> dict[str, Any]:
@@ -66,12 +78,7 @@ def read(path: str | Path, progress: Callable[[int], Any] | None = None) -> Iter
     """
     path = Path(path)
     for video, entry in jsonfile.items(path, progress):
-        if not isinstance(entry, dict):
-            own = "; this is what `reviosa predict` wrote for one video: name its folder" if video == "video" else ""
-            raise DataError(
-                f"{path}: video {video}: an object of expressions is needed, got {type(entry).__name__}{own}"
-            )
-        yield video, [_prediction(path, video, id, own) for id, own in entry.items()]
+        yield video, of_entry(path, video, entry)
 
 
 def _prediction(path: Path, video: str, expression: str, entry: Any) -> Prediction:
@@ -160,15 +167,15 @@ def results(folder: Path) -> list[Path]:
 def read_results(folder: Path, clips: Iterable[Clip]) -> Iterator[tuple[str, list[Prediction]]]:
     """(video, its predictions) of folders that `reviosa predict` wrote, for the clips that have some.
 
-    A video is the clip of its name, with or without a suffix, and its sentence every expression of that text. Raises
-    DataError for a video or sentence that no clip has, two folders for one expression, other frames than the clip's,
-    and as `read`.
+    A video is the clip whose name its path ends in, with or without a suffix, and its sentence every expression of that
+    text. Raises DataError for a video or sentence that no clip has, two folders for one expression, other frames than
+    the clip's, and as `read`.
     """
     by_name, found = {clip.id: clip for clip in clips}, dict[str, dict[str, tuple[Path, Prediction]]]()
     for path in results(folder):
         about = jsonfile.read_json(path)
         video = jsonfile.get(about, "video", str, str(path))
-        clip = by_name.get(Path(video).name) or by_name.get(Path(video).stem)
+        clip = next(filter(None, map(by_name.get, _names(Path(video)))), None)
         if clip is None:
             raise DataError(f"{path}: video {video!r} is none of the {len(by_name)} clips of the data")
         text, drawn = jsonfile.get(about, "text", str, str(path)), jsonfile.get(about, "masks", dict, str(path))
@@ -183,6 +190,12 @@ def read_results(folder: Path, clips: Iterable[Clip]) -> Iterator[tuple[str, lis
                 raise DataError(f"{path}: clip {clip.id}, expression {id}: {there[id][0].parent} holds it, too")
             there[id] = path, replace(own, written=_written(about.get("written"), str(path)))
     yield from ((video, [own for _, own in by_id.values()]) for video, by_id in found.items())
+
+
+def _names(video: Path) -> Iterator[str]:
+    """What a clip of a video may be called, the longest first: names may have folders in them, as ReVOS's."""
+    for start in range(len(video.parts) or 1):
+        yield from ("/".join((*video.parts[start:-1], last)) for last in (video.name, video.stem))
 
 
 def _written(value: Any, where: str) -> frozenset[Role] | None:

@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from typer.testing import CliRunner
 from reviosa_core.cli.app import app
 from reviosa_core.data import formats, ref_sav
 from reviosa_core.data.verify import verify
+from reviosa_core.data.video import Video, open_video
 from reviosa_core.masks import encode
 from reviosa_core.schema import DataError
 from reviosa_core.scoring import evaluate
@@ -202,6 +204,20 @@ def test_ref_sav(tmp_path):
     change(masklets, lambda m: m["masklet"].pop())
     ref_sav._masklets.cache_clear()  # the files of a data set do not change while it is in use
     assert any("masklets for 2 frames, every 4th of the video are 3" in text for text in problems(root))
+
+
+def test_threads_open_a_video_once(tmp_path, monkeypatch):
+    opened = []
+
+    def slowly(path: Path, stored: bool) -> Video:
+        opened.append(path)
+        time.sleep(0.2)  # the other threads ask meanwhile
+        return open_video(path, stored, cache_bytes=0)
+
+    monkeypatch.setattr(ref_sav, "open_video", slowly)
+    ref_sav._video.cache_clear()
+    assert not problems(made(tmp_path, "ref-sav")) and len(opened) == len(set(opened)) > 0
+    ref_sav._video.cache_clear()
 
 
 def test_sentences_of_single_frames(tmp_path):

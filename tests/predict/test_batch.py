@@ -146,6 +146,18 @@ def test_a_link_that_leads_nowhere_and_files_that_are_no_frames_change_nothing(s
     assert [one.state for one in batch.run([job], lambda: system, Settings(tmp_path, ""))] == ["there"]
 
 
+def test_a_video_that_changes_while_the_model_runs_is_predicted_again(tmp_path: Path):
+    class Late(Standing):
+        def segment(self, clip, expressions=None):
+            if not self.asked:
+                Image.new("RGB", (W, H), (1, 2, 3)).save(tmp_path / "yard" / "004.png")
+            return super().segment(clip, expressions)
+
+    todo, system = jobs.of_texts(frames(tmp_path / "yard"), ["a dog"], tmp_path / "out"), Late()
+    states = [[done.state for done in batch.run(todo, lambda: system, Settings(tmp_path, "m"))] for _ in range(3)]
+    assert states == [["made"], ["made"], ["there"]]
+
+
 def test_no_model_is_loaded_for_what_is_there(tmp_path: Path):
     todo = jobs.of_texts(frames(tmp_path / "yard"), ["a dog"], tmp_path / "out")
     settings, loaded = Settings(tmp_path, "m"), []
@@ -159,10 +171,11 @@ def test_no_model_is_loaded_for_what_is_there(tmp_path: Path):
 
 
 def test_so_many_sentences_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(batch, "AT_ONCE", 2)
+    monkeypatch.setattr(masks, "AT_ONCE", 2)
     todo, system = jobs.of_texts(frames(tmp_path / "yard"), list("abcde"), tmp_path / "out"), Standing()
-    assert len(list(batch.run(todo, lambda: system, Settings(tmp_path, "m")))) == 5
-    assert [texts for _, texts in system.asked] == [["a", "b"], ["c", "d"], ["e"]]
+    done = batch.run(todo, lambda: system, Settings(tmp_path, "m"))
+    assert next(done).job is todo[0] and [texts for _, texts in system.asked] == [["a", "b"]], "written before the next"
+    assert len(list(done)) == 4 and [texts for _, texts in system.asked] == [["a", "b"], ["c", "d"], ["e"]]
 
 
 def test_what_the_model_is_not_sure_of_is_left_out_and_said(system: Standing, tmp_path: Path):

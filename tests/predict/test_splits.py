@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from reviosa_core.data.interrvos import read
 from reviosa_core.intershapes.splits import write_split
 from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.predict import splits
-from reviosa_core.schema import DataError, Role
+from reviosa_core.schema import Clip, DataError, Role
 from reviosa_core.scoring import evaluate, predictions
 from reviosa_core.weights import folders
 
@@ -81,6 +82,96 @@ def test_what_single_predictions_wrote_is_scored_like_a_split(data: Path, tmp_pa
         evaluate.score(one, clips, **asked)
 
 
+class Stopped(Standing):
+    """Somebody presses Ctrl-C at a sentence about a video."""
+
+    def __init__(self, at: str | None) -> None:
+        super().__init__()
+        self.at = at
+
+    def run_lengths(self, clip, expressions=None):
+        if clip.id == self.at:
+            raise KeyboardInterrupt
+        return super().run_lengths(clip, expressions)
+
+
+def stopped(out: Path, clips: list[Clip]) -> Path:
+    """Where the split's first clip is, of an interrupted call."""
+    with pytest.raises(KeyboardInterrupt):
+        splits.write(out, clips, lambda _: Stopped(clips[1].id), "m", progress=False)
+    assert not out.exists()
+    return out.with_name("p.json.partial")
+
+
+@pytest.mark.parametrize(
+    ("change", "made_by", "again"),
+    [
+        (None, "m", [1]),
+        (lambda lines: lines + b"0123", "m", [1]),
+        (lambda lines: lines + lines[:900], "m", [1]),
+        (lambda lines: lines[:-1], "m", [0, 1]),
+        (None, "another model", [0, 1]),
+    ],
+    ids=["as left", "a hash cut off", "a second line cut off", "the line cut off", "by another model"],
+)
+def test_an_interrupted_split_goes_on_where_it_was(data: Path, tmp_path: Path, change, made_by: str, again: list[int]):
+    clips, system = read(data), Standing()
+    splits.write(tmp_path / "whole.json", clips, lambda _: system, "m", progress=False)
+    partial = stopped(tmp_path / "p.json", clips)
+    if change is not None:
+        partial.write_bytes(change(partial.read_bytes()))
+    system.asked.clear()
+    count = splits.write(tmp_path / "p.json", clips, lambda _: system, made_by, progress=False)
+    assert [clip for clip, _ in system.asked] == [clips[i].id for i in again]
+    assert count == sum(len(clip.expressions) for clip in clips)
+    assert (tmp_path / "p.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert not partial.exists()
+
+
+def test_nothing_is_added_to_half_a_line(data: Path, tmp_path: Path):
+    clips, system = read(data), Standing()
+    partial = stopped(tmp_path / "p.json", clips)
+    whole = partial.read_bytes()
+    partial.write_bytes(whole[:-9])
+    assert stopped(tmp_path / "p.json", clips).read_bytes() == whole
+    splits.write(tmp_path / "p.json", clips, lambda _: system, "m", progress=False)
+    assert [clip for clip, _ in system.asked] == [clips[1].id]
+
+
+def test_other_sentences_are_another_clip_and_no_model_is_loaded_for_what_is_there(data: Path, tmp_path: Path):
+    clips, system = read(data), Standing()
+    stopped(tmp_path / "p.json", clips)
+    other = [replace(clips[0], expressions=clips[0].expressions[:1]), *clips[1:]]
+    splits.write(tmp_path / "p.json", other, lambda _: system, "m", progress=False)
+    assert [clip for clip, _ in system.asked] == [clip.id for clip in clips]
+    (tmp_path / "p.json").unlink()
+    stopped(tmp_path / "p.json", clips)
+    assert splits.write(tmp_path / "p.json", clips[:1], pytest.fail, "m", progress=False) == len(clips[0].expressions)
+
+
+@pytest.mark.parametrize("content", [b"my notes\n", b"my notes", b"00\n"])
+def test_what_is_no_interrupted_split_is_left_alone(data: Path, tmp_path: Path, content: bytes):
+    (tmp_path / "p.json.partial").write_bytes(content)
+    with pytest.raises(DataError, match=r"p\.json\.partial: line 1 is of no interrupted predict --data"):
+        splits.write(tmp_path / "p.json", read(data), half, "m", progress=False)
+    assert (tmp_path / "p.json.partial").read_bytes() == content
+
+
+def test_the_command_goes_on_with_the_same_weights_and_mode_only(data: Path, tmp_path: Path, monkeypatch):
+    clips, system = read(data), Stopped(read(data)[1].id)
+    monkeypatch.setattr(cli_predict, "_system", lambda checkpoint, stream, device: system)
+    words = ("predict", "--data", data, "--checkpoint", tmp_path / "w", "--out", tmp_path / "p.json")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "model.safetensors").write_bytes(b"old")
+    for more in ((), ("--mode", "stream"), ("--mode", "stream", "--every", 5)):
+        assert reviosa(*words, *more).exit_code
+    (tmp_path / "w" / "model.safetensors").write_bytes(b"new")
+    assert reviosa(*words).exit_code
+    system.at = None
+    assert reviosa(*words).exit_code == 0
+    assert [clip for clip, _ in system.asked] == [clips[0].id] * 4 + [clips[1].id]
+
+
 def half(device: str | None) -> Standing:
     """A system that a process of its own can make."""
     if device == "broken":
@@ -91,20 +182,19 @@ def half(device: str | None) -> Standing:
 @pytest.mark.slow
 def test_processes_share_a_split_and_write_the_same_file(data: Path, tmp_path: Path):
     clips = read(data)
-    splits.write(tmp_path / "one.json", clips, half, progress=False)
-    splits.write(tmp_path / "two.json", clips, half, [None, None], progress=False)
+    splits.write(tmp_path / "one.json", clips, half, "m", progress=False)
+    splits.write(tmp_path / "two.json", clips, half, "m", [None, None], progress=False)
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
     with pytest.raises(DataError, match="no such device"):
-        splits.write(tmp_path / "three.json", clips, half, ["broken", "broken"], progress=False)
-    assert not (tmp_path / "three.json").exists()
+        splits.write(tmp_path / "three.json", clips, half, "m", ["broken", "broken"], progress=False)
+    assert not list(tmp_path.glob("*three.json*"))
 
 
 @pytest.mark.slow
 def test_a_models_masks_of_a_split_are_those_of_segment(data: Path, tmp_path: Path):
     folders.save(ReVIOSa(tiny.reader(), tiny.seeing(), tuple(Role), frames=2, prompted="first"), tmp_path / "w")
-    splits.write(
-        tmp_path / "p.json", read(data), partial(cli_predict.load_system, tmp_path / "w"), [None, None], progress=False
-    )
+    load = partial(cli_predict.load_system, tmp_path / "w")
+    splits.write(tmp_path / "p.json", read(data), load, "m", [None, None], progress=False)
     model = folders.read(tmp_path / "w")
     for clip, (_, found) in zip(read(data), predictions.read(tmp_path / "p.json"), strict=True):
         for prediction, want in zip(found, model.segment(clip), strict=True):

@@ -101,6 +101,23 @@ def test_a_tree_of_videos_whose_names_have_folders(tmp_path):
         list(predictions.read_trees({Role.ACTOR: tmp_path / "tree"}, clips))
 
 
+@pytest.mark.parametrize(
+    ("video", "meant"),
+    [("data/UVO/all/x", "UVO/all/x"), ("UVO/all/x.mp4", "UVO/all/x"), ("/data/x", "x"), ("all/x.mp4", "x")],
+)
+def test_a_folder_of_a_video_belongs_to_the_clip_that_its_path_ends_in(tmp_path, video, meant):
+    said, empty = (Expression("0", "a dog", "single", ("0",)),), {"0": [None]}
+    clips = [Clip(id, [np.zeros((H, W, 3), np.uint8)], ("0",), (H, W), said, empty) for id in ("UVO/all/x", "x")]
+    drawn = {"actor": [masks.encode(np.zeros((H, W), bool))]}
+    about = {"video": video, "text": "a dog", "frames": ["0"], "masks": drawn}
+    (tmp_path / "prediction.json").write_text(json.dumps(about))
+    assert [id for id, _ in predictions.read_results(tmp_path, clips)] == [meant]
+    for other in ("y", "x/y", "xx", "", "/"):
+        (tmp_path / "prediction.json").write_text(json.dumps(about | {"video": other}))
+        with pytest.raises(DataError, match=f"video '{other}' is none of the 2 clips"):
+            list(predictions.read_results(tmp_path, clips))
+
+
 def test_no_such_file(tmp_path):
     with pytest.raises(DataError, match="nothing.json"):
         list(predictions.read(tmp_path / "nothing.json"))
