@@ -10,6 +10,7 @@ import pandas as pd
 
 from reviosa_core import outputs
 from reviosa_core.annotation.records import Line, Negative, Text, Verdict
+from reviosa_core.annotation.sources import close
 from reviosa_core.data import interrvos
 from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.schema import Clip, Expression
@@ -44,6 +45,7 @@ def write(
             used = {key for e in expressions for key in (*e.actor, *(e.target or ()))}
             masks = {key: track for key, track in clip.masks.items() if key in used}
             yield Clip(id, clip.frames, clip.frame_names, clip.size, tuple(expressions), masks)
+            close(clip)
 
     with outputs.folder(out, WHAT) as folder:
         interrvos.fill(folder, made())

@@ -117,7 +117,7 @@ class Endpoint:
 
     def ask(self, question: Question) -> Answer:
         """From the cache, or from the endpoint and into the cache. EndpointError."""
-        key = question.key(self.model)
+        key = question.key(self.model, self.seed)
         asked = Asked(question=key, model=self.model, prompt=question.prompt_hash, images=question.images_hash)
         with self._lock:
             own = self._locks.setdefault(key, threading.Lock())

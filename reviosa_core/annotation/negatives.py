@@ -10,10 +10,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from reviosa_core.annotation.records import Negative, Object, Text
+from reviosa_core.annotation.records import Negative, Object, Text, Track
 
 
-def roles_swapped(texts: Sequence[Text]) -> list[Negative]:
+def all_known(tracks: Sequence[Track], objects: Sequence[Object]) -> bool:
+    """Is there no object in the clip but these, as far as its tracks go? What is absent can be told of no other: not
+    where a track is poor or has no name, nor where tracks begin on the first frame only."""
+    named = {o.id for o in objects}
+    return bool(tracks) and all(track.id in named and track.source != "grid" for track in tracks)
+
+
+def roles_swapped(clip: str, texts: Sequence[Text]) -> list[Negative]:
     """Subject and object exchanged, where another text of the same event shows how the words go and neither direction
     is true of other objects: "the dog pulling the man" for "the man pulling the dog"."""
     true = {_words(t.text) for t in texts}
@@ -27,7 +34,8 @@ def roles_swapped(texts: Sequence[Text]) -> list[Negative]:
         subject, verb, object = parts
         swapped = f"{object} {verb} {subject}".replace("another ", "the ")
         if not _same(subject.split(), object.split()) and _words(swapped) not in true:
-            found.append(Negative(id=f"{text.id}.swapped", text=swapped, kind="roles swapped", actor=(), of=text.id))
+            of = f"{clip}/{text.id}"
+            found.append(Negative(id=f"{text.id}.swapped", text=swapped, kind="roles swapped", actor=(), of=of))
     return found
 
 
@@ -68,8 +76,8 @@ def partner_absent(
         rng = np.random.default_rng([seed, *clip.encode(), *text.id.encode()])
         category, look = absent[int(rng.integers(len(absent)))]
         name = category if text.level == "class" else look
-        said = f"{parts[0]} {parts[1]} the {name}"
-        found.append(Negative(id=f"{text.id}.absent", text=said, kind="partner absent", actor=text.actor, of=text.id))
+        said, of = f"{parts[0]} {parts[1]} the {name}", f"{clip}/{text.id}"
+        found.append(Negative(id=f"{text.id}.absent", text=said, kind="partner absent", actor=text.actor, of=of))
     return found
 
 

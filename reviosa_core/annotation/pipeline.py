@@ -31,7 +31,7 @@ from reviosa_core.annotation.records import (
     read_lines,
     write_lines,
 )
-from reviosa_core.annotation.sources import Source
+from reviosa_core.annotation.sources import Source, close
 from reviosa_core.annotation.view import View
 from reviosa_core.config import Annotation
 from reviosa_core.data.jsonfile import to_json
@@ -135,17 +135,15 @@ class Pipeline:
         return verify.run(view, texts, made_from, self.options.verify)
 
     def _everything(self) -> Any:
-        return [[line.items for line in self.lines[stage].values()] for stage in ("objects", "verified")]
+        return [[line.items for line in self.lines[stage].values()] for stage in ("tracks", "objects", "verified")]
 
     def _negatives(self, id: str, made_from: str) -> Line[Negative]:
         known = {clip: line.items for clip, line in self.lines["objects"].items()}
         texts = dataset.texts(self.lines["verified"])
-        seed = self.settings.seed
-        found = [
-            *negatives.partner_absent(id, texts[id], known[id], known, seed),
-            *negatives.object_absent(id, known[id], texts, known, seed),
-            *negatives.roles_swapped(texts[id]),
-        ]
+        found, seed = negatives.roles_swapped(id, texts[id]), self.settings.seed
+        if negatives.all_known(self.lines["tracks"][id].items, known[id]):
+            found += negatives.partner_absent(id, texts[id], known[id], known, seed)
+            found += negatives.object_absent(id, known[id], texts, known, seed)
         return Line[Negative](clip=id, made_from=made_from, items=tuple(found))
 
     def _asking(self, stage: str, run: Callable[[View, str], Line], *above: str) -> None:
@@ -172,9 +170,16 @@ class Pipeline:
         of = {id: made_from(id) for id in self.sources}
         done = {id: line for id, line in there.items() if self._holds(line, of.get(id))}
         due = [id for id in self.sources if id not in done]
+
+        def once(id: str) -> Line:
+            try:
+                return run(id, of[id])
+            finally:
+                close(self.sources[id].clip)  # of all clips at once, too many files would be open
+
         with ThreadPoolExecutor(at_once) as pool:
             try:
-                waiting = [pool.submit(run, id, of[id]) for id in due]
+                waiting = [pool.submit(once, id) for id in due]
                 for future in tqdm(as_completed(waiting), stage, len(due), unit="clip", disable=not self.progress):
                     line = future.result()
                     done[line.clip] = line

@@ -15,6 +15,7 @@ from reviosa_core.annotation.sources import Boxes
 from reviosa_core.annotation.tracks import SAME
 from reviosa_core.config import Annotation
 from reviosa_core.model import segmenter
+from reviosa_core.model.sam2 import Sam2
 from reviosa_core.model.segmenter import FrameFeatures, Segmenter, to_square
 from reviosa_core.schema import RLE, Clip, DataError
 from reviosa_core.weights import checkpoint
@@ -27,10 +28,11 @@ AT_ONCE = 16  # frames or points
 
 class Tracker:
     """A `sources.Tracker`. Boxes prompt all the frames that they are given for; what a grid's points find on the first
-    frame is followed from there, so what appears later is not found."""
+    frame is followed from there, so what appears later is not found. `weights` are where it comes from, `design` is its
+    configuration where that is none of the packaged ones."""
 
-    def __init__(self, seeing: Segmenter) -> None:
-        self.segmenter = seeing
+    def __init__(self, seeing: Segmenter, weights: Path, design: Sam2 | None = None) -> None:
+        self.segmenter, self.weights, self.design = seeing, weights, design
 
     def __call__(self, clip: Clip, boxes: Boxes | None, settings: Annotation) -> dict[str, Sequence[RLE | None]]:
         features = self._see(clip)
@@ -121,4 +123,5 @@ def load(path: str, yaml: str | None = None, device: str | None = None) -> Track
         described = segmenter.describe(project.settings.model.segmenter)
         path = str(project.backbones / "sam2.safetensors")
     sam = checkpoint.load_sam2(path, described)
-    return Tracker(segmenter.Segmenter(sam).to(device or checkpoint.best_device()).eval())
+    seeing = segmenter.Segmenter(sam).to(device or checkpoint.best_device()).eval()
+    return Tracker(seeing, Path(path), described)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from reviosa_core.data import formats, vidor
 from reviosa_core.data.interrvos import IMAGES
 from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.data.video import IMAGES as SUFFIXES
-from reviosa_core.data.video import Video, files_of, open_video
+from reviosa_core.data.video import Video, open_video
 from reviosa_core.schema import RLE, Clip, DataError
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg")
@@ -31,20 +32,19 @@ class Source:
     kind: Literal["given", "box", "grid"]
     boxes: Boxes | None = None
     tracker: Tracker | None = None
-    tracked_by: str = ""  # the tracker's name: other weights make other masks
-    files: tuple[int, int, int] | None = None  # `_files`: other pixels make other masks, too
+    tracked_by: str = ""  # what tells the tracker from others: other weights make other masks
 
     def fingerprint(self, settings: Annotation) -> str:
         """Of all that tracks depend on."""
         limits = settings.model_dump(include={"presence", "area", "stability", "objects"})
         about = [self.kind, self.clip.frame_names, self.clip.size, limits]
         if self.kind == "given":
-            return digest(about, plain(self.clip.masks))
+            return digest(about, _files(self.clip), plain(self.clip.masks))
         return digest(about, self._tracked(settings))
 
     def _tracked(self, settings: Annotation) -> Any:
         boxes = {id: {str(t): box for t, box in own.items()} for id, own in (self.boxes or {}).items()}
-        return [boxes, settings.grid if self.kind == "grid" else None, self.tracked_by, self.files]
+        return [boxes, settings.grid if self.kind == "grid" else None, self.tracked_by, _files(self.clip)]
 
     def masked(self, folder: Path, settings: Annotation) -> Clip:
         """The clip with masks: its own, or tracked ones, which are kept in `folder`. DataError without a tracker."""
@@ -73,9 +73,7 @@ def read(path: Path, split: str | None = None, tracker: Tracker | None = None, t
         return [_vidor(path, file, tracker, tracked_by) for file in files]
     if path.is_dir() and any(reader.splits(path) for reader in formats.READERS.values()):
         return [Source(_bare(clip), "given") for clip in formats.read(path, split)]
-    # Frames are asked for in order, clip after clip: those of all videos would not fit.
-    opened = ((p, _clip(p, open_video(p, cache_bytes=0))) for p in _videos(path))
-    videos = [Source(clip, "grid", None, tracker, tracked_by, _files(p)) for p, clip in opened]
+    videos = [Source(_opened(p), "grid", None, tracker, tracked_by) for p in _videos(path)]
     if not videos:
         raise DataError(f"{path}: no video, no frames and no data set in here; see docs/annotation.md")
     return videos
@@ -108,10 +106,28 @@ def _clip(path: Path, video: Video, id: str | None = None) -> Clip:
     return Clip(id or path.resolve().stem, video.frames, names, video.size)
 
 
-def _files(path: Path) -> tuple[int, int, int]:
-    """What tells a video from one that takes its place: files, bytes and the time of change (ns)."""
-    stats = [file.stat() for file in files_of(path)]
-    return len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
+def _opened(path: Path) -> Clip:
+    """Holds no file and no frame: those of all videos would not fit. Frames are asked for in order."""
+    with closing(open_video(path, cache_bytes=0)) as video:
+        return _clip(path, video)
+
+
+def close(clip: Clip) -> None:
+    """Let go of what reading its frames holds; they can still be read."""
+    if hasattr(clip.frames, "close"):
+        clip.frames.close()
+
+
+def _files(clip: Clip) -> tuple[int, int, int] | None:
+    """What tells a clip's pixels from others that take their place: files, bytes and the time of change (ns). None
+    where the frames don't say what they are read from."""
+    frames, paths = clip.frames, list[Path]()
+    if hasattr(frames, "file"):
+        paths = [frames.file(index) for index in range(len(clip))]
+    elif hasattr(frames, "path"):
+        paths = [frames.path]
+    stats = [path.stat() for path in paths]
+    return (len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)) if stats else None
 
 
 def _vidor(root: Path, file: Path, tracker: Tracker | None, tracked_by: str) -> Source:
@@ -132,4 +148,4 @@ def _vidor(root: Path, file: Path, tracker: Tracker | None, tracked_by: str) -> 
         }
     except (KeyError, TypeError) as error:
         raise DataError(f"{file}: not what `reviosa data vidor` writes ({error!r})") from None
-    return Source(clip, "box", boxes, tracker, tracked_by, _files(folder))
+    return Source(clip, "box", boxes, tracker, tracked_by)

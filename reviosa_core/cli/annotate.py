@@ -85,14 +85,18 @@ def run(
 
     if endpoint is None and not dry_run:
         fail("--endpoint: say where to ask, or --dry-run for what it would take")
-    settings, asked, tracker = _settings(at_once), Prompts(prompts or PROMPTS), None
+    settings, asked = _settings(at_once), Prompts(prompts or PROMPTS)
+    tracker, tracked_by = None, ""
     if not dry_run:
         outputs.try_out(out, WHAT)
     if sam2 and not dry_run:
         from reviosa_core.annotation import sam2 as tracking
+        from reviosa_core.annotation.records import digest
+        from reviosa_core.predict.result import model_hash
 
         tracker = tracking.load(sam2, sam2_yaml)
-    found = sources.read(videos, split, tracker, str(sam2))
+        tracked_by = digest(model_hash(tracker.weights), tracker.design)
+    found = sources.read(videos, split, tracker, tracked_by)
     if endpoint is None or dry_run:
         _plan(found, settings, asked, (events, objects), verify, (price_in, price_out))
         return

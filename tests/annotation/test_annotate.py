@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from running import run
 
 from reviosa_core.annotation import dataset, endpoint, pipeline, sources, truth
 from reviosa_core.annotation.answers import holds
@@ -140,6 +144,28 @@ def test_an_unreadable_line_is_named(annotate):
         pytest.fail("the second clip has no event")
     with pytest.raises(DataError, match=r"3_events.jsonl: line 2: items.0.agents: Field required"):
         annotate(out=first.out)
+
+
+def test_other_frames_in_the_place_of_a_data_sets_are_looked_at_again(world: Path, tmp_path: Path):
+    def ran() -> tuple[list[dict], set[str]]:
+        found = run(tmp_path / "world", tmp_path / "out")
+        return found.server.requests, {line.made_from for line in found.lines("objects").values()}
+
+    shutil.copytree(world, tmp_path / "world")
+    asked, first = ran()
+    assert asked
+    frames = sorted((tmp_path / "world" / "JPEGImages" / "intershapes_val_00000").iterdir())
+    for file in frames:
+        os.utime(file, ns=(1, 1))
+    asked, second = ran()
+    assert not asked and len(first - second) == 1, "looked at again, and the answers are there"
+    for file in frames:
+        with Image.open(file) as image:
+            pixels = image.convert("RGB").rotate(180)
+        pixels.save(file)
+    asked, third = ran()
+    assert {"objects", "events"} <= {r["response_format"]["json_schema"]["name"] for r in asked}
+    assert len(second - third) == 1
 
 
 def test_another_prompt_asks_that_stage_again_and_is_in_the_provenance(annotate, tmp_path: Path):

@@ -165,6 +165,19 @@ def test_an_answer_in_parts_and_one_of_another_kind(setup: Setup):
     assert setup.ask(number=1, key=KEY).value is None
 
 
+def test_a_refusal_with_half_a_character_is_kept(setup: Setup):
+    setup.server.answers.message = lambda body: ({"content": None, "refusal": "no \ud83d"}, 1)
+    assert setup.ask().reason == setup.ask().reason == "refused: no ?" and setup.usage.cached == 1
+
+
+def test_another_seed_is_another_question(setup: Setup):
+    assert (
+        setup.ask(GOOD).value and setup.ask(GOOD.replace("a word", "other words"), seed=1).value.text == "other words"
+    )
+    assert [setup.ask(seed=seed).value.text for seed in (0, 1)] == ["a word", "other words"]
+    assert [request["seed"] for request in setup.server.requests] == [0, 1]
+
+
 def test_more_tokens_ask_again_what_was_cut(setup: Setup):
     whole = {"content": '{"id": "1", "text": "a"}'}
     setup.server.answers.message = lambda body: (whole if body["max_tokens"] > 20 else {"content": '{"id": "1", '}, 1)
@@ -180,8 +193,10 @@ def test_more_tokens_ask_again_what_was_cut(setup: Setup):
         ("the squid 3 divers follow", None),
         ("the id 2 one", "by its number"),
         ("object 1", "by its number"),
+        ('the man behind "Object 1"', "by its number"),
         ("...", "empty"),
         ("…", "empty"),
+        ("\t", "empty"),
     ],
 )
 def test_texts_that_no_person_would_write(text: str, said: str | None):

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,19 @@ from PIL import Image
 from running import SETTINGS
 
 from reviosa_core import masks
-from reviosa_core.annotation import pipeline, sources, truth
+from reviosa_core.annotation import dataset, pipeline, sources, truth
+from reviosa_core.annotation.answers import Errors
 from reviosa_core.annotation.endpoint import Endpoint
-from reviosa_core.annotation.records import read_lines
+from reviosa_core.annotation.records import Asked, Line, Text, Verdict, read_lines
 from reviosa_core.annotation.server import Server
 from reviosa_core.config import Annotation
 from reviosa_core.data import vidor
 from reviosa_core.data.verify import verify
 from reviosa_core.data.video import write_mp4
-from reviosa_core.schema import DataError
+from reviosa_core.schema import Clip, DataError
 
 H, W, T = 24, 36, 6
+ASKED = Asked(question="q", model="m", prompt="p", images="i")
 
 
 def spoil(file: Path, change: Callable[[dict], object]) -> None:
@@ -115,17 +117,59 @@ def test_another_video_in_the_place_of_one_is_tracked_again(tmp_path: Path):
         asked.append(clip.id)
         return {"0": [masks.encode(np.ones((H, W), bool))] * T}
 
-    def marks() -> str:
-        (source,) = sources.read(tmp_path / "clips", None, tracker, "sam2")
+    def marks(folder: str = "clips") -> str:
+        (source,) = sources.read(tmp_path / folder, None, tracker, "sam2")
         source.masked(tmp_path / "kept", SETTINGS)
-        assert not source.clip.frames._cache or len(source.clip.frames._cache) == 1, "no video is held"
         return source.fingerprint(SETTINGS)
 
     film(tmp_path / "clips" / "c0.mp4")
     first = marks()
     assert marks() == first and asked == ["c0"]
     os.utime(tmp_path / "clips" / "c0.mp4", ns=(1, 1))
-    assert marks() != first and asked == ["c0", "c0"]
+    second = marks()
+    assert second != first and asked == ["c0", "c0"]
+    shutil.copytree(tmp_path / "clips", tmp_path / "elsewhere")
+    assert marks("elsewhere") == second and len(asked) == 2, "a copy that kept the times"
+    with (tmp_path / "clips" / "c0.mp4").open("ab") as file:
+        file.write(bytes(8))
+    os.utime(tmp_path / "clips" / "c0.mp4", ns=(1, 1))
+    assert marks() != second and len(asked) == 3, "as old as it was, and larger"
+
+
+def held(folder: Path, clips: Iterable[Clip]) -> list[object]:
+    """Files that are open in there, and frames that are kept."""
+    links = (os.path.join("/proc/self/fd", number) for number in os.listdir("/proc/self/fd"))
+    opened = [os.readlink(link) for link in links if os.path.islink(link)]
+    return [path for path in opened if Path(path).is_relative_to(folder)] + [
+        k for clip in clips for k in clip.frames._cache
+    ]
+
+
+def test_no_video_is_held(tmp_path: Path):
+    """Of thousands, an open file or a frame each would not fit."""
+    for k in range(3):
+        film(tmp_path / "clips" / f"c{k}.mp4")
+    left, right = np.zeros((2, H, W), bool)
+    left[:, :9] = right[:, 9:] = True
+    track = {"0": [masks.encode(left)] * T, "1": [masks.encode(right)] * T}
+
+    def tracker(clip, boxes, settings):
+        assert len([clip.frames[t] for t in range(T)]) == T
+        return track
+
+    found = sources.read(tmp_path / "clips", None, tracker, "sam2")
+    clips = [source.clip for source in found]
+    assert held(tmp_path, clips) == []
+    with Server(errors=Errors(refusal=1)) as server, Endpoint(server.url, "m", tmp_path / "answers") as endpoint:
+        run = pipeline.Pipeline(found, tmp_path / "out", endpoint, SETTINGS, progress=False)
+        assert run.run()["asked in this run"]["events"]["abstained"] == 3
+    assert held(tmp_path, clips) == []
+    about = {"caption_type": "single", "actor": ("0",), "target": None, "voice": "none", "level": "class"}
+    text = Text(id="t", text="it", event=None, asked=(ASKED,), **about)
+    verdict = Verdict(text=text, claimed="supported", swapped=None, evidence=(), rejected=None, asked=())
+    lines = {clip.id: Line[Verdict](clip=clip.id, made_from="x", items=(verdict,)) for clip in clips}
+    dataset.write(tmp_path / "out", run.clips, lines)
+    assert held(tmp_path, clips) == [] and len(list((tmp_path / "out").rglob("*.jpg"))) == 3 * T
 
 
 def test_frames_that_no_data_set_could_name_are_refused_before_anything_is_asked(tmp_path: Path):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 from sam2.sam2_image_predictor import SAM2ImagePredictor
+from typer.testing import CliRunner
 
 from reviosa_core import masks
-from reviosa_core.annotation import sam2, tracks
+from reviosa_core.annotation import pipeline, sam2, tracks
 from reviosa_core.annotation.records import Line
+from reviosa_core.cli.app import app
 from reviosa_core.config import Annotation
+from reviosa_core.data.jsonfile import read_json
+from reviosa_core.model import segmenter
 from reviosa_core.schema import Clip, DataError
 
 SIDE, H, W, T = tiny.SIZES.segmenter.image_size, 40, 56, 5
@@ -59,13 +66,14 @@ def test_boxes_prompt_the_frames_they_are_given_for(seeing, monkeypatch):
 
     monkeypatch.setattr(type(seeing), "track", track)
     boxes = {"7": {0: (3, 4, 20, 30)}, "9": {1: (0, 0, 9, 9), 4: (5, 5, 30, 30)}}
-    found = sam2.Tracker(seeing)(clip(), boxes, Annotation())
+    tracker = sam2.Tracker(seeing, Path("sam2.pt"))
+    found = tracker(clip(), boxes, Annotation())
     assert list(found) == ["7", "9"] and [len(track) for track in found.values()] == [T, T]
     assert given == [[0], [1, 4]]
     for track in found.values():
         assert any(track) and all(masks.decode(rle, (H, W)).shape == (H, W) for rle in track if rle)
     with pytest.raises(DataError, match="clip c: a box in frame 5 of 5"):
-        sam2.Tracker(seeing)(clip(), {"7": {5: (3, 4, 20, 30)}}, Annotation())
+        tracker(clip(), {"7": {5: (3, 4, 20, 30)}}, Annotation())
 
 
 def test_a_grid_keeps_sure_and_stable_masks_once_the_surest_first(seeing, monkeypatch):
@@ -107,3 +115,28 @@ def test_load_names_a_profile_or_a_file(root, monkeypatch):
         sam2.load("large")
     with pytest.raises(DataError, match="nothing.pt: no such file"):
         sam2.load("nothing.pt")
+
+
+def test_another_sam2_in_the_place_of_one_tracks_again_and_the_same_elsewhere_does_not(seeing, tmp_path, monkeypatch):
+    tracked = []
+    monkeypatch.chdir(tmp_path)  # in no project: the defaults
+    monkeypatch.setattr(sam2.checkpoint, "load_sam2", lambda path, described: seeing.sam)
+    monkeypatch.setattr(sam2.checkpoint, "read_sam2_yaml", lambda path: segmenter.describe(tiny.SIZES.segmenter))
+    monkeypatch.setattr(sam2.Tracker, "__call__", lambda *_: tracked.append(1) or {})
+    (tmp_path / "clips" / "walk").mkdir(parents=True)
+    Image.fromarray(np.zeros((H, W, 3), np.uint8)).save(tmp_path / "clips" / "walk" / "0.png")
+
+    def run(*more: str) -> str:
+        words = ["annotate", "clips", "out", "--endpoint", "http://127.0.0.1:9/v1", *more]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+        return read_json(pipeline.work(Path("out")) / "masks" / "walk.json")["made_from"]
+
+    Path("sam2.pt").write_bytes(b"one")
+    first = run("--sam2", "sam2.pt")
+    Path("sam2.pt").rename("moved.pt")
+    assert run("--sam2", "moved.pt") == first and len(tracked) == 1
+    Path("moved.pt").write_bytes(b"two")
+    second = run("--sam2", "moved.pt")
+    assert second != first and len(tracked) == 2
+    assert run("--sam2", "moved.pt", "--sam2-yaml", "other.yaml") != second and len(tracked) == 3
