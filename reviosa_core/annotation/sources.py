@@ -12,7 +12,7 @@ from reviosa_core import outputs
 from reviosa_core.annotation.records import digest
 from reviosa_core.annotation.tracks import plain
 from reviosa_core.config import Annotation
-from reviosa_core.data import formats, vidor
+from reviosa_core.data import files, formats, vidor
 from reviosa_core.data.interrvos import IMAGES
 from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.data.video import IMAGES as SUFFIXES
@@ -69,8 +69,7 @@ def read(path: Path, split: str | None = None, tracker: Tracker | None = None, t
         raise DataError(f"{path}: no such file or folder")
     with_boxes = path / vidor.PROMPTS
     if with_boxes.is_dir():
-        files = sorted(with_boxes.glob("*.json"))
-        return [_vidor(path, file, tracker, tracked_by) for file in files]
+        return [_vidor(path, file, tracker, tracked_by) for file in sorted(with_boxes.glob("*.json"))]
     if path.is_dir() and any(reader.splits(path) for reader in formats.READERS.values()):
         return [Source(_bare(clip), "given") for clip in formats.read(path, split)]
     videos = [Source(_opened(p), "grid", None, tracker, tracked_by) for p in _videos(path)]
@@ -119,15 +118,11 @@ def close(clip: Clip) -> None:
 
 
 def _files(clip: Clip) -> tuple[int, int, int] | None:
-    """What tells a clip's pixels from others that take their place: files, bytes and the time of change (ns). None
-    where the frames don't say what they are read from."""
-    frames, paths = clip.frames, list[Path]()
+    """The `files.stamp` of what a clip's frames are read from; None where they don't say."""
+    frames = clip.frames
     if hasattr(frames, "file"):
-        paths = [frames.file(index) for index in range(len(clip))]
-    elif hasattr(frames, "path"):
-        paths = [frames.path]
-    stats = [path.stat() for path in paths]
-    return (len(stats), sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)) if stats else None
+        return files.stamp(frames.file(index) for index in range(len(clip)))
+    return files.stamp([frames.path]) if hasattr(frames, "path") else None
 
 
 def _vidor(root: Path, file: Path, tracker: Tracker | None, tracked_by: str) -> Source:

@@ -61,12 +61,12 @@ def origin(job: Job, checkpoint: Path) -> dict[str, str]:
 def made_from(job: Job, settings: Settings) -> dict[str, Any]:
     """What decides the masks, and the pictures' speed. A video counts by size and time of change: one that was replaced
     is predicted again."""
-    stats = [file.stat() for file in files_of(job.video)]
+    count, size, changed = files.stamp(files_of(job.video))
     return {
         "model": settings.model,
-        "video_files": len(stats),
-        "video_bytes": sum(s.st_size for s in stats),
-        "video_changed": max((s.st_mtime_ns for s in stats), default=0),
+        "video_files": count,
+        "video_bytes": size,
+        "video_changed": changed,
         "start": job.start,
         "end": job.end,
         "fps": job.fps,

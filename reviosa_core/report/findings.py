@@ -205,8 +205,8 @@ def page(found: Sequence[Finding], profile: str) -> str:
         "95 % interval is above 0, `doesn't` where it is below, and `can't tell` where it is neither. Intervals hold "
         "over videos, for the one training run a row that `make repro` makes, and are not corrected for how many there "
         "are: another seed may say otherwise. The verdicts over seeds stand at the head of tables/seeds.md "
-        "(`make seeds`); where the two differ, those count. A row leaves its plateau, on which every token segments "
-        f"everything, at the step where its Dice loss has fallen to {plateau.LEVEL:.0%} of what it was at first.",
+        "(`make seeds`); where the two differ, those count. A row leaves its plateau, on which its masks learn next "
+        f"to nothing, at the step where its Dice loss has fallen to {plateau.LEVEL:.0%} of what it was at first.",
         table(found),
         "`make studies` writes more claims, which take other trainings to see, at the head of tables/studies.md (on "
         "`dev`). What it answers that nobody has published, when attention supervision helps, on which layers, in "

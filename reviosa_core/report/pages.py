@@ -142,7 +142,7 @@ def report(
         "J&F in percent, with 95 % bootstrap intervals over videos. A dash: the system has no target role.",
         comparison(project.profile, scores, published),
         *[
-            f"**{stuck} never left the plateau on which every token segments everything**: what is above is the score of not "
+            f"**{stuck} never left the plateau, on which masks learn next to nothing**: what is above is the score of not "
             "having learned to point, at the one rate of these rows. At others it may (`make studies`: rates)."
         ][: len(stuck)],
         "## Role tokens and attention mask loss (paper: Table 4)",

@@ -1,4 +1,4 @@
-"""When a fine-tuning run leaves the plateau on which every token segments everything, if it does."""
+"""When a fine-tuning run leaves the plateau on which its masks learn next to nothing, if it does."""
 
 from __future__ import annotations
 
