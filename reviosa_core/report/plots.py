@@ -155,7 +155,7 @@ def dataset_statistics(found: Statistics) -> Figure:
         axes["f"].set_title("(f) videos with")
         sizes = dict(sorted(found.participants.items()))
         _shares(axes["h"], {f"{size} objects": n for size, n in sizes.items()}, sum(sizes.values()))
-        axes["h"].set_title("(h) sentences of two roles, of")
+        axes["h"].set_title("(h) objects in each")
         _shares(axes["i"], dict(found.caption_types.most_common()), found.caption_types.total())
         axes["i"].set_title("(i) expressions")
     return done(figure)
