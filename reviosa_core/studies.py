@@ -149,11 +149,6 @@ def place(
     return selection.Selection(layer, selection.choose(scores[[layer]], heads or len(chosen.heads)).heads)
 
 
-def table(found: dict[Variant, dict[str, float | None]]) -> pd.DataFrame:
-    """A row a run: what it is made of, and its numbers."""
-    return pd.DataFrame([{**vars(variant), **numbers} for variant, numbers in found.items()])
-
-
 def points(gains: dict[str, dict[Variant, dict[str, Any]]], setting: str = "RVOS") -> pd.DataFrame:
     """What AML adds, a row a comparison: `gains[study][variant][setting]`, of a run against the same without AML."""
     rows = []
