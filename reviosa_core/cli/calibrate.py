@@ -55,12 +55,15 @@ def calibrate_(
     found = calibration.fit(calibration.measure(system, clips, shown), model_hash(checkpoint), str(data))
     rows = calibration.measure(system, others, shown) if check else None
     path = calibration.write(checkpoint, found)
-    typer.echo(f"written: {path}: {found.expressions} expressions of {len(clips)} videos")
+    typer.echo(f"written: {path}: {', '.join(found.roles)} of {found.expressions} expressions, {len(clips)} videos")
     if rows is None:
         return
     diagrams = {}
     for role, curve in found.roles.items():
         own = rows[rows.role == role]
+        if own.empty:
+            typer.echo(f"{role}: --check {check} has no sentence with one")
+            continue
         said, there = own.score.to_numpy(), own.there.to_numpy()
         errors = [calibration.calibration_error(s, there) for s in (said, curve.of(said))]
         typer.echo(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from reviosa_core.schema import Clip
-    from reviosa_core.scoring.evaluate import Source
+    from reviosa_core.scoring.source import Source
 
 GALLERY = "gallery"  # what --pictures holds
 
@@ -41,6 +41,13 @@ def evaluate(
     allow_missing: Annotated[
         Literal["zero"] | None, typer.Option(help="zero: a missing prediction scores 0. By default it is an error.")
     ] = None,
+    allow_extra: Annotated[
+        Literal["ignore"] | None,
+        typer.Option(
+            help="ignore: leave out of a file what the data does not have, as the authors' script does, and say how "
+            "much that is. By default it is an error."
+        ),
+    ] = None,
     long: Annotated[bool, typer.Option(help="Also tIoU and vIoU, of objects that come and go (Long-RVOS).")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals.")] = 1000,
@@ -60,6 +67,7 @@ def evaluate(
     from reviosa_core import outputs
     from reviosa_core.data import formats, jsonfile
     from reviosa_core.report import tables
+    from reviosa_core.schema import DataError, Role
     from reviosa_core.scoring import benchmarks, existence, metrics
     from reviosa_core.scoring.evaluate import evaluate_source
 
@@ -67,7 +75,9 @@ def evaluate(
         fail(f"--rows {rows}: a .csv or .parquet file is written")
     if targets is not None and not predictions.is_dir():
         fail(f"--targets {targets}: goes with a tree of actors; the file {predictions} holds both roles")
-    source = source_of(predictions, targets)
+    if allow_extra and predictions.is_dir():
+        fail(f"--allow-extra {allow_extra}: goes with a file; {predictions} is a folder")
+    source = source_of(predictions, targets, allow_extra or "error")
     for path, what in ((out, None), (rows, None), (pictures, GALLERY)):
         if path is not None:
             outputs.try_out(path, what)
@@ -75,6 +85,10 @@ def evaluate(
     clips = formats.read(data, *found.splits, found.format)
     named = None if pairs is None else jsonfile.read_json(pairs)
     table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
+    actors_only = found.format != "interrvos" and not any(e.is_interaction for c in clips for e in c.expressions)
+    if actors_only and len(actors := table[table["role"] == Role.ACTOR]) < len(table):
+        typer.echo(f"{found.format} data annotate no targets: those of the predictions are not scored")
+        table = actors
     if rows is not None:
         with outputs.file(rows) as new:
             table.to_csv(new, index=False) if rows.suffix == ".csv" else table.to_parquet(new, index=False)
@@ -82,7 +96,11 @@ def evaluate(
     direction = metrics.direction(table, bootstrap, seed)
     there = existence.by_role(table, bootstrap, seed)
     types = metrics.detection_by_caption_type(table, bootstrap, seed)
-    own = benchmarks.summarise(benchmarks.Scored(data, found, clips, source, table, bootstrap, seed), long)
+    own, broken = {}, None
+    try:
+        own = benchmarks.summarise(benchmarks.Scored(data, found, clips, source, table, bootstrap, seed), long)
+    except DataError as error:  # said at the end: the rest is measured
+        broken = str(error)
     voices = _by_voice(table, data, split, bootstrap, seed)
     if out is not None:
         about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
@@ -113,12 +131,17 @@ def evaluate(
         typer.echo(tables.markdown(shown))
     if absent:
         typer.echo(f"{len(absent)} of {sum(len(c.expressions) for c in clips)} expressions had no prediction: scored 0")
+    if source.passed:
+        video, expression = min(source.passed)
+        typer.echo(f"{len(source.passed)} predictions are of nothing in the data: left out, first {video}/{expression}")
     if pictures is not None:
         with decoration(f"--pictures {pictures}"):
             _draw(pictures, clips, table, source)
             typer.echo(f"written: {pictures}")
     for path in filter(None, (rows, out)):
         typer.echo(f"written: {path}")
+    if broken:
+        fail(f"{found.format}'s own numbers: {broken}")
 
 
 def _by_voice(table: pd.DataFrame, data: Path, split: str | None, bootstrap: int, seed: int) -> dict[str, Any]:

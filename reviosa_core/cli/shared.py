@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from reviosa_core.scoring.evaluate import Source
+    from reviosa_core.scoring.source import Extra, Source
 
 Split = Annotated[str | None, typer.Option(help="Which of the data's splits; by default its only one.")]
 Predictions = Annotated[
@@ -81,10 +81,10 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def source_of(predictions: Path, targets: Path | None) -> Source:
-    """Where predictions come from, named by two options."""
-    from reviosa_core.scoring.evaluate import Source
+def source_of(predictions: Path, targets: Path | None, extra: Extra = "error") -> Source:
+    """Where predictions come from, named by options."""
+    from reviosa_core.scoring.source import Source
 
     if not predictions.exists():
         fail(f"--predictions {predictions}: no such file or folder")
-    return Source.at(predictions, targets)
+    return Source.at(predictions, targets, extra)

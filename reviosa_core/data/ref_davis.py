@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reviosa_core.data import files
 from reviosa_core.data.images import check_name
-from reviosa_core.data.ref_youtube_vos import MASKS, VOID, clip_of, object_id, read_tree, tree_splits
+from reviosa_core.data.ref_youtube_vos import MASKS, clip_of, object_id, read_tree, tree_splits
 from reviosa_core.data.report import Report
 from reviosa_core.schema import Clip, DataError, Expression
 
@@ -27,6 +27,7 @@ TEXTS = {  # one file a set, with its encoding
 MISSPELT = {"clasic-car": "classic-car", "dog-scale": "dogs-scale", "motor-bike": "motorbike"}
 LINE = re.compile(r'(\S+)\s+(\S+)\s+"(.*)"')
 SPLITS = {"train": "train", "valid": "val"}  # and DAVIS's own name
+NOBODY = "void"  # mask key of pixels that belong to nobody
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -39,12 +40,12 @@ def splits(root: Path) -> tuple[str, ...]:
 def read(root: Path | str, split: str, report: Report | None = None) -> list[Clip]:
     """All clips of a split, by video name. Frames and label maps stay on disk.
 
-    Mask keys are object ids, and "void" for pixels that belong to nobody (`protocols.davis_match` leaves them out).
+    Mask keys are object ids, of those without a sentence, too (the merged protocol scores them), and "void" for pixels
+    that belong to nobody (`protocols.davis_match` leaves them out).
     """
     root, report = Path(root), report or Report()
     raw = (root / "davis_text_annotations").is_dir()
-    void = {"void": VOID}
-    clips = list(_read_raw(root, split, report, void)) if raw else read_tree(root, split, report, more=void)
+    clips = list(_read_raw(root, split, report)) if raw else read_tree(root, split, report, void=NOBODY)
     for clip in clips:
         _check_sets(clip, f"{root}: video {clip.id!r}", report)
     return clips
@@ -73,7 +74,7 @@ def _names(root: Path, split: str) -> list[str]:
     return files.text(_set(root, split)).split()
 
 
-def _read_raw(root: Path, split: str, report: Report, void: dict[str, int]) -> Iterator[Clip]:
+def _read_raw(root: Path, split: str, report: Report) -> Iterator[Clip]:
     folder = root / "davis_text_annotations"
     sets = {folder / f"{name}.txt": encoding for name, encoding in TEXTS.items()}
     texts = [_texts(file, encoding, report) for file, encoding in sets.items()]
@@ -100,7 +101,7 @@ def _read_raw(root: Path, split: str, report: Report, void: dict[str, int]) -> I
                 for s, own in enumerate(texts)
                 if (name, object) in own
             ]
-            clip = clip_of(frames, maps, listed, expressions, where, report, void)
+            clip = clip_of(frames, maps, listed, expressions, where, report, NOBODY)
             if clip:
                 yield clip
 

@@ -7,18 +7,16 @@ has masks: every actor is UNKNOWN there. `read_tree` also serves Ref-DAVIS17 as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from reviosa_core.data import jsonfile
-from reviosa_core.data.images import Frames, check_folder, check_name, frame_names, label_track, size
+from reviosa_core.data.images import VOID, Frames, check_folder, check_name, frame_names, label_track, read_labels, size
 from reviosa_core.data.report import Report, expression_at
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression
 
 IMAGES, MASKS, EXPRESSIONS = "JPEGImages", "Annotations", "meta_expressions"
 VALID_VIDEOS = 202
-VOID = 255  # of a label map: belongs to nobody
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -54,9 +52,9 @@ def read(root: Path | str, split: str, report: Report | None = None) -> list[Cli
 
 
 def read_tree(
-    root: Path, split: str, report: Report, videos: dict[str, Any] | None = None, more: Mapping[str, int] | None = None
+    root: Path, split: str, report: Report, videos: dict[str, Any] | None = None, void: str | None = None
 ) -> list[Clip]:
-    """All clips of a split, or just those of `videos`; `more` as in `clip_of`."""
+    """All clips of a split, or just those of `videos`; `void` as in `clip_of`."""
     file = _expressions(root, split)
     videos = _videos(file, report) if videos is None else videos
     objects = None
@@ -76,7 +74,7 @@ def read_tree(
                 _check_objects(expressions, objects.get(name), at, report)
             names = frame_names(jsonfile.get(video, "frames", list, where), where)
             frames, maps = root / split / IMAGES / name, root / split / MASKS / name
-            clip = clip_of(frames, maps, names, expressions, where, report, more)
+            clip = clip_of(frames, maps, names, expressions, where, report, void)
             if clip:
                 clips.append(clip)
     return clips
@@ -89,9 +87,10 @@ def clip_of(
     expressions: list[Expression],
     where: str,
     report: Report,
-    more: Mapping[str, int] | None = None,
+    void: str | None = None,
 ) -> Clip | None:
-    """A clip whose masks are label maps of the same names as its frames. `more`: keys of other pixel values."""
+    """A clip whose masks are label maps of the same names as its frames. With `void`, the key of the pixels that belong
+    to nobody, also those of objects that no expression is about: all up to the highest label of the first frame."""
     extent = None
     with report.each():
         check_folder(frames, names, ".jpg", where)
@@ -100,7 +99,10 @@ def clip_of(
     if values:
         with report.each():
             check_folder(maps, names, ".png", where)
-        values |= more or {}
+        if void is not None:
+            with report.each():
+                own = [level for level in read_labels(maps / f"{names[0]}.png").levels if level != VOID]
+                values |= {str(label): label for label in range(1, max(own, default=0) + 1)} | {void: VOID}
     if extent is None:
         return None
     labels = Frames(maps, names, ".png")

@@ -8,7 +8,7 @@ a mask. It holds for one model, and lies beside its folder: <checkpoint>.calibra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from reviosa_core import masks, outputs
 from reviosa_core.bounds import Count, Share, Strict, Words, complaints, need
 from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.schema import Clip, Confidence, DataError, Role, Segments
+from reviosa_core.scoring.evaluate import check_public
 
 BINS = 10  # of equal width
 Knots = Annotated[tuple[Share, ...], Field(min_length=1, max_length=100_000)]
@@ -62,18 +63,25 @@ def score(sure: Confidence) -> Float[np.ndarray, " t"]:
     return sure.token * sure.present
 
 
-def measure(system: Segments, clips: Iterable[Clip], progress: bool = True) -> pd.DataFrame:
+def measure(system: Segments, clips: Sequence[Clip], progress: bool = True) -> pd.DataFrame:
     """A row a frame, role and expression: video, expression, role, score, and whether the truth has a mask there.
 
-    DataError where the system does not say how sure it is.
+    Of targets only where some sentence of the clips has one: otherwise they are not annotated. DataError where masks
+    are not public, and where the system does not say how sure it is.
     """
-    rows = []
+    rows, annotated = [], {Role.ACTOR}
+    for clip in clips:
+        check_public(clip)
+        if any(e.is_interaction for e in clip.expressions):
+            annotated.add(Role.TARGET)
     for clip in tqdm(clips, desc="measure", unit="clip", disable=not progress):
         found = masks.segmented(system, clip, clip.expressions)
         for expression, prediction in zip(clip.expressions, found, strict=True):
             if prediction.confidence is None:
                 raise DataError(f"clip {clip.id}: {type(system).__name__} does not say how sure it is")
             for role, sure in prediction.confidence.items():
+                if role not in annotated:
+                    continue
                 keys = (expression.actor if role is Role.ACTOR else expression.target) or ()
                 there = masks.union(clip, keys).any((1, 2))
                 told = {"video": clip.id, "expression": expression.id, "role": str(role)}

@@ -19,15 +19,15 @@ import pandas as pd
 
 from reviosa_core import masks
 from reviosa_core.data import formats, ref_sav, revos
+from reviosa_core.data.ref_davis import NOBODY
 from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role
 from reviosa_core.scoring import bitmasks, intervals, protocols
 from reviosa_core.scoring.bitmasks import BitMask
-from reviosa_core.scoring.evaluate import Source
 from reviosa_core.scoring.protocols import intersection_and_union, robustness
+from reviosa_core.scoring.source import Source
 
 Lines = dict[str, dict[str, Any] | None]  # name -> {"value", "n", "interval"} in percent; None where it is not known
 Masks = Sequence[BitMask]
-VOID = "void"  # mask key of pixels that belong to nobody
 
 
 @dataclass(frozen=True)
@@ -104,22 +104,23 @@ def _ref_davis(scored: Scored) -> Lines:
 
 
 def _merged(scored: Scored) -> Iterator[dict[str, Any]]:
-    """J and F of every object in every expression set. Files hold binary masks: where two objects' overlap, the pixel
-    is the first one's."""
+    """J and F of every object of the first frame in every expression set: of those without a sentence, too, as the
+    DAVIS toolkit has it. Files hold binary masks: where two objects' overlap, the pixel is the first one's."""
     given = dict(scored.source.read(scored.clips))
     for clip in scored.clips:
-        objects = sorted({e.actor[0] for e in clip.expressions})
-        truth = np.zeros((len(clip), *clip.size), dtype=np.int64)
-        for name in objects:
-            truth[masks.union(clip, [name])] = int(name)
-        void = masks.union(clip, [VOID])
+        size, labels = (len(clip), *clip.size), {int(key): key for key in clip.masks if key != NOBODY}
+        highest = max((label for label, key in labels.items() if clip.masks[key][0] is not None), default=0)
+        truth = np.zeros(size, np.uint8)
+        for label in range(1, highest + 1):
+            truth[masks.union(clip, [labels[label]])] = label
+        void = masks.union(clip, [NOBODY])
         drawn = {p.expression_id: p.masks[Role.ACTOR] for p in given.get(clip.id, ())}
         for number in range(protocols.DAVIS_SETS):
-            soft = np.zeros((len(objects), *truth.shape))
-            for k in range(len(objects)):
-                if (found := drawn.get(str(protocols.DAVIS_SETS * k + number))) is not None:
-                    soft[k] = found if isinstance(found, np.ndarray) else masks.decode_all(list(found), clip.size)
-            for row in protocols.davis_match(protocols.davis_compose(soft), truth, void):
+            answers = (
+                found if found is None or isinstance(found, np.ndarray) else masks.decode_all(list(found), clip.size)
+                for found in map(drawn.get, map(str, range(number, len(clip.expressions), protocols.DAVIS_SETS)))
+            )
+            for row in protocols.davis_match(protocols.davis_compose(answers, size), truth, void):
                 yield {"set": number, "video": clip.id, **row}
 
 
@@ -154,7 +155,7 @@ def _revos(scored: Scored) -> Lines:
         measured.append(row)
     found = protocols.revos(scored.joined(measured), scored.bootstrap, scored.seed)
     robust = found.pop("R")
-    return _flat(found) | {f"R, {group}": line for group, line in robust.items()}
+    return _flat(found) | _named("R", robust)
 
 
 def _foreground(stored: Any, clip: Clip, file: Path) -> Masks:
@@ -175,7 +176,7 @@ def _ref_sav(scored: Scored) -> Lines:
     table["type_id"] = [groups[key] for key in zip(table["video"], table["expression"], strict=True)]
     found = protocols.ref_sav(table, scored.bootstrap, scored.seed)
     accuracy = found.pop("A")
-    return _flat(found) | {"A": accuracy}
+    return _flat(found) | _named("A", accuracy)
 
 
 def _none(scored: Scored) -> Lines:
@@ -204,6 +205,10 @@ def _flat(groups: Mapping[str, Mapping[str, Any] | None]) -> Lines:
                 line = _plain(scores[name], scores["n"]) | {"interval": interval}
             lines[f"{name}, {group}" if group else name] = line
     return lines
+
+
+def _named(name: str, groups: Mapping[str, dict[str, Any] | None]) -> Lines:
+    return {f"{name}, {group}": line for group, line in groups.items()}
 
 
 def _plain(value: float, n: int) -> dict[str, Any]:

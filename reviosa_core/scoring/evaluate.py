@@ -21,6 +21,7 @@ from reviosa_core.masks import segmented
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Prediction, Role, System
 from reviosa_core.scoring import bitmasks, metrics, pairing, predictions
 from reviosa_core.scoring.bitmasks import BitMask
+from reviosa_core.scoring.source import Source
 
 OTHER = {Role.ACTOR: Role.TARGET, Role.TARGET: Role.ACTOR}
 Missing = Literal["error", "zero"]
@@ -28,17 +29,22 @@ Pairs = Mapping[str, Any]  # video -> [[expression, its inverse], ...], as peopl
 
 
 def evaluate(
-    system: System, clips: Iterable[Clip], progress: bool = True, save: str | Path | None = None
+    system: System,
+    clips: Iterable[Clip],
+    progress: bool = True,
+    save: str | Path | None = None,
+    inverses: Mapping[str, Mapping[str, str]] | None = None,
 ) -> pd.DataFrame:
     """Segment and score every expression of `clips`; columns as in `metrics`. Holds one clip's masks at a time.
 
-    With `save`, also writes the predictions there in the released layout (see `predictions`).
+    With `save`, also writes the predictions there in the released layout (see `predictions`). `inverses`, by clip, as
+    in `score_clip`.
     """
     rows: list[dict[str, Any]] = []
     with predictions.writer(save) if save else nullcontext(lambda found: None) as write:
         for clip in tqdm(clips, desc="evaluate", unit="clip", disable=not progress):
             found = segmented(system, clip, clip.expressions)
-            rows += score_clip(clip, found)
+            rows += score_clip(clip, found, inverse=inverses and inverses[clip.id])
             write(found)
     if not rows:
         raise DataError("nothing to evaluate: no clip has an expression")
@@ -93,6 +99,8 @@ def score(
                  segments the clips first
     clips        with their masks, as `read` gives them
     missing      "zero": an expression without a prediction scores 0; by default it is an error
+    pairs        by video, [expression, its inverse] ...; by default found by their objects
+    workers      processes, for files; by default one a core
 
     Everything is in percent; intervals are 95 %, over `bootstrap` draws of whole videos. Raises DataError naming file,
     video and expression for what is missing, unknown, or of another size.
@@ -101,8 +109,12 @@ def score(
         path = Path(predictions)
         source = Source.at(path, Path(targets) if targets else None)
         rows, _ = evaluate_source(source, clips, missing=missing, pairs=pairs, workers=workers, progress=progress)
-    elif isinstance(predictions, System):
-        rows = evaluate(predictions, clips, progress=progress)
+        return scores_of(rows, bootstrap, seed)
+    if targets is not None:
+        raise ValueError(f"targets {targets}: goes with a tree of actors; these predictions hold both roles")
+    inverses = None if pairs is None else pairing.by_name(clips, pairs)
+    if isinstance(predictions, System):
+        rows = evaluate(predictions, clips, progress=progress, inverses=inverses)
     else:
         unknown = sorted({p.clip_id for p in predictions} - {clip.id for clip in clips})
         if unknown:
@@ -111,7 +123,8 @@ def score(
             )
         roles = tuple(role for role in Role if any(role in p.masks for p in predictions)) or (Role.ACTOR,)
         by_clip = {clip.id: [p for p in predictions if p.clip_id == clip.id] for clip in clips}
-        rows = pd.DataFrame([r for clip in clips for r in score_clip(clip, by_clip[clip.id], roles, missing)])
+        scored = (score_clip(c, by_clip[c.id], roles, missing, inverses and inverses[c.id]) for c in clips)
+        rows = pd.DataFrame([row for found in scored for row in found])
     if rows.empty:
         raise DataError("nothing to evaluate: no clip has an expression")
     return scores_of(rows, bootstrap, seed)
@@ -125,38 +138,6 @@ def scores_of(rows: pd.DataFrame, bootstrap: int, seed: int) -> Scores:
         metrics.direction(rows, bootstrap, seed),
         metrics.detection_by_caption_type(rows, bootstrap, seed),
     )
-
-
-@dataclass(frozen=True)
-class Source:
-    """Predictions of somebody: a file in the released layout, a tree of PNGs for each role, or a folder that `reviosa
-    predict` wrote: of one prediction, or of several."""
-
-    file: Path | None = None
-    trees: Mapping[Role, Path] | None = None
-    results: Path | None = None
-
-    @classmethod
-    def at(cls, path: Path, targets: Path | None = None) -> Source:
-        """What lies there; `targets` is a second tree."""
-        if targets is None and path.name == predictions.RESULT and path.is_file():
-            return cls(results=path.parent)
-        if not path.is_dir():
-            return cls(file=path)
-        if targets is None and predictions.results(path):
-            return cls(results=path)
-        return cls(trees={Role.ACTOR: path} | ({Role.TARGET: targets} if targets else {}))
-
-    def read(self, clips: Sequence[Clip], progress: tqdm | None = None) -> Iterator[tuple[str, list[Prediction]]]:
-        if self.results is not None:
-            return predictions.read_results(self.results, clips)
-        if self.trees is not None:
-            return predictions.read_trees(self.trees, clips)
-        assert self.file is not None
-        return predictions.read(self.file, None if progress is None else progress.update)
-
-    def __str__(self) -> str:
-        return str(self.file or self.results or next(iter((self.trees or {}).values())))
 
 
 def evaluate_source(
@@ -178,10 +159,8 @@ def evaluate_source(
     """
     by_id = {clip.id: clip for clip in clips}
     for clip in clips:
-        _check_public(clip)
-    inverses = None if pairs is None else {id: pairing.named(clip, pairs.get(id, ())) for id, clip in by_id.items()}
-    if pairs is not None and (unknown := sorted(set(pairs) - set(by_id))):
-        raise DataError(f"pairs: unknown videos {unknown[:5]}; the data has {len(by_id)} others")
+        check_public(clip)
+    inverses = None if pairs is None else pairing.by_name(clips, pairs)
     size = source.file.stat().st_size if source.file and source.file.is_file() else None
     given: dict[str, set[str]] = {}
     roles: set[Role] = set()
@@ -253,7 +232,7 @@ def score_clip(
     ids and both numbers, when an expression has no prediction or two, a prediction fits no expression, roles differ
     between predictions, or masks differ from the clip in frames or size.
     """
-    _check_public(clip)
+    check_public(clip)
     by_id = _match(clip, found, roles, missing)
     roles = roles or tuple(found[0].masks if found else ())
     inverse = pairing.by_objects(clip.expressions) if inverse is None else inverse
@@ -376,7 +355,8 @@ def _match(
     return {prediction.expression_id: prediction for prediction in found}
 
 
-def _check_public(clip: Clip) -> None:
+def check_public(clip: Clip) -> None:
+    """DataError where the masks of an expression are not known."""
     for expression in clip.expressions:
         if UNKNOWN in expression.actor:
             raise DataError(f"clip {clip.id}, expression {expression.id}: its masks are not public, a server scores it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reviosa_core.schema import Clip, DataError, Expression
@@ -37,6 +37,13 @@ def _counted(expression: Expression) -> tuple[bool, int, str]:
 def _answers(one: Expression, other: Expression) -> bool:
     """Whether the actor of one is the target of the other."""
     return other.target is not None and {*one.actor} == {*other.target}
+
+
+def by_name(clips: Sequence[Clip], pairs: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """`named` of every clip. DataError for a video that no clip is, too."""
+    if unknown := sorted(set(pairs) - {clip.id for clip in clips}):
+        raise DataError(f"pairs: unknown videos {unknown[:5]}; the data has {len(clips)} others")
+    return {clip.id: named(clip, pairs.get(clip.id, ())) for clip in clips}
 
 
 def named(clip: Clip, pairs: Any) -> dict[str, str]:

@@ -66,6 +66,9 @@ def _entry(prediction: Prediction) -> dict[str, Any]:
 
 
 def _rle(mask: np.ndarray | RLE) -> RLE:
+    """COCO's text, which is all that the authors' scripts read: pycocotools takes no lists."""
+    if not isinstance(mask, np.ndarray) and isinstance(mask["counts"], list):
+        mask = masks.decode(mask, masks.stated_size(mask))
     return masks.encode(mask) if isinstance(mask, np.ndarray) else mask
 
 
@@ -185,7 +188,9 @@ def read_results(folder: Path, clips: Iterable[Clip]) -> Iterator[tuple[str, lis
         if not meant:
             raise DataError(f"{path}: clip {clip.id} has no expression {text[:80]!r}")
         for id in meant:
-            own = _prediction(path, clip.id, id, {key: drawn[role] for role, key in KEYS.items() if role in drawn})
+            entry = {key: drawn[role] for role, key in KEYS.items() if role in drawn}
+            sure = {} if about.get(SCORE) is None else {SCORE: about[SCORE]}
+            own = _prediction(path, clip.id, id, entry | sure)
             if id in (there := found.setdefault(clip.id, {})):
                 raise DataError(f"{path}: clip {clip.id}, expression {id}: {there[id][0].parent} holds it, too")
             there[id] = path, replace(own, written=_written(about.get("written"), str(path)))

@@ -6,15 +6,15 @@ out in percent, those that are means with `n` and a 95 % interval over videos (s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer, UInt8
 from scipy.optimize import linear_sum_assignment
 
-from reviosa_core.data.ref_youtube_vos import VOID
+from reviosa_core.data.images import VOID
 from reviosa_core.schema import DataError, Role
 from reviosa_core.scoring import bitmasks, existence, intervals, metrics
 
@@ -58,17 +58,22 @@ def davis_each(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     return {name: metrics.summarise(part, bootstrap, seed)["RVOS"] for name, part in parts.items()}
 
 
-def davis_compose(soft: Float[np.ndarray, "n t h w"], background: float = 0.1) -> Int[np.ndarray, "t h w"]:
-    """One label map from the soft masks of an expression set: 0, or object k + 1 where it is largest (ReferFormer).
-
-    Soft masks below 0.5 count as 0; the background has a constant score.
-    """
-    scores = np.where(soft < 0.5, 0, soft)
-    return np.where(scores.max(axis=0) > background, scores.argmax(axis=0) + 1, 0)
+def davis_compose(
+    found: Iterable[Bool[np.ndarray, "t h w"] | None], size: tuple[int, int, int]
+) -> UInt8[np.ndarray, "t h w"]:
+    """One label map from the masks of an expression set: 0, or k + 1 where the k-th has a pixel and none before it has;
+    None has none. What ReferFormer's arg-max gives for masks that are sure of every pixel."""
+    labels = np.zeros(size, np.uint8)
+    for k, mask in enumerate(found):
+        if mask is not None:
+            labels[mask & (labels == 0)] = k + 1
+    return labels
 
 
 def davis_match(
-    pred: Int[np.ndarray, "t h w"], true: Int[np.ndarray, "t h w"], void: Bool[np.ndarray, "t h w"] | None = None
+    pred: Integer[np.ndarray, "t h w"],
+    true: Integer[np.ndarray, "t h w"],
+    void: Bool[np.ndarray, "t h w"] | None = None,
 ) -> list[dict[str, int | float]]:
     """J and F of every true object, matched to predicted labels so that the mean J&F is highest (DAVIS unsupervised).
 
@@ -91,7 +96,7 @@ def davis_match(
     return [{"object": objects[r], "J": float(j[r, c]), "F": float(f[r, c])} for r, c in pairs]
 
 
-def _labels(pixels: Int[np.ndarray, " n"], whose: str) -> list[int]:
+def _labels(pixels: Integer[np.ndarray, " n"], whose: str) -> list[int]:
     """The objects among some pixels' labels."""
     if count := np.count_nonzero(pixels == VOID):
         raise DataError(
@@ -105,7 +110,8 @@ def _labels(pixels: Int[np.ndarray, " n"], whose: str) -> list[int]:
 
 def davis_merged(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     """An annotator's expressions of a video merged to one label map (`davis_compose`), and that compared with the true
-    objects (`davis_match`), in four sets: two annotators, each on the first frame and on the full video.
+    objects (`davis_match`), in four sets: two annotators, each on the first frame and on the full video. True objects
+    are those up to the highest label of the first frame, whether or not a sentence is about them.
 
     Formula: mean of J, F and J&F over objects, then over the four sets.
     Range: 0 to 100, more is better. Two objects in each other's place cost nothing: labels are matched for the best
@@ -132,12 +138,8 @@ def sentences(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     """P@0.5 to P@0.9, mean IoU, overall IoU and mAP (see there), of frames.
 
     One row per annotated frame: video, expression, `intersection` and `union` in pixels, and `score`, the confidence of
-    its only mask, where the system gives one (without, mAP is None). Raises DataError for rows without any pixel, and
-    for scores that some rows lack.
+    its only mask, where the system gives one (without, mAP is None). Raises DataError for scores that some rows lack.
     """
-    blank = rows.loc[rows["union"] <= 0]
-    if len(blank):
-        raise DataError(f"{len(blank)} rows without pixels, first: {_first(blank)}")
     named = {f"P@{t}": precision_at(rows, t) for t in (0.5, 0.6, 0.7, 0.8, 0.9)} | {"mean IoU": mean_iou(rows)}
     table = rows[["video"]].assign(**named)
     precision = mean_average_precision(rows)
@@ -152,7 +154,7 @@ def precision_at(rows: pd.DataFrame, threshold: float) -> pd.Series:
 
     Formula: share of annotated frames with `intersection / union > K`; for K = 0.5, 0.6, 0.7, 0.8, 0.9.
     Range: 0 to 100, more is better.
-    Empty: a frame whose truth and prediction are both empty is an error: these data sets have no such frame.
+    Empty: 1 in a frame whose truth and prediction are both empty, as in MTTR's script.
     Elsewhere: A2D-Sentences and JHMDB-Sentences (Gavrilyuk et al., 2018).
     """
     return mean_iou(rows) > threshold
@@ -166,7 +168,7 @@ def mean_iou(rows: pd.DataFrame) -> pd.Series:
     Empty: as for P@K.
     Elsewhere: A2D-Sentences and JHMDB-Sentences (Gavrilyuk et al., 2018).
     """
-    return rows.loc[:, "intersection"] / rows.loc[:, "union"]
+    return (rows.loc[:, "intersection"] / rows.loc[:, "union"]).where(rows["union"] > 0, 1.0)
 
 
 def overall_iou(rows: pd.DataFrame) -> float:
@@ -174,10 +176,10 @@ def overall_iou(rows: pd.DataFrame) -> float:
 
     Formula: sum of all frames' intersections / sum of their unions, in pixels.
     Range: 0 to 100, more is better.
-    Empty: as for P@K.
+    Empty: a frame that is empty in both has no pixel to add; 100 where all are.
     Elsewhere: A2D-Sentences and JHMDB-Sentences (Gavrilyuk et al., 2018); "cumulative IoU" in RefCOCO and LISA.
     """
-    return float(rows["intersection"].sum() / rows["union"].sum())
+    return float(rows["intersection"].sum() / total) if (total := rows["union"].sum()) else 1.0
 
 
 def mean_average_precision(rows: pd.DataFrame) -> float | None:
@@ -245,36 +247,40 @@ def revos(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
 
     Formula: mean of the actors' J, F and J&F over the expressions of a group; overall is the mean of the two groups.
     Range: 0 to 100, more is better.
-    Empty: as in J and F. Expressions of type 2, about nothing, enter R only.
+    Empty: as in J and F. Expressions of type 2, about nothing, enter R only. None for a group without expressions, and
+    overall where one has none.
     Elsewhere: ReVOS (VISA), whose overall is the mean of the groups, not of the expressions.
 
-    Rows have `type_id` besides, and `R` where it is known. Raises DataError when a group is empty.
+    Rows have `type_id` besides, and `R` where it is known.
     """
     own = rows[rows["role"] == Role.ACTOR]
     groups = {name: own[own["type_id"] == number] for number, name in REVOS_GROUPS.items()}
-    empty = [name for name, part in groups.items() if part.empty]
-    if empty:
-        raise DataError(f"no expressions of type {empty}")
-    scores = _of_groups(groups, bootstrap, seed)
-    r = {name: _robust(part, bootstrap, seed) for name, part in groups.items()}
-    known, overall = [line for line in r.values() if line], None
-    if len(known) == len(groups):
-        both = float(np.mean([line["value"] for line in known]))
-        overall = {"value": both, "n": sum(line["n"] for line in known), "interval": None}
-    nothing = _robust(own[own["type_id"] == ABOUT_NOTHING], bootstrap, seed)
-    return scores | {"R": {**r, "overall": overall, "about nothing": nothing}}
+    nothing = _mean(own[own["type_id"] == ABOUT_NOTHING], "R", bootstrap, seed)
+    return _of_groups(groups, bootstrap, seed) | {
+        "R": _of_groups(groups, bootstrap, seed, "R") | {"about nothing": nothing}
+    }
 
 
-def _robust(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any] | None:
-    known = rows[rows["R"].notna()] if "R" in rows else rows.iloc[:0]
-    return intervals.mean(known, "R", bootstrap, seed) if len(known) else None
+def _mean(rows: pd.DataFrame, column: str, bootstrap: int, seed: int) -> dict[str, Any] | None:
+    """Of the rows where it is known; None where there is none."""
+    known = rows[rows[column].notna()] if column in rows else rows.iloc[:0]
+    return intervals.mean(known, column, bootstrap, seed) if len(known) else None
 
 
-def _of_groups(groups: dict[str, pd.DataFrame], bootstrap: int, seed: int) -> dict[str, Any]:
-    """Each group's scores, and as "overall" the mean of the groups, not of the expressions."""
-    scores = {name: metrics.summarise(part, bootstrap, seed)["RVOS"] for name, part in groups.items()}
-    overall: dict[str, Any] = {key: float(np.mean([s[key] for s in scores.values() if s])) for key in ("J", "F", "J&F")}
-    return scores | {"overall": overall | {"n": sum(len(part) for part in groups.values()), "interval": None}}
+def _of_groups(
+    groups: Mapping[str, pd.DataFrame], bootstrap: int, seed: int, column: str | None = None
+) -> dict[str, dict[str, Any] | None]:
+    """Each group's J, F and J&F, or mean of a `column`, and as "overall" the mean of the groups, not of the
+    expressions: what VISA's and Sa2VA's scripts do. None for a group without rows, and then overall."""
+    scores = {
+        name: _mean(part, column, bootstrap, seed) if column else metrics.summarise(part, bootstrap, seed)["RVOS"]
+        for name, part in groups.items()
+    }
+    known, keys = [own for own in scores.values() if own and own["n"]], ("value",) if column else ("J", "F", "J&F")
+    if len(known) < len(groups):
+        return scores | {"overall": None}
+    overall: dict[str, Any] = {key: float(np.mean([own[key] for own in known])) for key in keys}
+    return scores | {"overall": overall | {"n": sum(own["n"] for own in known), "interval": None}}
 
 
 # --- Ref-SAV ----------------------------------------------------------------------------------------------------------
@@ -283,12 +289,12 @@ REF_SAV_GROUPS = {0: "long", 1: "short"}
 
 
 def ref_sav(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Expressions by their length: "long" (`type_id` 0), "short" (1), those that there are, and "overall"; and "A".
+    """Expressions by their length: "long" (`type_id` 0), "short" (1) and "overall"; and "A" (see there) of each.
 
-    Formula: mean of the actors' J, F and J&F over the expressions of a group; overall is the mean of the groups.
+    Formula: mean of the actors' J, F, J&F and A over the expressions of a group; overall is the mean of the two groups.
     Range: 0 to 100, more is better.
-    Empty: as in J and F.
-    Elsewhere: Ref-SAV (Sa2VA), which prints A, the pixel accuracy, beside them.
+    Empty: as in J and F. None for a group without expressions, and then overall.
+    Elsewhere: Ref-SAV (Sa2VA).
 
     Rows have `type_id` and `A` besides. Raises DataError for rows of no group.
     """
@@ -297,14 +303,13 @@ def ref_sav(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     if len(other):
         raise DataError(f"{len(other)} rows of no group, first: {_first(other)} with type {other.iloc[0]['type_id']}")
     groups = {name: own[own["type_id"] == number] for number, name in REF_SAV_GROUPS.items()}
-    scores = _of_groups({name: part for name, part in groups.items() if len(part)}, bootstrap, seed)
-    return scores | {"A": intervals.mean(own, "A", bootstrap, seed)}
+    return _of_groups(groups, bootstrap, seed) | {"A": _of_groups(groups, bootstrap, seed, "A")}
 
 
 def pixel_accuracy(pred: bitmasks.Masks, true: bitmasks.Masks) -> float:
     """How many pixels are called what they are, object or not?
 
-    Formula: pixels that are in both masks or in neither, over all pixels of all frames; mean over expressions.
+    Formula: pixels that are in both masks or in neither, over all pixels of all frames; by group as J and F.
     Range: 0 to 1 an expression, in percent in tables; more is better. An empty answer has nearly 1: objects are small.
     Empty: 1 where both are empty in all frames.
     Elsewhere: "A" of Ref-SAV and ReVOS.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from reviosa_core.cli import predict as cli_predict
 from reviosa_core.cli.app import app
 from reviosa_core.data.interrvos import write
 from reviosa_core.predict import calibration
-from reviosa_core.schema import Clip, DataError, Expression, Role
+from reviosa_core.schema import UNKNOWN, Clip, DataError, Expression, Role
 
 
 def rows(n: int, seed: int) -> pd.DataFrame:
@@ -69,6 +70,17 @@ def test_a_row_a_frame_role_and_expression():
     assert target.there.tolist() == [True, False, True, False, True]
     assert target.score.tolist() == pytest.approx([0.9, 0.3, 0.9, 0.3, 0.9])
     assert not found[(found.expression == "1") & (found.role == "target")].there.any()
+
+
+def test_a_role_that_is_not_annotated_is_not_learnt():
+    clip = half()
+    actors = dataclasses.replace(clip, expressions=clip.expressions[1:])
+    found = calibration.fit(calibration.measure(Standing(), [actors], progress=False), "m", "d")
+    assert set(found.roles) == {Role.ACTOR}
+    hidden = Expression("2", "a dog", "undefined", (UNKNOWN,))
+    secret = dataclasses.replace(clip, expressions=(hidden,), masks={UNKNOWN: [None] * T})
+    with pytest.raises(DataError, match="clip clip, expression 2: its masks are not public"):
+        calibration.measure(Standing(), [secret], progress=False)
 
 
 @pytest.fixture

@@ -81,7 +81,25 @@ def test_ref_davis_by_both_protocols(tmp_path, layout):
     assert not (masks.union(clip, ["1"]) & masks.union(clip, ["2"])).any()
     assert found["J, each expression"] == (75, 8) and found["J, each expression, set 1"] == (0, 2)
     assert found["J&F, each expression, set 3"] == (100, 2)
-    assert found["J, merged"] == (100, 2) and found["J&F, merged"] == (100, 2)
+    third = 2 / 3  # is in the first frame only, and no sentence is about it: the DAVIS toolkit scores it
+    assert found["J, merged"] == (pytest.approx(100 * (2 + third) / 3), 3) == found["J&F, merged"]
+
+
+@pytest.mark.parametrize("layout", ["ref-davis, ReferFormer's", "ref-davis, as released"])
+def test_ref_davis_merged_scores_objects_that_no_sentence_is_about(tmp_path, layout):
+    """Labels 2 and 3 of the first frame have none: the DAVIS toolkit counts up to its highest label."""
+    root = made(tmp_path, layout)
+    for file in root.rglob("meta_expressions.json"):
+        content = json.loads(file.read_text())
+        for video in content["videos"].values():
+            video["expressions"] = {k: e for k, e in video["expressions"].items() if e["obj_id"] == "1"}
+        file.write_text(json.dumps(content))
+    for file in root.glob("davis_text_annotations/*.txt"):
+        raw = file.read_bytes().splitlines(keepends=True)
+        file.write_bytes(b"".join(line for line in raw if line.split()[1] == b"1"))
+    found, _ = evaluated(root, "valid", truth)
+    assert found["J, each expression"] == (100, 4)
+    assert found["J, merged"] == (pytest.approx(100 * (1 + 0 + 2 / 3) / 3), 3) == found["F, merged"]
 
 
 def test_ref_davis_merged_leaves_void_out_and_gives_overlaps_to_the_first(tmp_path):
@@ -93,7 +111,7 @@ def test_ref_davis_merged_leaves_void_out_and_gives_overlaps_to_the_first(tmp_pa
         return own | masks.union(clip, ["1"])  # object 2's answer covers both
 
     found, _ = evaluated(root, "valid", draw)
-    assert found["J, merged"] == (100, 2) and found["J, each expression"][0] < 90
+    assert found["J, merged"] == (pytest.approx(100 * (2 + 2 / 3) / 3), 3) and found["J, each expression"][0] < 90
 
 
 def test_sentences_of_a2d(tmp_path, rng):
@@ -184,7 +202,34 @@ def test_ref_sav_by_length(tmp_path):
     found, _ = evaluated(root, "valid", draw)
     assert found["J, long"] == (50, 2) and found["J, short"] == (100, 1) and found["J, overall"] == (75, 3)
     wrong = BOX[0].sum() / (T * H * W)
-    assert found["A"] == (pytest.approx(100 * (3 - wrong) / 3), 3)
+    assert found["A, long"] == (pytest.approx(100 * (2 - wrong) / 2), 2) and found["A, short"] == (100, 1)
+    assert found["A, overall"] == (pytest.approx(100 * (2 - wrong / 2) / 2), 3), "the mean of the groups, as J"
+
+
+def test_targets_that_the_data_do_not_annotate_are_not_scored(tmp_path):
+    root, file = made(tmp_path, "mevis"), tmp_path / "answers.json"
+    with predictions.writer(file) as write:
+        for clip in formats.read(root, "valid_u"):
+            drawn = {e.id: truth(clip, e) for e in clip.expressions}
+            write([Prediction(clip.id, i, {Role.ACTOR: m, Role.TARGET: m}) for i, m in drawn.items()])
+    words = ["evaluate", "--data", root, "--split", "valid_u", "--predictions", file, "--out", root / "s.json"]
+    result = CliRunner().invoke(app, [str(word) for word in (*words, "--workers", 1, "--bootstrap", 0)])
+    assert result.exit_code == 0 and "mevis data annotate no targets" in result.stdout
+    scores = read_json(root / "s.json")
+    assert scores["RVOS"]["J&F"] == 100 and scores["direction"]["detection F1"] is None
+    assert scores["existence"]["N-acc target"] is None and scores["benchmark"]["N-acc"]["value"] == 100
+
+
+def test_what_fails_of_a_benchmark_keeps_the_rest(tmp_path):
+    root = made(tmp_path, "revos")
+    write_json(root / "mask_dict_foreground.json", {"y": {"masks_rle": [None], "foreground_ratio": []}})
+    with predictions.writer(root / "answers.json") as write:
+        for clip in formats.read(root, "valid"):
+            write([Prediction(clip.id, e.id, {Role.ACTOR: truth(clip, e)}) for e in clip.expressions])
+    words = ["evaluate", "--data", root, "--split", "valid", "--predictions", root / "answers.json", "--workers", 1]
+    result = CliRunner().invoke(app, [str(word) for word in (*words, "--out", root / "scores.json")])
+    assert result.exit_code == 2 and "revos's own numbers: " in result.stderr
+    assert read_json(root / "scores.json")["RVOS"]["J&F"] == 100
 
 
 def test_spans_on_request(tmp_path):

@@ -14,7 +14,8 @@ from PIL import Image
 from reviosa_core import masks
 from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role
 from reviosa_core.scoring import metrics, predictions
-from reviosa_core.scoring.evaluate import Source, evaluate, evaluate_source, score_clip
+from reviosa_core.scoring.evaluate import evaluate, evaluate_source, score, score_clip
+from reviosa_core.scoring.source import Source
 
 T, H, W = 3, 7, 11
 BOXES = {"a": (slice(1, 4), slice(1, 4)), "b": (slice(3, 6), slice(6, 10)), "c": (slice(0, 2), slice(8, 11))}
@@ -270,6 +271,34 @@ def test_pairs_from_a_file(stored):
     ]:
         with pytest.raises(DataError, match=message):
             evaluate_source(source, clips, pairs=bad, workers=1, progress=False)
+
+
+def test_pairs_of_predictions_in_memory(stored):
+    _, clips, _ = stored
+    named = {"v0": [("1", "2")]}
+    found = [p for clip in clips for p in Oracle().segment(clip, clip.expressions)]
+    for given in (found, Oracle()):
+        rows = score(given, clips, pairs=named, progress=False).rows
+        paired = rows[(rows.video == "v0") & rows.inverse.notna()]
+        assert set(zip(paired.expression, paired.inverse, strict=True)) == {("1", "2"), ("2", "1")}
+        with pytest.raises(DataError, match="pairs: unknown videos"):
+            score(given, clips, pairs={"nonsense": [["x", "y"]]}, progress=False)
+        with pytest.raises(ValueError, match="targets"):
+            score(given, clips, targets="tree", progress=False)
+
+
+def test_what_the_data_does_not_have_is_left_out_on_request(stored):
+    """As the release's refined files: fewer sentences than were predicted."""
+    path, clips, _ = stored
+    fewer = [replace(clips[0], expressions=clips[0].expressions[:2])]
+    source = Source.at(path, extra="ignore")
+    rows, absent = evaluate_source(source, fewer, workers=1, progress=False)
+    assert not absent and set(rows.expression) == {"0", "1"} and set(rows.video) == {"v0"}
+    assert {e for v, e in source.passed if v == "v0"} == {"2", "3", "10"} and {v for v, _ in source.passed} == {
+        clip.id for clip in clips
+    }
+    with pytest.raises(ValueError, match="a file, not of a folder"):
+        Source.at(path.parent, extra="ignore")
 
 
 def test_the_three_states_are_kept_apart(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco
 
 from reviosa_core import masks
 from reviosa_core.schema import Clip, DataError, Expression, Prediction, Role
@@ -19,6 +20,15 @@ T, H, W = 3, 7, 11
 def found(video: str, expression: str, seed: int) -> Prediction:
     rng = np.random.default_rng(seed)
     return Prediction(video, expression, {role: rng.random((T, H, W)) < 0.3 for role in Role})
+
+
+def test_lists_of_counts_are_written_as_text(tmp_path):
+    """pycocotools, and so the authors' script, reads no lists."""
+    given = {"size": [H, W], "counts": [21, 4, H * W - 25]}
+    with predictions.writer(tmp_path / "p.json") as write:
+        write([Prediction("v", "0", {Role.ACTOR: [given] * T})])
+    stored = json.loads((tmp_path / "p.json").read_text())["v"]["0"]["prediction_masks_act"][0]
+    assert coco.decode(stored).T.ravel().nonzero()[0].tolist() == [21, 22, 23, 24]
 
 
 def test_round_trip(tmp_path):

@@ -54,10 +54,9 @@ def squares() -> np.ndarray:
     return labels
 
 
-def test_davis_compose_takes_the_largest_above_the_background():
-    soft = np.zeros((2, 1, 1, 5))
-    soft[:, 0, 0] = [[0.9, 0.6, 0.4, 0.0, 0.5], [0.8, 0.7, 0.3, 0.49, 0.5]]
-    assert protocols.davis_compose(soft)[0, 0].tolist() == [1, 2, 0, 0, 1]
+def test_davis_compose_gives_a_pixel_to_the_first():
+    first, second = np.array([[[1, 1, 0, 0]]], bool), np.array([[[0, 1, 1, 0]]], bool)
+    assert protocols.davis_compose([first, None, second], (1, 1, 4)).tolist() == [[[1, 1, 3, 0]]]
 
 
 def test_davis_match_does_not_punish_a_swap():
@@ -122,8 +121,10 @@ def test_sentences_by_hand():
     assert [found[f"P@{t}"]["value"] for t in (0.5, 0.6, 0.7, 0.8, 0.9)] == [50, 50, 25, 25, 25]
     assert found["overall IoU"] == pytest.approx(100 * 275 / 700)
     assert found["mean IoU"]["value"] == pytest.approx(100 * (0.5 + 0.95 + 0 + 0.65) / 4)
-    with pytest.raises(DataError, match="1 rows without pixels, first: c/9"):
-        protocols.sentences(pd.DataFrame([{"video": "c", "expression": "9", "intersection": 0, "union": 0}]), 0, 0)
+    empty = pd.DataFrame([*rows.to_dict("records"), {"video": "c", "expression": "9", "intersection": 0, "union": 0}])
+    found = protocols.sentences(empty, 0, 0)  # MTTR: (0 + 1e-6) / (0 + 1e-6)
+    assert found["P@0.9"]["value"] == pytest.approx(40) and found["overall IoU"] == pytest.approx(100 * 275 / 700)
+    assert found["mean IoU"]["value"] == pytest.approx(100 * (0.5 + 0.95 + 0 + 0.65 + 1) / 5)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -219,5 +220,6 @@ def test_revos_is_the_mean_of_its_groups():
     assert {group: (round(line["value"], 6), line["n"]) for group, line in robust.items()} == {
         "referring": (60, 2), "reasoning": (90, 1), "overall": (75, 3), "about nothing": (10, 1)
     }  # fmt: skip
-    with pytest.raises(DataError, match="reasoning"):
-        protocols.revos(pd.DataFrame(rows[:1]), 0, 0)
+    half = protocols.revos(pd.DataFrame(rows[:1]), 0, 0)
+    assert half["referring"]["J"] == pytest.approx(20) and half["reasoning"]["n"] == 0 and half["overall"] is None
+    assert half["R"]["referring"]["value"] == 50 and half["R"]["reasoning"] is half["R"]["overall"] is None
