@@ -203,3 +203,18 @@ def test_a_full_disk_names_the_file(tmp_path: Path):
     assert plain.value.filename == rust.value.filename == str(tmp_path / "out.bin")
     assert rust.value.strerror == "No space left on device"
     assert contents(tmp_path) == {"out.bin": b"earlier"}
+
+
+def test_what_appears_has_been_brought_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A name that a crash of the machine leaves behind has its content: a file is synced itself, a folder's whole file
+    system."""
+    synced = []
+    real = os.fsync
+
+    def fsync(there: int) -> None:
+        synced.append(os.fstat(there).st_ino)
+        real(there)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    outputs.text(tmp_path / "a.txt", "whole")
+    assert (tmp_path / "a.txt").stat().st_ino in synced

@@ -13,7 +13,7 @@ from reviosa_core.schema import Clip
 from reviosa_core.training.loop import Log, adamw, code, fit
 from reviosa_core.training.sampler import Sampler
 
-CODE = ("baselines", "data/sampling.py", "training")  # what a checkpoint depends on
+CODE = ("baselines", "data/sampling.py", "masks.py", "schedules.py", "training")  # what a checkpoint depends on
 
 
 def train(

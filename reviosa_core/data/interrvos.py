@@ -41,8 +41,17 @@ def splits(root: Path) -> tuple[str, ...]:
     return tuple(split for split, own in found.items() if own is not False) if any(found.values()) else ()
 
 
-def read(root: Path | str, split: str = ".", report: Report | None = None) -> list[Clip]:
-    """All clips of a split, by video name. Frames and masks stay on disk; mask keys are annotation ids, as strings."""
+def read(root: Path | str, split: str | None = None, report: Report | None = None) -> list[Clip]:
+    """All clips of a split, by video name. Frames and masks stay on disk; mask keys are annotation ids, as strings.
+
+    Where no split is named, the refined files of the folder are read if there are any, as the released evaluation does,
+    and that is said.
+    """
+    if split is None:
+        refined = Path(root) / f"{NEW}_{EXPRESSIONS}"
+        split = NEW if refined.is_file() else "."
+        if split == NEW:
+            print(f"{refined}: these are read, as the released evaluation does, not {EXPRESSIONS}")
     folder, prefix = Path(root) / split, ""
     if folder.name == NEW and not folder.is_dir():
         folder, prefix = folder.parent, f"{NEW}_"

@@ -46,12 +46,11 @@ def write_splits(config: Data, root: Path, seed: int, progress: bool = True) -> 
     """`write_split` for every split of `config`; False when root has somebody's own data, which is left alone.
 
     A folder without intershapes.json is somebody's own. DataError, before anything is written, when root has such data
-    for some splits only (`dev`, which only studies use, may be absent), or anything of somebody's own beside what
-    InterShapes wrote.
+    for some splits only (those of MAY_LACK may be absent), or anything of somebody's own beside what InterShapes wrote.
     """
     splits = [Path(root) / name for name in config.splits.model_dump()]
     own = [folder for folder in splits if _own(folder)]
-    if own and (missing := [folder.name for folder in splits if folder not in own and folder.name != "dev"]):
+    if own and (missing := [folder.name for folder in splits if folder not in own and folder.name not in MAY_LACK]):
         raise DataError(f"{own[0]} is not InterShapes, and {root} has no such data for {', '.join(missing)}")
     for folder in splits if not own else ():
         outputs.try_out(folder, WHAT)
@@ -112,6 +111,7 @@ def read_side_file(folder: Path) -> dict[str, dict]:
     return jsonfile.read_json(path) if path.is_file() else {}
 
 
+MAY_LACK = ("dev", "shift")  # `dev` is for studies only; without `shift` nothing is transferred to but what is named
 SUBSETS = ("cue", "verb", "pairs", "occlusion", "object size", "kind")
 
 

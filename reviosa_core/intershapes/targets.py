@@ -45,11 +45,13 @@ def unnamed(text: str) -> str | None:
 
 
 def interactions(clips: Sequence[Clip], rewrite: Rewrite) -> list[Clip]:
-    """The clips' sentences that a target is asked of, every one that has two roles; none where `rewrite` has nothing to
-    say of any of them, as with other words than InterShapes'."""
-    kept = [replace(clip, expressions=tuple(e for e in clip.expressions if e.is_interaction)) for clip in clips]
-    known = any(rewrite(e.text) for clip in kept for e in clip.expressions)
-    return [clip for clip in kept if clip.expressions] if known else []
+    """The clips' sentences that a target can be asked of: those of two roles that `rewrite` has something to say of, so
+    few or none of other words than InterShapes'. How many of how many has to be said beside what comes of them."""
+    kept = [
+        replace(clip, expressions=tuple(e for e in clip.expressions if e.is_interaction and rewrite(e.text)))
+        for clip in clips
+    ]
+    return [clip for clip in kept if clip.expressions]
 
 
 REWRITES: dict[str, Rewrite] = {"voice turned round": turned_round, "the object being ... by": unnamed}

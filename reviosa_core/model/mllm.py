@@ -81,6 +81,14 @@ class Mllm(nn.Module):
         """The language model proper: embeddings and decoder layers, no head."""
         return self.internvl.model.language_model
 
+    def checkpoint_gradients(self) -> None:
+        """Compute the layers' activations again on the way back instead of keeping them. Not the reentrant kind: with a
+        row tap its gradients would be silently wrong."""
+        self.language.gradient_checkpointing_enable({"use_reentrant": False})
+        # Beside LoRA, transformers hooks a function of its own to the embeddings, for frozen ones. Ours are trained,
+        # and with it the model could not be sent to another process.
+        self.language.disable_input_require_grads()
+
     def token_id(self, token: str) -> int:
         """Id of a token that must exist. Raises ValueError naming it otherwise."""
         index = self.tokenizer.convert_tokens_to_ids(token)

@@ -216,10 +216,10 @@ class ReVIOSa(nn.Module):
         picked = segmenter.FrameFeatures.cat([features[b][list(shown[b])] for b, _, _ in owners])
         counts = torch.tensor([len(shown[b]) for b, _, _ in owners], device=prompt.device)
         logits, _ = self.segmenter.decode(picked, prompt.repeat_interleave(counts, 0))
-        truth = [segmenter.to_square(batch.masks[role][b][e, list(shown[b])], size) for b, e, role in owners]
+        drawn = (batch.masks[role][b][e, list(shown[b])].to(prompt.device) for b, e, role in owners)
         ce, dice = losses.mask_losses(
             self.segmenter.upsample(logits, (size, size)),
-            torch.cat(truth).to(prompt.device),
+            torch.cat([segmenter.to_square(own, size) for own in drawn]),
             self.weights.points if self.weights else 0,
         )
         owner = torch.arange(len(owners), device=prompt.device).repeat_interleave(counts)

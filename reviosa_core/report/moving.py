@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from reviosa_core import outputs
 from reviosa_core.report.drawing import paint
 from reviosa_core.report.style import COLOR, INK
 from reviosa_core.schema import DataError, Role
@@ -80,7 +81,8 @@ def save_gif(path: Path, frames: UInt8[np.ndarray, "t h w 3"], fps: float = 4.0,
     # One palette for all: frames with palettes of their own flicker.
     palette = Image.fromarray(frames.reshape(-1, *frames.shape[2:])).quantize(255, Image.Quantize.MAXCOVERAGE)
     first, *rest = (Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames)
-    first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, optimize=False)
-    if (size := path.stat().st_size) > limit:
-        raise DataError(f"{path}: {size} bytes, over {limit}")
+    with outputs.file(path) as new:
+        first.save(new, "GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0, optimize=False)
+        if (size := new.stat().st_size) > limit:
+            raise DataError(f"{path}: {size} bytes, over {limit}")
     return path

@@ -10,13 +10,17 @@ LEVEL = 0.75
 
 def left_at(history: pd.DataFrame, window: int = WINDOW, level: float = LEVEL) -> int | None:
     """The step at whose end the Dice loss, averaged over the last `window` steps, is at most `level` times what it was
-    in the second window (the first is still warming up); None for a run that never gets there.
+    in the second window (the first is still warming up); where it never gets there, `level` squared times what it was
+    in the first, for runs that learn while they warm up; None for a run that gets to neither.
 
     `history` has columns `step` and `dice`, at even distances; one shorter than three windows gets shorter ones.
     """
     apart = max(1, int(history["step"].diff().median())) if len(history) > 1 else 1
     rows = max(1, min(window // apart, len(history) // 3))
     mean = history["dice"].rolling(rows).mean()
-    later = mean.iloc[2 * rows :]
-    down = later <= level * mean.iloc[min(2 * rows, len(history)) - 1]
-    return int(history["step"].loc[down.idxmax()]) if down.any() else None
+    for windows, share in ((2, level), (1, level**2)):
+        last = min(windows * rows, len(history)) - 1
+        down = mean.iloc[last + 1 :] <= share * mean.iloc[last]
+        if down.any():
+            return int(history["step"].loc[down.idxmax()])
+    return None

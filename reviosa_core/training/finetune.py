@@ -17,7 +17,15 @@ from reviosa_core.training.loop import Log, adamw, code, fit
 from reviosa_core.training.sampler import Sampler
 
 WORDS = (0, 1)  # after seed and micro-batch: a stream of its own, beside the sampler's (which ends in zeros)
-CODE = ("data/sampling.py", "model", "training", "weights/checkpoint.py", "weights/folders.py")  # what it runs
+CODE = (  # what it runs
+    "data/sampling.py",
+    "masks.py",
+    "model",
+    "schedules.py",  # defaults
+    "training",
+    "weights/checkpoint.py",
+    "weights/folders.py",
+)
 
 
 def fine_tune(

@@ -53,9 +53,8 @@ def group(size: int, work: Callable[..., Any], *args: Any) -> Iterator[None]:
             others.append((process, here))
         os.environ.update(RANK="0", LOCAL_RANK="0")
         copy = pickle.dumps((work, args))  # not multiprocessing's own, which would share the tensors
-        for _, pipe in others:
+        for process, pipe in others:  # one after the other: each holds the bytes and what comes of them for a moment
             pipe.send_bytes(copy)
-        for process, pipe in others:
             _ready(process.name, pipe)
         del copy
         _join()

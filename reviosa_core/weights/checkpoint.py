@@ -348,8 +348,7 @@ def from_backbones(
     )
     model.freeze()
     if settings.gradient_checkpointing:
-        # Not the reentrant kind: with a row tap its gradients would be silently wrong.
-        model.mllm.language.gradient_checkpointing_enable({"use_reentrant": False})
+        model.mllm.checkpoint_gradients()
     return model
 
 

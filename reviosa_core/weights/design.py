@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import FailFast, Field, ValidationError, model_validator
+from pydantic import FailFast, Field, model_validator
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from reviosa_core import config
 from reviosa_core.data.jsonfile import to_json
-from reviosa_core.model import mllm, prompts, segmenter
-from reviosa_core.model.described import Described, cut, problem, short
+from reviosa_core.model import prompts
+from reviosa_core.model.described import Described, short
 from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.model.sam2 import Sam2
 from reviosa_core.schema import DataError, Role
@@ -102,7 +102,7 @@ def read_design(folder: Path) -> tuple[Design, dict[str, Any], PreTrainedTokeniz
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is not a ReVIOSa checkpoint: no {name}")
     tokenizer = load_tokenizer(folder)
-    design, about = read_about(folder, lambda: tokenizer)
+    design, about = read_about(folder)
     if len(tokenizer) > (rows := design.internvl.text_config.vocab_size):
         raise DataError(f"{folder / TOKENIZER}: {len(tokenizer)} tokens, the embeddings of {ABOUT} are {rows}")
     known, needed = tokenizer.get_vocab(), (prompts.IMAGE_CONTEXT, *(prompts.TOKENS[role] for role in design.roles))
@@ -112,34 +112,12 @@ def read_design(folder: Path) -> tuple[Design, dict[str, Any], PreTrainedTokeniz
     return design, about, tokenizer
 
 
-def read_about(
-    folder: Path, tokenizer: Callable[[], PreTrainedTokenizerBase] | None = None
-) -> tuple[Design, dict[str, Any]]:
-    """The same without the tokenizer, which only the first format needs (it gave no size of the vocabulary)."""
+def read_about(folder: Path) -> tuple[Design, dict[str, Any]]:
+    """The same without the tokenizer."""
     where = str(folder / ABOUT)
     about = described(folder / ABOUT, ABOUT_BYTES)
-    if about.get("format") == "reviosa-workbook 1":
-        about |= _of_sizes(about.get("sizes"), where, tokenizer() if tokenizer else load_tokenizer(folder))
-    elif about.get("format") != FORMAT:
+    if about.get("format") != FORMAT:
         raise DataError(f"{where}: format {short(about.get('format'))}, this version reads {FORMAT!r}")
     design = Design.read({key: about[key] for key in Design.model_fields if key in about}, where)
     check_facts(about.setdefault("card", {}), f"{where}: card")
     return design, about
-
-
-def _of_sizes(raw: Any, where: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What the first format left to the code: it gave a profile's sizes for what the design now says in full."""
-    try:
-        sizes = config.Model.model_validate(raw)
-        internvl = mllm.describe(sizes.mllm, tokenizer).to_dict()
-    except ValidationError as error:
-        raise DataError(f"{where}: sizes.{problem(error)}") from None
-    except (ArithmeticError, TypeError, ValueError) as error:  # a size of 0, or below
-        raise DataError(f"{where}: sizes of no model: {cut(str(error), 200)}") from None
-    return {
-        "internvl": internvl,
-        "sam2": segmenter.describe(sizes.segmenter),
-        "lora": sizes.mllm.lora,
-        "frames": sizes.mllm.frames,
-        "prompted": sizes.segmenter.prompted,
-    }

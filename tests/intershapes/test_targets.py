@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
@@ -73,6 +75,15 @@ def test_a_system_that_reads_finds_targets_when_asked_again():
     assert found["InterRVOS-Actor"]["J"] == 100 and found["InterRVOS-Target"]["J"] == 100
     alone = metrics.summarise(evaluate(targets.AskedTwice(Oracle(), lambda text: None), clips(6), progress=False), 0, 0)
     assert alone["InterRVOS-Target"]["J"] < 20, "not asked: empty"
+
+
+def test_of_other_words_only_what_can_be_asked_is():
+    """One sentence of somebody's data happens to be in our words: the others are no wrong answers."""
+    ours = next(c for c in clips(6) if any(e.is_interaction for e in c.expressions))
+    known = next(e for e in ours.expressions if e.is_interaction)
+    other = replace(known, id="other", text="a dog runs after the ball")
+    mixed = replace(ours, expressions=(known, other))
+    assert [e.id for clip in targets.interactions([mixed], targets.unnamed) for e in clip.expressions] == [known.id]
 
 
 def test_only_sentences_with_two_roles_are_asked_again_and_all_of_them():

@@ -200,7 +200,6 @@ ROWS = [
     Row("aml on no layer", predict(said(aml=[7, [0]])), "aml is on layer 7 of 3"),
     Row("a card without end", convert(said(card={"license": "x" * 10**5})), ABOUT + "card: 'license' has more than"),
     Row("a card of another kind", convert(said(card=[1])), ABOUT + "card: at most 100 facts by name"),
-    Row("sizes of nothing", predict(said(format="reviosa-workbook 1", sizes={})), ABOUT + "sizes.mllm: Field required"),
     Row(
         "reviosa.json too large", inspect(written("reviosa.json", " " * 2**19)), "524,288 bytes, more than the 262,144"
     ),

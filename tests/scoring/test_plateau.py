@@ -22,6 +22,12 @@ def test_never():
     assert plateau.left_at(curve(0.1, 0.1, *[0.8] * 30), window=2) is None, "what warms up does not count"
 
 
+def test_a_run_that_learns_while_it_warms_up():
+    """Means over 2: half is gone with the second window already, and less than a quarter of the rest follows."""
+    assert plateau.left_at(curve(1, 1, 0.4, 0.4, 0.36, 0.35, 0.34, 0.33, 0.33), window=2) == 4
+    assert plateau.left_at(curve(1, 1, 0.7, 0.7, 0.65, 0.65, 0.64, 0.64, 0.64), window=2) is None
+
+
 def test_a_short_run_has_shorter_windows():
     assert plateau.left_at(curve(1.0, 1.0, 0.5)) == 3
     assert plateau.left_at(curve(1.0)) is None

@@ -137,3 +137,12 @@ def test_how_stable_a_choice_is():
     found = selection.stability(torn, selection.to_vision, 1, seed=0, draws=300)
     assert 0.5 < found["same layer"] < 0.95 and found["same heads"] == found["same layer"]
     assert selection.stability(torn, selection.to_vision, 1, seed=0, draws=0) == {}
+
+
+@pytest.mark.parametrize(("share", "chosen"), [(0.4, 1), (0.6, 0)])
+def test_a_layer_has_read_where_maps_differ_half_as_much_as_where_they_differ_most(share: float, chosen: int):
+    """Layer 0 looks more at the video, its maps differ `share` times as much as layer 1's."""
+    rows = pd.DataFrame(
+        {"role": "actor", "layer": [0, 1], "head": 0, "vision": [0.9, 0.5], "differs": [share * 0.3, 0.3]}
+    )
+    assert selection.choose(selection.has_read(rows), 1).layer == chosen

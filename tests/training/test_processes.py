@@ -130,7 +130,8 @@ def test_a_step_that_cannot_be_shared_names_both_numbers(tmp_path):
         together(tmp_path, rules=LOOP.model_copy(update={"accumulate": 3}))
 
 
-def test_fine_tuning_by_two_equals_fine_tuning_by_one(tmp_path):
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_fine_tuning_by_two_equals_fine_tuning_by_one(tmp_path, checkpointing):
     """The whole system: what is copied to the other process, and which clips it sees."""
     clips = [splits.to_clip(scenes.make_scene(tiny.data(64, 4), (0, 0, i)), f"clip {i}") for i in range(5)]
     losses = config.LossWeights(ce=2, dice=0.5, aml=1, text=1, points=20)
@@ -140,6 +141,8 @@ def test_fine_tuning_by_two_equals_fine_tuning_by_one(tmp_path):
         parts = tiny.reader(lora=True), tiny.seeing(), tuple(Role)
         system = ReVIOSa(*parts, frames=2, prompted="first", aml=(1, (3, 0)), weights=losses)
         system.freeze()
+        if checkpointing:
+            system.mllm.checkpoint_gradients()
         rates = config.Train(
             steps=2, clips=1, accumulate=2, processes=count, expressions=2, frames="uniform", lr=1e-2,
             decoder_lr=1e-2, projector_lr=1e-2, gradient_checkpointing=False, cache_gb=0.1, loss=losses,
