@@ -59,7 +59,13 @@ def predict_(
         ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(min=0.1, max=1000, help="Speed of the videos written; by default each frame's time.")
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=1000,
+            help="Speed of the videos written; by default each frame's time. Of a folder of frames, also what --start "
+            "and --end count by: 12 a second where it is not given.",
+        ),
     ] = None,
     start: Annotated[float | None, typer.Option(min=0, help="Seconds: the frames from here on only.")] = None,
     end: Annotated[float | None, typer.Option(min=0, help="Seconds: the frames before that only.")] = None,
@@ -151,9 +157,16 @@ def predict_(
         return Settings(checkpoint, model, min_confidence, extra, known, stream)
 
     if manifest is not None:
+        from reviosa_core.schema import DataError
+
         _refuse("--manifest", {"--text": text, "--fps": fps, "--start": start, "--end": end})
         folder = out or jobs.DEFAULT / manifest.stem
-        todo = jobs.of_manifest(manifest, folder)
+        try:
+            todo = jobs.of_manifest(manifest, folder)
+        except DataError as error:
+            if str(error).count("\n") > 1:
+                fail(str(error))  # several problems, a line each
+            raise
         _many(todo, folder, settings(), device)
         return
     assert video is not None and text

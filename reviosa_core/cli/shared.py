@@ -17,8 +17,8 @@ Split = Annotated[str | None, typer.Option(help="Which of the data's splits; by 
 Predictions = Annotated[
     Path,
     typer.Option(
-        help="JSON in the released layout, a tree <video>/<expression>/<frame>.png of actors, or a folder that predict "
-        "wrote."
+        help="JSON in the released layout, a tree <video>/<expression>/<frame>.png of actors (both: "
+        "docs/own-data.md), or a folder that predict wrote."
     ),
 ]
 DATA = "A data set: any of docs/datasets.md."

@@ -18,6 +18,7 @@ from reviosa_core.data import containers, files
 from reviosa_core.schema import DataError
 
 PIPE = Path("-")  # the name of a video that is still coming
+PIPED = "no video that can be read as it comes: MP4 and MOV only with -movflags faststart or frag_keyframe"
 PIPED_BYTES = 4096  # of it at once
 AT_ONCE = {"probesize": "32"}  # FFmpeg's own is 5 MB: seconds of a video before its first frame is given
 TAKEN = {"format_whitelist": ",".join(containers.TAKEN)}
@@ -34,7 +35,7 @@ def reading(path: Path, done: Callable[[], int] = int) -> Iterator[None]:
         raise
     except BROKEN as error:
         after = f" after {done()} frames" if done() else ""
-        known = path != PIPE and files.kind(files.head(path))
+        known = PIPED if path == PIPE and not done() else path != PIPE and files.kind(files.head(path))
         reason = known or getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path}: unreadable video{after} ({reason})") from None
 

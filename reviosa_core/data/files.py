@@ -84,7 +84,10 @@ def text(path: Path, encoding: str = "utf-8") -> str:
         return path.read_bytes()[start:].decode(encoding)
     except MemoryError:
         raise DataError(f"{path}: {path.stat().st_size:,} bytes do not fit in memory") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[start:][: error.start].count(b"\n") + 1
+        raise DataError(f"{path}: line {line}: byte {error.start} is no {encoding}; save it as {encoding}") from None
+    except OSError as error:
         raise DataError(f"{path}: {error}") from None
 
 

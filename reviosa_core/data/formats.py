@@ -73,5 +73,6 @@ def resolve(root: Path | str, split: str | None = None, format: str | None = Non
         (split,) = found.splits
     if split not in found.splits:
         asked = "which split?" if split is None else f"no split {split!r}."
-        raise DataError(f"{root}: {asked} This {found.format} folder has {', '.join(found.splits)}")
+        there = ("'.', the folder itself" if name == "." else name for name in found.splits)
+        raise DataError(f"{root}: {asked} This {found.format} folder has {', '.join(there)}")
     return Found(found.format, (split,))

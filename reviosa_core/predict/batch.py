@@ -36,7 +36,10 @@ class Done:
 
 def opened(job: Job) -> Video:
     """The job's part of its video. DataError in one line that names the file."""
-    return part(open_video(job.video, cache_bytes=HELD), job.start, job.end, job.video)
+    video = open_video(job.video, cache_bytes=HELD)
+    if job.fps is not None and job.video.is_dir():  # which does not say
+        video = video._replace(fps=job.fps)
+    return part(video, job.start, job.end, job.video)
 
 
 def clip_of(video: Video, jobs: Sequence[Job]) -> Clip:

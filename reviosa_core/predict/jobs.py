@@ -124,5 +124,6 @@ def by_part(jobs: Iterable[Job]) -> list[list[Job]]:
     """Jobs about the same part of the same video together: that is encoded once for all of them."""
     groups: dict[tuple[object, ...], list[Job]] = {}
     for job in jobs:
-        groups.setdefault((job.video.resolve(), job.start, job.end), []).append(job)
+        rate = job.fps if job.video.is_dir() else None
+        groups.setdefault((job.video.resolve(), job.start, job.end, rate), []).append(job)
     return list(groups.values())

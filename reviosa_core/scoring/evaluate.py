@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from reviosa_core.masks import segmented
-from reviosa_core.schema import UNKNOWN, Clip, DataError, Prediction, Role, System
+from reviosa_core.schema import UNKNOWN, Clip, DataError, Prediction, Role, Segments
 from reviosa_core.scoring import bitmasks, metrics, pairing, predictions
 from reviosa_core.scoring.bitmasks import BitMask
 from reviosa_core.scoring.source import Source
@@ -29,7 +29,7 @@ Pairs = Mapping[str, Any]  # video -> [[expression, its inverse], ...], as peopl
 
 
 def evaluate(
-    system: System,
+    system: Segments,
     clips: Iterable[Clip],
     progress: bool = True,
     save: str | Path | None = None,
@@ -81,7 +81,7 @@ class Scores:
 
 
 def score(
-    predictions: str | Path | Sequence[Prediction] | System,
+    predictions: str | Path | Sequence[Prediction] | Segments,
     clips: Sequence[Clip],
     *,
     targets: str | Path | None = None,
@@ -113,7 +113,7 @@ def score(
     if targets is not None:
         raise ValueError(f"targets {targets}: goes with a tree of actors; these predictions hold both roles")
     inverses = None if pairs is None else pairing.by_name(clips, pairs)
-    if isinstance(predictions, System):
+    if isinstance(predictions, Segments):
         rows = evaluate(predictions, clips, progress=progress, inverses=inverses)
     else:
         unknown = sorted({p.clip_id for p in predictions} - {clip.id for clip in clips})
@@ -341,7 +341,10 @@ def _match(
         where = f"clip {clip.id}, expression {prediction.expression_id}"
         if set(prediction.masks) != due or Role.ACTOR not in due:
             has, others = sorted(map(str, prediction.masks)), sorted(map(str, due))
-            raise DataError(f"{where}: roles {has}, other predictions have {others}; the actor is always due")
+            raise DataError(
+                f"{where}: masks of {has}, other predictions have {others}; all need the same roles, an actor among "
+                "them: empty masks where there is no target"
+            )
         if unmasked := sorted(map(str, (prediction.written or set()) - due)):
             raise DataError(f"{where}: tokens of {unmasked} are written, masks are of {sorted(map(str, due))} only")
         for role, mask in prediction.masks.items():

@@ -1,6 +1,7 @@
 """Predictions on disk: the released InterRVOS JSON, and trees of PNGs. Read a video at a time, written whole or not.
 
-Released layout: {video: {expression id: {"prediction_masks_act": [RLE per frame], "prediction_masks_tar": [...]}}}. An
+Released layout: {video: {expression id: {"prediction_masks_act": [RLE per frame], "prediction_masks_tar": [...]}}};
+docs/own-data.md has it for users. An
 empty mask is an RLE; a role the system does not support has no key. "score", beside the masks, is how sure the system
 is, where it says so. Trees: <video>/<expression id>/<frame>.png, one
 tree a role; every pixel above 0 is foreground, and images that are no masks are refused (see `images`). Folders that
@@ -123,6 +124,10 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
         unknown = sorted(_others(tree, "", {clip.id for clip in clips}))
         if unknown:
             raise DataError(f"{tree}: {len(unknown)} unknown videos {unknown[:3]}; the data has {len(clips)} others")
+    if not any((tree / clip.id).is_dir() for tree in trees.values() for clip in clips):
+        raise DataError(
+            f"{next(iter(trees.values()))}: no folder <video>/<expression> of any of the {len(clips)} videos in here"
+        )
     for clip in clips:
         known = {e.id for e in clip.expressions}
         folders = {role: tree / clip.id for role, tree in trees.items()}
@@ -134,7 +139,8 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
             if names != named:
                 lacking = sorted(named - names)
                 raise DataError(
-                    f"{folders[role]}: no folder for {len(lacking)} expressions that others have: {lacking}"
+                    f"{folders[role]}: no folder for {len(lacking)} expressions that others have: {lacking}; black "
+                    "PNGs are due where there is nothing"
                 )
         if named - known:
             raise DataError(f"{next(iter(folders.values()))}: unknown expressions {sorted(named - known)}")

@@ -51,8 +51,8 @@ def detected(rows: pd.DataFrame) -> pd.DataFrame:
     A system decides from the sentence whether there is a target at all: one is due for an interaction. There are two
     ways to see what it decided, and both are reported. `detection ...` goes by the mask: a target is given when one
     pixel of one frame is drawn, a stray one too. `detection ... by token` goes by the text: a target is given when its
-    token is written, whatever is drawn for it. That is known of systems that say so (`Prediction.written`), not of
-    predictions from files: there it is None.
+    token is written, whatever is drawn for it. That is known of systems that say so (`Prediction.written`), and from
+    folders that `reviosa predict` wrote, not from JSON in the released layout or trees of PNGs: there it is None.
     """
     target = rows.loc[rows["role"] == Role.TARGET]
     return target.assign(due=target["is_interaction"])

@@ -219,9 +219,12 @@ def load(
     On `device`, by default a GPU where there is one; InternVL in `dtype`. `backbones` belong to a folder that holds
     what was trained only. For a released folder, `sam2` is SAM2's own file, whose original decoder then tracks, and
     `frames` how many frames the model reads. `model.segment(clip)` gives a `Prediction` an expression: `masks[role]` is
-    bool [t h w] at the clip's own size. Raises FileNotFoundError, or DataError naming file, key and both shapes.
+    bool [t h w] at the clip's own size. Raises DataError where nothing is, or naming file, key and both shapes;
+    FileNotFoundError for a folder that lacks a file.
     """
     folder = Path(folder)
+    if not folder.exists():
+        raise DataError(f"{folder}: no such file or folder")
     if (folder / "config.json").is_file() and not (folder / ABOUT).is_file():
         model = load_reviosa(folder, sam2, frames=frames, dtype=dtype)
     else:
@@ -230,7 +233,7 @@ def load(
 
 
 def load_trained(folder: Path, backbones: config.Released, dtype: torch.dtype = torch.float32) -> ReVIOSa:
-    """What `save_pretrained(..., trained_only=True)` left, joined with the backbones it was trained on.
+    """What `folders.save(..., trained_only=True)` left, joined with the backbones it was trained on.
 
     Raises DataError for other backbones.
     """

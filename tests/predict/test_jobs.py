@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from reviosa_core.predict import jobs
+from reviosa_core.predict import batch, jobs
 from reviosa_core.predict.jobs import Job
 from reviosa_core.schema import DataError
 
@@ -65,3 +67,13 @@ def test_names_fit_into_a_file_systems_bytes(tmp_path: Path):
     (tmp_path / "jobs.csv").write_text(f"video,text,id\na.mp4,a dog,{'家' * 41}\n")
     with pytest.raises(DataError, match="at most 120 bytes"):
         jobs.of_manifest(tmp_path / "jobs.csv", tmp_path)
+
+
+def test_a_folders_rate_decides_which_part_is_meant(tmp_path):
+    """Frames do not say how fast they play: 12 a second, or as asked."""
+    for i in range(15):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"{i:02d}.png")
+    fast, usual = (jobs.Job(tmp_path, "a dog", tmp_path / "out", fps, 0.1, 0.3) for fps in (30.0, None))
+    assert batch.opened(fast).names == tuple(f"{i:02d}" for i in range(3, 9))
+    assert batch.opened(usual).names == ("02", "03")
+    assert len(jobs.by_part([fast, usual])) == 2, "not the same frames"
