@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import reviosa_core as rv
 from reviosa_core.data.video import write_mp4
 from reviosa_core.intershapes.splits import write_split
 from reviosa_core.model.reviosa import ReVIOSa
+from reviosa_core.report import pages
 from reviosa_core.scoring import predictions
 from reviosa_core.weights import folders
 
@@ -86,3 +88,15 @@ def test_the_readmes_table_is_the_reports(root: Path):
     report = (root / "reports" / "README.md").read_text().splitlines()
     shown = [line for line in (root / "README.md").read_text().splitlines() if re.match(r"\| (ours|paper)", line)]
     assert len(shown) == 7 and set(shown) <= set(report)
+
+
+def test_role_confusion_stands_beside_what_one_frame_gives_away(root: Path):
+    """Chance is not all that a system has to be better than: README and report say the data card's number."""
+    still = json.loads((root / "reports" / "metrics" / "blind.json").read_text())["test"]
+    first, last = (still[f"text and {name} frame"]["role confusion"] for name in ("first", "last"))
+    assert first["value"] < last["value"], "the lower one is what a system must be below"
+    readme = " ".join((root / "README.md").read_text().split())
+    assert f"does not tell them apart; from a still first frame {first['value']:.0f})" in readme
+    assert pages.by_one_frame(still) in (root / "reports" / "README.md").read_text()
+    card = (root / "reports" / "intershapes.md").read_text()
+    assert all(f"{100 - wrong['value']:.1f} [" in card for wrong in (first, last))

@@ -102,6 +102,14 @@ def test_every_row_is_trained_once_and_those_with_aml_after_the_selection(root: 
     assert {f"runs/${{profile}}/{row}" for row in experiments} < set(stages["evaluate"]["deps"])
 
 
+def test_what_one_frame_gives_away_is_made_before_anything_is_compared_with_it(root: Path):
+    stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
+    name = "${reports}/metrics/blind.json"
+    assert {name: {"cache": False}} in stages["dataset"]["outs"]
+    assert "blind.json" in (root / "notebooks" / "05_evaluate.ipynb").read_text()
+    assert name in stages["evaluate"]["deps"] and name in stages["report"]["deps"]
+
+
 def test_plots_are_of_what_stages_make_and_of_every_row(root: Path):
     """DVC says nothing of a plot whose file nobody writes: it shows the others."""
     load = YAML(typ="safe").load

@@ -1,7 +1,8 @@
 """Predictors that must fail: how far one gets on InterShapes without reading, or without watching.
 
-Each is scored on the questions that were made against it, beside chance; `order_table` asks what the order of frames is
-worth to somebody who knows every place.
+Each is scored on the questions that were made against it, beside chance, and where it is of interest on the others;
+`frame_table` says what one frame gives away in all. `order_table` asks what the order of frames is worth to somebody
+who knows every place.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pandas as pd
 from jaxtyping import Bool
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from reviosa_core.intershapes import language, verbs, world
+from reviosa_core.intershapes import language, pairs, verbs, world
 from reviosa_core.schema import Clip
 from reviosa_core.scoring import intervals
 
@@ -140,8 +141,11 @@ BLIND: dict[str, tuple[str, Guess]] = {
     "first mover = actor": ("all", _rule(_moves_first)),
     "first mover acts, voice read": ("all", _rule(lambda q: _moves_first(q) != q.passive)),
 }
-# One frame where it is not shared, too: what it gives away, and that these predictors find it.
-ONE_FRAME = {name: ("same names", BLIND[name][1]) for name in ("text and first frame", "text and last frame")}
+# One frame where it is not shared, so that the other one is: what it gives away, and that these predictors find it.
+ONE_FRAME = {
+    "text and first frame": ("same names, last frame shared", BLIND["text and first frame"][1]),
+    "text and last frame": ("same names, first frame shared", BLIND["text and last frame"][1]),
+}
 
 
 def blind_table(
@@ -163,10 +167,15 @@ def blind_table(
         right = guess(there, here, seed) == np.array([q.low_is_actor for q in here])
         table = pd.DataFrame({"video": [q.video for q in here], "right": right})
         rows.append((against, name, "who acts?", subset, intervals.mean(table, "right", bootstrap, seed), 50.0))
-    for against, name, t in ((True, "nearest pair", 0), (False, "nearest pair, last frame", -1)):
-        nearest, chance = _nearest_pairs(test[1], t)
-        score = intervals.mean(nearest, "right", bootstrap, seed)
-        rows.append((against, name, "who takes part?", "one pair", score, chance))
+    learnt, half = (pairs.read({clip.id: side[clip.id] for clip in part}) for part, side in (train, test))
+    every = pairs.read(test[1])  # a rule needs no half to learn from
+    for against, name, clips, picks in (
+        (True, "nearest pair", every, pairs.nearest(every, 0)),
+        (False, "nearest pair, last frame", every, pairs.nearest(every, -1)),
+        (False, "gap and place, first frame", half, pairs.likeliest(learnt, half, seed)),
+    ):
+        score = intervals.mean(pairs.picked(clips, picks), "right", bootstrap, seed)
+        rows.append((against, name, "who takes part?", "one pair", score, pairs.chance(clips)))
     told = [("is the partner there?", "two names", _two_names)]
     if any(e.is_about_nothing for clip in test[0] for e in clip.expressions):
         told.append(("is anything there?", "all", _any))
@@ -190,18 +199,38 @@ def blind_table(
     )
 
 
-def _nearest_pairs(side: Side, t: int) -> tuple[pd.DataFrame, float]:
-    """Is the pair that is nearest at frame t the interacting one? And what guessing would give."""
-    rows, chances = [], []
-    for video, clip in side.items():
-        if len(clip["interactions"]) == 1 and len(clip["shapes"]) > 2:
-            (event,) = clip["interactions"]
-            pairs = list(combinations(range(len(clip["shapes"])), 2))
-            places, radii = np.array(clip["centres"])[:, t], [s["radius"] for s in clip["shapes"]]
-            gaps = [np.linalg.norm(places[i] - places[j]) - radii[i] - radii[j] for i, j in pairs]
-            rows.append({"video": video, "right": set(pairs[int(np.argmin(gaps))]) == {event["a"], event["b"]}})
-            chances.append(100 / len(pairs))
-    return pd.DataFrame(rows, columns=["video", "right"]), float(np.mean(chances)) if chances else float("nan")
+def frame_table(
+    train: tuple[Sequence[Clip], Side], asked: Mapping[str, tuple[Sequence[Clip], Side]], bootstrap: int, seed: int
+) -> pd.DataFrame:
+    """What one frame and the text say of who acts, of objects that are called the same: of all of them, whichever frame
+    is shared. Fitted on `train`, scored on each split of `asked`.
+
+    Columns: split, predictor, question, sentences, accuracy in percent, interval, n, chance.
+    """
+    known, rows = list(filter(SENTENCES["same names"], questions(*train))), []
+    for split, part in asked.items():
+        here = list(filter(SENTENCES["same names"], questions(*part)))
+        for name, (_, guess) in ONE_FRAME.items():
+            right = guess(known, here, seed) == np.array([q.low_is_actor for q in here], dtype=bool)
+            score = intervals.mean(
+                pd.DataFrame({"video": [q.video for q in here], "right": right}), "right", bootstrap, seed
+            )
+            row = {"split": split, "predictor": name, "question": "who acts?", "sentences": f"same names, {split}"}
+            rows.append(
+                row | {"accuracy": score["value"], "interval": score["interval"], "n": score["n"], "chance": 50.0}
+            )
+    return pd.DataFrame(rows)
+
+
+def confusion(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """`frame_table` as a system's role confusion, the share that is wrong: by split and predictor."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in table.to_dict("records"):
+        if row["n"]:
+            ends = [100 - end for end in reversed(row["interval"])] if row["interval"] else None
+            wrong = {"value": 100 - row["accuracy"], "interval": ends, "n": row["n"]}
+            found.setdefault(row["split"], {})[row["predictor"]] = {"role confusion": wrong}
+    return found
 
 
 Said = list[tuple[str, str, bool]]  # video, sentence, answer

@@ -76,7 +76,25 @@ def selection(choices: Mapping[str, Any], rule: str, left: int | None) -> str:
     return f"{text} {STUCK}" if left is None else text
 
 
-def evaluation(row: str, scores: Scores, direction: Scores, by_subset: Mapping[str, Mapping[str, Any]]) -> str:
+def beside_one_frame(confusion: Scores, still: Mapping[str, Scores]) -> str:
+    """Where a role confusion below chance stands to those that one frame and the text allow, of `blind.confusion`."""
+    known = [own["role confusion"] for own in still.values()]
+    if not known:
+        return "less often than chance; how often from one still frame is not known"
+    least = min(known, key=lambda wrong: wrong["value"])
+    beside = f"one still frame and the text allow ({with_interval(least, 'value')} %)"
+    if all(wrong["interval"] and confusion["interval"][1] < wrong["interval"][0] for wrong in known):
+        return f"less often than {beside}: it sees who acts"
+    return f"less often than chance, but not clearly less than {beside}: that it watches is not shown"
+
+
+def evaluation(
+    row: str,
+    scores: Scores,
+    direction: Scores,
+    by_subset: Mapping[str, Mapping[str, Any]],
+    still: Mapping[str, Scores],
+) -> str:
     """Of 05: how good one system is, whether it knows who is who, and where it is weakest."""
     named, due = ROW.get(row, row), [name for name in SETTINGS if scores[name] and scores[name]["n"]]
     levels = ", ".join(f"{name} {with_interval(scores[name])}" for name in due)
@@ -86,9 +104,11 @@ def evaluation(row: str, scores: Scores, direction: Scores, by_subset: Mapping[s
     if confusion := motion.get("role confusion"):
         stands = {
             "above chance": "more often than chance has it: it follows something else",
-            "below chance": "less often than chance: it sees who acts",
+            "below chance": "less often than chance",
             "not told from chance": "not told from chance: that it sees who acts is not shown",
         }[against(confusion, 50.0)]
+        if stands == "less often than chance" and motion is not direction:
+            stands = beside_one_frame(confusion, still)
         text += f" It has them the wrong way round in {with_interval(confusion, 'value')} % {known}, {stands}."
     parts = {
         f"{value} ({column})": part["scores"]["RVOS"]["J&F"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import tiny
 
 from reviosa_core import masks
-from reviosa_core.intershapes import blind, controls, scenes, splits
+from reviosa_core.intershapes import blind, controls, pairs, scenes, splits
 from reviosa_core.schema import Clip, Prediction, Role
 
 CONFIG = tiny.data(32, 8)
@@ -58,15 +59,69 @@ def test_every_blind_predictor_is_near_chance(table):
 def test_what_was_not_made_against_a_predictor_is_said(table):
     """One frame gives something away where it is not shared: these also show that the predictors are able to learn."""
     given = table[~table["against"]].set_index("predictor")
-    least = {"text and first frame": 4, "text and last frame": 15, "nearest pair, last frame": 10}
+    least = {"text and first frame": 8, "text and last frame": 20}
+    least |= {"nearest pair, last frame": 10, "gap and place, first frame": 15}
     assert (given["accuracy"] - given["chance"] > pd.Series(least)).all() and set(given.index) == set(least)
-    assert given["n"].drop("nearest pair, last frame").eq(table[table["sentences"] == "same names"]["n"].max()).all()
+
+
+def test_what_was_made_against_a_predictor_and_what_was_not_are_all_there_is(table, test):
+    for name in blind.ONE_FRAME:
+        both = table[table["predictor"] == name].set_index("against")
+        assert both["n"].sum() == table[table["sentences"] == "same names"]["n"].max() and (both["n"] > 150).all()
+        sides = [blind.SENTENCES[both.loc[against, "sentences"]] for against in (True, False)]
+        found = Counter((q.cue == "motion", *(side(q) for side in sides)) for q in blind.questions(*test))
+        assert set(found) == {(False, False, False), (True, True, False), (True, False, True)}
+
+
+def test_what_one_frame_gives_away_in_all(train, test):
+    """Of all sentences with one name, the shares of both kinds; and as what a system's role confusion is given as."""
+    (clips, side), few = test, ([], {})
+    found = blind.frame_table(train, {"test": test, "few": few}, bootstrap=50, seed=0)
+    again = blind.frame_table(train, {"test": test}, bootstrap=50, seed=0)
+    assert list(found["split"]) == ["test", "test", "few", "few"] and found[found["split"] == "test"].equals(again)
+    asked = [q for q in blind.questions(clips, side) if q.cue == "motion"]
+    assert (again["n"] == len(asked)).all() and (again["accuracy"] > 53).all()
+    wrong = blind.confusion(found)
+    assert set(wrong) == {"test"} and set(wrong["test"]) == set(blind.ONE_FRAME), "no sentence, no number"
+    for row in again.to_dict("records"):
+        own = wrong["test"][row["predictor"]]["role confusion"]
+        assert own["value"] + row["accuracy"] == pytest.approx(100) and own["n"] == row["n"]
+        assert own["interval"] == pytest.approx([100 - row["interval"][1], 100 - row["interval"][0]])
+
+
+def random_pairs(count: int, seed: int, gap_tells: bool) -> list[pairs.Pairs]:
+    """Four objects anywhere, of which a pair interacts: any, or the one whose gap is nearest to 0.2."""
+    rng, found = np.random.default_rng(seed), []
+    for k in range(count):
+        clip = {"centres": rng.random((4, 1, 2)), "shapes": [{"radius": 0.05}] * 4, "interactions": [{"a": 0, "b": 1}]}
+        (own,) = pairs.read({str(k): clip})
+        due = int(np.argmin(np.abs(np.array(own.gaps(0)) - 0.2)) if gap_tells else rng.integers(6))
+        found.append(replace(own, interacts=[i == due for i in range(6)]))
+    return found
+
+
+@pytest.mark.parametrize("gap_tells", [True, False])
+def test_who_takes_part_is_learned_where_something_tells(gap_tells: bool):
+    known, asked = random_pairs(300, 1, gap_tells), random_pairs(300, 2, gap_tells)
+    assert pairs.chance(asked) == pytest.approx(100 / 6)
+    picks = pairs.likeliest(known, asked, seed=0)
+    right = 100 * pairs.picked(asked, picks)["right"].mean()
+    assert right > 60 if gap_tells else abs(right - 100 / 6) < 3 * 100 * np.sqrt(5 / 36 / 300), right
+    assert picks == pairs.likeliest(known, asked, seed=0)
+    assert pairs.likeliest([], asked, seed=0) == [0] * 300 and np.isnan(pairs.chance([]))
+
+
+def test_the_fitted_pair_is_not_asked_about_clips_it_learned_from(train, test):
+    """The side file knows every clip of a split, of which the fitted one sees a half."""
+    side = train[1] | test[1]
+    found = blind.blind_table((train[0], side), (test[0], side), bootstrap=0, seed=0).set_index("predictor")
+    assert found.loc["gap and place, first frame", "n"] == len(pairs.read(test[1]))
 
 
 def test_too_few_clips_give_no_number(test):
     clips, side = test
     few = blind.blind_table((clips[:2], side), ([], {}), bootstrap=10, seed=0)
-    assert few["accuracy"].isna().all() and (few["n"] == 0).all() and len(few) == 13
+    assert few["accuracy"].isna().all() and (few["n"] == 0).all() and len(few) == 14
 
 
 def test_a_leak_would_be_found(train, test):

@@ -63,18 +63,42 @@ def test_where_aml_goes():
     assert "own_object would name another" in text and "Row (iii) never left its plateau" in text
 
 
-@pytest.mark.parametrize(("confused", "said"), [(10, "it sees who acts"), (50, "is not shown"), (90, "something else")])
+STILL = {name: {"role confusion": score(wrong, width=10)} for name, wrong in (("first", 40), ("last", 31))}
+
+
+@pytest.mark.parametrize(
+    ("confused", "said"),
+    [
+        (10, ", less often than one still frame and the text allow (31.0 [21.0, 41.0] %): it sees who acts."),
+        (20, "not clearly less than one still frame and the text allow (31.0 [21.0, 41.0] %): that it watches is not"),
+        (50, "is not shown"),
+        (90, "something else"),
+    ],
+)  # fmt: skip
 def test_one_row(confused: float, said: str):
     scores = {"InterRVOS-Actor": score(70), "InterRVOS-Target": score(60), "RVOS": score(65)}
     part = {"direction": {"role confusion": score(confused)}}
     values = {"motion": part | {"scores": {"RVOS": score(31)}}, "both": {"scores": {"RVOS": score(80)}}}
     few = {"several": {"scores": {"RVOS": score(2, n=3)}}}
-    text = learned.evaluation("full", scores, {"role confusion": score(1)}, {"cue": values, "kind": few})
+    text = learned.evaluation("full", scores, {"role confusion": score(1)}, {"cue": values, "kind": few}, STILL)
     assert text.startswith("(iv) ReVIOSa has J&F InterRVOS-Actor 70.0 [68.0, 72.0], InterRVOS-Target 60.0")
     assert f"{confused}.0 [" in text and said in text and "where only motion tells" in text
     assert text.endswith("weakest on motion (cue), 31.0, and strongest on both (cue), 80.0."), "three are an anecdote"
-    text = learned.evaluation("baseline", scores | {"InterRVOS-Target": None}, {"role confusion": None}, {})
+    text = learned.evaluation("baseline", scores | {"InterRVOS-Target": None}, {"role confusion": None}, {}, {})
     assert "no target" in text and "wrong way" not in text
+    unknown = learned.evaluation("full", scores, {"role confusion": score(confused)}, {"cue": values}, {})
+    assert ("how often from one still frame is not known" in unknown) == (confused < 50)
+    untold = learned.evaluation("full", scores, {"role confusion": score(confused)}, {}, STILL)
+    assert f"{confused}.0 [" in untold and "in interactions" in untold and "frame" not in untold, "names may tell"
+
+
+def test_a_confusion_is_beside_every_one_frame_predictor():
+    """The least is named; but one that nobody can tell from the system is enough."""
+    wide = STILL | {"first": {"role confusion": score(40, width=35)}}
+    assert "less than one still frame and the text allow (31.0" in learned.beside_one_frame(score(10), wide)
+    assert learned.beside_one_frame(score(1), wide).startswith("less often than one still frame")
+    none = STILL | {"last": {"role confusion": score(31) | {"interval": None}}}
+    assert "not clearly less" in learned.beside_one_frame(score(1), none)
 
 
 def test_the_ablation_and_the_report():
