@@ -88,7 +88,7 @@ READERS = [jsonfile.read_json, lambda path: dict(jsonfile.items(path)), lambda p
     [
         ('{"a": 1}'.encode("utf-16"), "this is UTF-16; save it as UTF-8"),
         ('{"a": 1}'.encode("utf-32-be"), "this is UTF-16 or UTF-32"),
-        (b'{"a": "\xe4"}', "can't decode byte 0xe4"),
+        (b'{"a": "\xe4"}', "can't decode byte 0xe4|line 1: byte 7 is no utf-8; save it as utf-8"),
         (b'{"a": [1, NaN]}', "NaN is not a number of JSON"),
         (b'{"a": -Infinity}', "-Infinity is not a number of JSON"),
         (b'{"a": ' + 100_000 * b"[", "nested too deeply"),

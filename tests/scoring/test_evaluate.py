@@ -178,9 +178,9 @@ def test_roles_must_be_constant_and_hold_the_actor():
     clip = make_clip()
     predictions = Oracle().segment(clip, clip.expressions)
     part = Prediction("v0", "10", {Role.ACTOR: predictions[4].masks[Role.ACTOR]})
-    with pytest.raises(DataError, match=r"expression 10: roles \['actor'\]"):
+    with pytest.raises(DataError, match=r"expression 10: masks of \['actor'\]"):
         score_clip(clip, [*predictions[:4], part])
-    with pytest.raises(DataError, match="the actor is always due"):
+    with pytest.raises(DataError, match="all need the same roles, an actor among them"):
         evaluate(Oracle(roles=(Role.TARGET,)), [clip], progress=False)
 
 
@@ -327,7 +327,7 @@ def test_unknown_names_and_other_roles(stored):
         evaluate_source(Source(file=path), clips, workers=1, progress=False)
     del content["v1"]["0"]["prediction_masks_tar"]
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"v1, expression 0: roles \['actor'\], other predictions have"):
+    with pytest.raises(DataError, match=r"v1, expression 0: masks of \['actor'\], other predictions have"):
         evaluate_source(Source(file=path), clips, workers=2, progress=False)
 
 
