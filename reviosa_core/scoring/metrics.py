@@ -183,14 +183,15 @@ def summarise(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, dict[s
 
 
 def mean_of_runs(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One system's rows with J and F averaged over its runs (seeds). DataError when they hold different expressions."""
+    """One system's rows with J and F, and those of the present frames, averaged over its runs (seeds). DataError when
+    they hold different expressions."""
     keys = ["video", "expression", "role"]
     first, *others = (rows.set_index(keys) for rows in tables)
     for rows in others:
         if len(apart := first.index.symmetric_difference(rows.index)):
             raise DataError(f"runs differ in {len(apart)} of {len(first)} rows, first {apart[0]}")
-    scores = pd.concat([first, *others])[["J", "F"]].groupby(keys, sort=False).mean()
-    return first.assign(J=scores["J"], F=scores["F"]).reset_index()
+    scores = pd.concat([first, *others])[["J", "F", "J_present", "F_present"]].groupby(keys, sort=False).mean()
+    return first.assign(**scores).reset_index()
 
 
 def paired_difference(

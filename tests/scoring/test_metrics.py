@@ -494,10 +494,11 @@ def test_bootstrap_is_seeded_and_covers_the_mean():
 def test_mean_of_runs():
     """J and F are averaged by row, whatever the order of rows; everything else stays."""
     rows = noisy(0)
-    other = rows.assign(J=rows["J"] + 0.25, F=rows["F"] - 0.5)
+    other = rows.assign(J=rows["J"] + 0.25, F=rows["F"] - 0.5, J_present=rows["J_present"] + 0.5)
     found = metrics.mean_of_runs([rows, other.sample(frac=1, random_state=1)])
     pd.testing.assert_series_equal(found["J"], rows["J"] + 0.125)
     pd.testing.assert_series_equal(found["F"], rows["F"] - 0.25)
+    pd.testing.assert_series_equal(found["J_present"], rows["J_present"] + 0.25)
     pd.testing.assert_series_equal(found["caption_type"], rows["caption_type"])
     with pytest.raises(DataError, match=rf"runs differ in {(rows['video'] == 'v0').sum()} of {len(rows)} rows"):
         metrics.mean_of_runs([rows, rows[rows["video"] != "v0"]])
