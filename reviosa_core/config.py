@@ -52,6 +52,7 @@ Wording = Literal["labelled", "unlabelled", "sa2va", "reviosa"]  # of frames, qu
 YAML_BYTES = 200_000  # params.yaml has 13,000
 CLIP_PIXELS = 2**25  # of all frames together: a clip is made in memory
 SHIFT = "InterShapes shift"  # what the report calls the first data set of the transfer
+NOTES = "intershapes.json"  # beside the clips of a split that InterShapes wrote
 # in runs/<profile>, beside experiments:
 TAKEN = (
     "pretrain",
@@ -303,7 +304,8 @@ class Project:
     def transfer(self) -> dict[str, Path]:
         """The data sets that are tested on and never trained on, by the names that reports give them."""
         named = {name: self.root / Path(name).expanduser() for name in self.params.transfer.datasets}
-        return {SHIFT: self.data("shift"), **named}
+        shift = self.data("shift")
+        return {f"data/{self.profile}/shift" if is_own(shift) else SHIFT: shift, **named}
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -368,6 +370,11 @@ class Project:
     def report(self, *parts: str) -> Path:
         """Metrics, tables and figures: small, in git. The folder of the file is made."""
         return _with_folder(self.root / self.params.reports / Path(*parts))
+
+
+def is_own(split: Path) -> bool:
+    """Whether a split's folder is somebody's own: there, not empty, and not written by InterShapes."""
+    return split.exists() and not (split / NOTES).exists() and any(split.iterdir())
 
 
 def _with_folder(path: Path) -> Path:

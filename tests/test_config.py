@@ -315,6 +315,17 @@ def test_where_transfer_looks(content, monkeypatch: pytest.MonkeyPatch):
     }
 
 
+def test_a_shift_split_of_ones_own_is_not_called_intershapes(content, tmp_path: Path):
+    project = config.Project(tmp_path, "tiny", config.check(content, "params.yaml"))
+    shift = tmp_path / "data" / "tiny" / "shift"
+    shift.mkdir(parents=True)
+    assert [*project.transfer] == ["InterShapes shift"], "an empty folder is nobody's"
+    (shift / "meta_expressions.json").write_text("{}")
+    assert project.transfer == {"data/tiny/shift": shift}
+    (shift / config.NOTES).write_text("{}")
+    assert project.transfer == {"InterShapes shift": shift}
+
+
 def test_other_values_are_checked_again(content):
     data = config.check(content, "params.yaml").active.data
     assert bounds.changed(data, frames=9).frames == 9

@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 HEAD = ["what", "the paper says", "the released code does", "we do", "why", "where", "test"]
@@ -31,6 +32,18 @@ def problems(row: list[str], root: Path) -> list[str]:
         found.append(f"{row[0]}: names {len(files)} files and {len(tests)} tests")
     found += [f"{row[0]}: no file {name}" for name in files if not (root / name).is_file()]
     return found + [f"{row[0]}: no test {name}" for name in tests if not is_test(name, root)]
+
+
+def test_attention_is_set_beside_quality_without_aml_and_over_area(root: Path):
+    """What the row on B.1 says is what the notebook does: nothing else would hold it."""
+    (row,) = (
+        r for r in rows((root / "docs" / "departures.md").read_text()) if r[0].startswith("attention against score")
+    )
+    assert "without AML" in row[3] and "over the object's area" in row[3] and "**Open**" not in row[4]
+    cells = nbformat.read(root / "notebooks" / "06_ablations.ipynb", as_version=4).cells
+    (cell,) = (c.source for c in cells if "attention_vs_quality(" in c.source)
+    assert 'measured["without AML"].assign(lift=lambda m: m.own / m.vision / m.own_area)' in cell
+    assert 'rows["tokens"]' in cell
 
 
 def is_test(name: str, root: Path) -> bool:

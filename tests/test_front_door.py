@@ -100,3 +100,14 @@ def test_role_confusion_stands_beside_what_one_frame_gives_away(root: Path):
     assert pages.by_one_frame(still) in (root / "reports" / "README.md").read_text()
     card = (root / "reports" / "intershapes.md").read_text()
     assert all(f"{100 - wrong['value']:.1f} [" in card for wrong in (first, last))
+
+
+def test_what_the_readme_says_of_changed_inputs_is_the_reports(root: Path):
+    """With its interval, and whether that is told from what an answer has that does not tell the two apart."""
+    said = " ".join((root / "README.md").read_text().split())
+    report = (root / "reports" / "README.md").read_text()
+    for given, stands in (("given the opposite verb", "more than"), ("in reversed time", "not told from")):
+        found = re.search(rf"{given}, ([\d.]+ \[[\d., ]+\] %) \(n = \d+; {stands} 50\)", report)
+        assert found and found[1] in said, given
+    clips = re.search(r"on the first (\d+) of the (\d+) test clips", report)
+    assert clips and f"the first {clips[1]} of the {clips[2]} test clips" in said and "not told from 50" in said

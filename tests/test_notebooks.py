@@ -127,3 +127,21 @@ def test_plots_are_of_what_stages_make_and_of_every_row(root: Path):
         assert list(curves[name]["y"]) == [f"runs/${{profile}}/{row}/history.csv" for row in experiments]
     metrics = [entry for stage in pipeline["stages"].values() for entry in stage.get("metrics", [])]
     assert [*metrics] == [{"${reports}/metrics/summary.json": {"cache": False}}], "a table that can be read"
+
+
+@pytest.mark.parametrize("stem", ["01_dataset", "04_layer_head_selection", "06_ablations", "07_transfer", "08_report"])
+def test_a_run_says_of_which_profile_it_is(root: Path, stem: str):
+    source = "\n".join(code(root / "notebooks" / f"{stem}.ipynb"))
+    assert '{"profile": profile}' in source and "tags=" in source
+
+
+def test_what_is_scored_is_named_and_texts_hold_for_every_profile(root: Path):
+    scored = "\n".join(code(root / "notebooks" / "07_transfer.ipynb"))
+    assert '"model": project.run("best"), "model baseline": project.run("baseline")' in scored
+    for stem in ("06_ablations", "07_transfer"):
+        cells = nbformat.read(root / "notebooks" / f"{stem}.ipynb", as_version=4).cells
+        text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        assert not re.search(r"million|model of\s+this size", text), "sizes are a profile's own"
+    assert "first `selection.clips` clips" in " ".join(
+        cell.source for cell in nbformat.read(root / "notebooks" / "06_ablations.ipynb", as_version=4).cells
+    )

@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from reviosa_core import masks, outputs
-from reviosa_core.config import Data
+from reviosa_core.config import NOTES, Data, is_own
 from reviosa_core.data import interrvos, jsonfile
 from reviosa_core.intershapes import absent
 from reviosa_core.intershapes.scenes import make_scene
@@ -22,7 +22,6 @@ from reviosa_core.intershapes.world import (
 )
 from reviosa_core.schema import NOTHING, Clip, DataError, Expression
 
-NOTES = "intershapes.json"  # the side file of a written split
 WHAT = "InterShapes split"
 
 
@@ -49,7 +48,7 @@ def write_splits(config: Data, root: Path, seed: int, progress: bool = True) -> 
     for some splits only (those of MAY_LACK may be absent), or anything of somebody's own beside what InterShapes wrote.
     """
     splits = [Path(root) / name for name in config.splits.model_dump()]
-    own = [folder for folder in splits if _own(folder)]
+    own = [folder for folder in splits if is_own(folder)]
     if own and (missing := [folder.name for folder in splits if folder not in own and folder.name not in MAY_LACK]):
         raise DataError(f"{own[0]} is not InterShapes, and {root} has no such data for {', '.join(missing)}")
     for folder in splits if not own else ():
@@ -57,10 +56,6 @@ def write_splits(config: Data, root: Path, seed: int, progress: bool = True) -> 
     for folder in splits if not own else ():
         write_split(config, folder.name, root, seed, progress)
     return not own
-
-
-def _own(folder: Path) -> bool:
-    return folder.exists() and not (folder / NOTES).exists() and any(folder.iterdir())
 
 
 def write_split(config: Data, split: str, root: Path, seed: int, progress: bool = True) -> None:

@@ -1,12 +1,16 @@
 """What of the paper's claims holds here: a row a claim, its number, ours with an interval, and a verdict.
 
-Verdicts follow from the numbers by one rule (`verdict`), so that nobody has to remember to change them.
+Verdicts follow from the numbers, so that nobody has to remember to change them. Where there is an interval, its place
+decides (`verdict`): a gain's beside 0, a target's beside 50, that of a target asked for beside the token's own. A
+correlation is that of the layer where it is highest, so its interval is made as wide as for the highest of so many
+(`widened`). Which layer looks most, and how far attention moves (`_moved`), are judged as measured, without one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -38,6 +42,22 @@ def verdict(difference: Scores | None) -> str:
     if not interval:
         return "can't tell"
     return "holds" if interval[0] > 0 else "doesn't" if interval[1] < 0 else "can't tell"
+
+
+def beside(score: Scores | None, level: float) -> str:
+    """The same of a score beside a level."""
+    interval = score.get("interval") if score else None
+    return verdict({"interval": [end - level for end in interval]} if interval else None)
+
+
+def widened(found: Scores, among: int) -> Scores:
+    """A value that is the highest `among` so many, with a 95 % interval that allows for the choice: Bonferroni's, which
+    holds however they hang together. The ends are moved as those of a normal distribution would be."""
+    if not found.get("interval"):
+        return found
+    normal, value = NormalDist(), found["value"]
+    factor = normal.inv_cdf(1 - 0.025 / among) / normal.inv_cdf(0.975)
+    return {**found, "interval": [value + factor * (end - value) for end in found["interval"]]}
 
 
 def steps(
@@ -88,6 +108,8 @@ def attention(shares: Mapping[str, Mapping[str, float]], correlation: Mapping[st
     on, own, area = "on the own object", "own object's share of that on any", "own object's share of their area"
     before, after = shares["without AML"], shares["with AML"]
     known = {layer: found for layer, found in correlation.items() if found["value"] is not None}
+    most = max(known.values(), key=lambda found: found["value"], default=None)
+    knew = before[area] and before[own] >= 2 * before[area]
     return [
         Finding(
             "AML moves the role token's attention onto its object (Fig. A4)",
@@ -96,16 +118,17 @@ def attention(shares: Mapping[str, Mapping[str, float]], correlation: Mapping[st
             f"{before['on any object']:.1%}, with AML {after['on any object']:.1%}. Of that on any the own one has "
             f"{before[own]:.0%}, with AML {after[own]:.0%}; of their area {after[area]:.0%}",
             _moved(before[on], after[on], after[own] / after[area]),
-            "`holds`: more of it than before, and the own object gets twice its share of the area. The layer knew "
-            "before which object is meant; AML brings the attention",
+            "`holds`: more of it than before, and the own object gets twice its share of the area"
+            + (". The layer knew before which object is meant; AML brings the attention" if knew else ""),
             "`make repro`, figures/attention",
         ),
         Finding(
             "More attention on the object goes with better masks (Fig. A1)",
             "picture",
             ", ".join(f"layer {layer} {found['value']:+.2f}" for layer, found in known.items()) or NOT_YET,
-            verdict(max(known.values(), key=lambda found: found["value"], default=None)),
-            "attention over area, on the model without AML; the verdict is of the layer where it goes most",
+            verdict(most and widened(most, len(known))),
+            "attention over area, on the model without AML; the verdict is of the layer where it goes most, its "
+            f"interval made as wide as for the highest of {len(known)}",
             "`make repro`, figures/attention_vs_quality.png",
         ),
     ]
@@ -152,7 +175,7 @@ def level(scores: Mapping[str, Scores]) -> list[Finding]:
             f"(iv) {with_interval(scores['full']['InterRVOS-Target'])}, best "
             f"{with_interval(scores['best']['InterRVOS-Target'])}; actors: (i) {number(rows['baseline']['J&F'])}, "
             f"(iv) {number(rows['full']['J&F'])}, best {number(rows['best']['J&F'])}",
-            "holds" if (scores["full"]["InterRVOS-Target"]["interval"] or [0])[0] > 50 else "can't tell",
+            beside(scores["full"]["InterRVOS-Target"], 50.0),
             "a target above 50 J&F is found more often than not",
             "`make repro`, reports/README.md",
         ),
@@ -161,14 +184,17 @@ def level(scores: Mapping[str, Scores]) -> list[Finding]:
 
 
 def _asked(asked: Mapping[str, Scores | None], full: Mapping[str, Any]) -> Finding:
-    """Table 2's targets of single-role systems: the sentence is rewritten, the answer is far below a target's token."""
-    best, own = max((a["J&F"] for a in asked.values() if a), default=None), full["InterRVOS-Target"]["interval"]
-    below = best is not None and own and best < own[0]
+    """Table 2's targets of single-role systems: the sentence is rewritten, and the answer stays below a target's own
+    token where even the best one's interval lies below the token's."""
+    scored = [a for a in asked.values() if a and a["J&F"] is not None]
+    best, own = max(scored, key=lambda a: a["J&F"], default=None), full["InterRVOS-Target"]["interval"]
+    ends = best and best.get("interval")
+    apart = {"interval": [own[0] - ends[1], own[1] - ends[0]]} if ends and own else None
     return Finding(
         "Single-token systems asked for the target with another sentence stay far behind its own token (Table 2)",
         "13.1–24.2 against 67.4",
         ", ".join(f"{ROW[name]} {with_interval(own)}" for name, own in asked.items() if own) or NOT_YET,
-        NOT_YET if best is None else "holds" if below else "doesn't",
+        NOT_YET if best is None else verdict(apart),
         '"the object being pushed by the circle" is asked for. With the name of the target it would be the score for '
         "actors: InterShapes says every event both ways"
         if best is not None
@@ -195,18 +221,20 @@ def table(found: Sequence[Finding]) -> str:
     return f"Of {len(found)} claims: {counts}.\n\n{markdown(rows)}"
 
 
-def page(found: Sequence[Finding], profile: str) -> str:
-    """The findings as a page."""
+def page(found: Sequence[Finding], profile: str, ran: str, caution: str) -> str:
+    """The findings as a page. `ran`: what was trained, on what, how; `caution`: what does not follow."""
     lines = [
         "# Findings",
-        f"Profile `{profile}`: the paper's architecture at a few million parameters, on procedural clips, under the "
-        "paper's conditions (a backbone whose attention nobody supervised, one rate for everything). A claim about "
-        "large models on real videos can fail here and hold there, and the other way round. A gain `holds` where its "
-        "95 % interval is above 0, `doesn't` where it is below, and `can't tell` where it is neither. Intervals hold "
-        "over videos, for the one training run a row that `make repro` makes, and are not corrected for how many there "
-        "are: another seed may say otherwise. The verdicts over seeds stand at the head of tables/seeds.md "
-        "(`make seeds`); where the two differ, those count. A row leaves its plateau, on which its masks learn next "
-        f"to nothing, at the step where its Dice loss has fallen to {plateau.LEVEL:.0%} of what it was at first.",
+        f"Profile `{profile}`: {ran}. {caution} A gain `holds` where its 95 % interval is above 0, `doesn't` where it "
+        "is below, and `can't tell` where it is neither; a target's score likewise beside 50, and a token's own beside "
+        "the best that is asked for. A correlation is that of the layer where it is highest, its interval made as wide "
+        "as for the highest of so many (Bonferroni). Which layer looks most, and how far attention moves, are judged "
+        "as measured, without an interval. Intervals hold over videos, for the one training run a row that `make "
+        "repro` makes, and are not corrected for how many claims there are: another seed may say otherwise. The "
+        "verdicts over seeds stand at the head of tables/seeds.md (`make seeds`); where the two differ, those count. A "
+        "row leaves its plateau, on which its masks learn next to nothing, at the step where its Dice loss has fallen "
+        "to "
+        f"{plateau.LEVEL:.0%} of what it was at first.",
         table(found),
         "`make studies` writes more claims, which take other trainings to see, at the head of tables/studies.md (on "
         "`dev`). What it answers that nobody has published, when attention supervision helps, on which layers, in "

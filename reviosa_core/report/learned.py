@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from reviosa_core.report.findings import verdict
-from reviosa_core.report.tables import ROW, Scores, number, with_interval
+from reviosa_core.report import tables
+from reviosa_core.report.findings import beside, verdict
+from reviosa_core.report.tables import Scores, number, with_interval
 from reviosa_core.scoring.metrics import SETTINGS
 from reviosa_core.scoring.plateau import left_at
 
@@ -17,6 +18,7 @@ STUCK = (
     "**Row (iii) never left its plateau**: it has not learned to point, so what it started from was asked instead "
     "(docs/attention.md: on another backbone)."
 )
+ROW = {**tables.ROW, "best": "best: (iv)"}  # in any profile, whatever `best` has otherwise
 ENOUGH = 20  # expressions; the score of fewer is an anecdote
 
 
@@ -33,9 +35,8 @@ def difference(name: str, other: str, gain: Scores | None, what: str) -> str:
 
 def against(score: Scores, chance: float) -> str:
     """Where a share in percent stands to chance: above it, below it, or not told from it."""
-    interval = score.get("interval")
-    moved = {"interval": [end - chance for end in interval]} if interval else None
-    return {"holds": "above chance", "doesn't": "below chance", "can't tell": "not told from chance"}[verdict(moved)]
+    said = {"holds": "above chance", "doesn't": "below chance", "can't tell": "not told from chance"}
+    return said[beside(score, chance)]
 
 
 def dataset(counts: Sequence[Mapping[str, Any]], blind: pd.DataFrame | None, orders: pd.DataFrame | None) -> str:

@@ -72,12 +72,12 @@ def _project(project: config.Project) -> dict[str, str]:
         "profile": project.profile,
         "disk": f"{psutil.disk_usage(str(project.root)).free / 2**30:.1f} GiB free",
         "runs": without_password(store.tracking_uri()) if store.wanted() else "not logged",
-        "commit": _commit(project.root),
+        "commit": _commit(project),
     }
 
 
-def _commit(root: Path) -> str:
-    found = origin.commit(root)
+def _commit(project: config.Project) -> str:
+    found = origin.commit(project)
     changed = " with changes" if found.get("git.dirty") == "True" else ""
     return found.get("mlflow.source.git.commit", "not a git repository") + changed
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 
+from reviosa_core import config
+
 
 def flatten(params: Any, prefix: str = "") -> dict[str, str]:
     """Nested mappings and pydantic models to dotted names; everything below them to text (JSON where it is a list)."""
@@ -43,14 +45,18 @@ def _of_file(path: Path, size: int, modified: int) -> str:
         return hashlib.file_digest(stream, "md5").hexdigest()
 
 
-def commit(root: Path) -> dict[str, str]:
-    """Commit and whether tracked files differ from it; nothing outside a repository."""
-    ask = ["git", "-C", str(root)]
+def commit(project: config.Project) -> dict[str, str]:
+    """Commit and whether tracked files of the project differ from it; nothing outside a repository. What the pipeline
+    makes does not count: while its stages run, DVC takes their outputs away, and locks are written."""
+    ask = ["git", "-C", str(project.root)]
     head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True)
     if head.returncode:
         return {}
-    status = subprocess.run([*ask, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True)
-    return {"mlflow.source.git.commit": head.stdout.strip(), "git.dirty": str(bool(status.stdout.strip()))}
+    made = [f":(exclude,literal){folder}" for folder in {project.params.reports, "reports", "backbones"}]
+    asked = ([".", ":(exclude,glob)**/dvc.lock", *made], ["reports/published.yaml"])  # typed in, nobody's output
+    status = [*ask, "status", "--porcelain", "--untracked-files=no", "--"]
+    found = [subprocess.run([*status, *paths], capture_output=True, text=True).stdout.strip() for paths in asked]
+    return {"mlflow.source.git.commit": head.stdout.strip(), "git.dirty": str(any(found))}
 
 
 def this_process() -> str:

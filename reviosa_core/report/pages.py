@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os.path
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,12 +13,12 @@ import pandas as pd
 from reviosa_core import config
 from reviosa_core.report import findings as claims
 from reviosa_core.report.tables import (
-    ROW,
     Scores,
     attention_by_layer,
     blind,
     comparison,
     markdown,
+    named,
     number,
     orders,
     roles,
@@ -118,6 +119,81 @@ BESIDE = {
     "tables/studies.md": "when attention supervision helps: layers, rates, forms, labels, backbones (`make studies`)",
     "tables/annotation.md": "the annotation pipeline and its errors (`make annotation`)",
 }
+SHIFTED = "; InterShapes' `shift` has other colours of classes, textures and speeds than training"
+SUBSETS = (
+    "## By diagnostic subset\n\n"
+    "J&F (RVOS). `cue`: what tells the objects apart, names (`appearance`), what happens (`motion`), or both together; "
+    "`pairs`: interacting pairs in the clip; `occlusion`: how much of an object that is meant others hide, at the worst, "
+    "`more` from 15 % on; `kind`: of sentence. Figure: the best row with 95 % intervals over videos; "
+    "in brackets, how many sentences.\n\n![Subsets](figures/subsets.png)"
+)
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+
+
+def _trained(start: config.Pretrain | config.Released, parameters: int) -> str:
+    """What is fine-tuned, of `parameters` in the files of a trained row."""
+    size = f"{parameters / 1e6:,.1f}".removesuffix(".0") + " million parameters"
+    if isinstance(start, config.Released):
+        return f"weights as released ({Path(start.internvl).name}, {Path(start.sam2).name}; {size})"
+    return f"the paper's architecture from nothing, at {size}"
+
+
+def _rates(train: config.Train) -> str:
+    """The learning rates of a row of Table 4. The paper has one."""
+    if train.lr == train.decoder_lr == train.projector_lr:
+        return f"one learning rate for everything ({train.lr:g})"
+    return (
+        f"learning rates of {train.lr:g}, {train.decoder_lr:g} for the mask decoder and {train.projector_lr:g} for the "
+        "role tokens' MLP, where the paper has one"
+    )
+
+
+def _scale(project: config.Project, clips: Mapping[str, int], parameters: int) -> str:
+    """What this run is, beside the paper's. `clips`: how many were read, by split."""
+    train, test, folder = f"{clips['train']:,}", f"{clips['test']:,}", f"`data/{project.profile}`"
+    data = (
+        f"the {train} clips of {folder}/train, and tests it on the {test} of {folder}/test: levels compare as far as data "
+        "and sizes do. [The data](intershapes.md)."
+        if config.is_own(project.data("train"))
+        else f"{train} procedural clips (InterShapes), and tests it on {test} more: the levels are not comparable. What the "
+        "clips are, and what can be had on them without reading or watching: [InterShapes](intershapes.md)."
+    )
+    return (
+        "**Scale.** The paper trains InternVL-2.5 (1B, 4B) and SAM2 on InterRVOS-127K: real videos, 127K expressions. This "
+        f"run trains {_trained(project.settings.pretrain, parameters)}, on {data} The columns stand side by side to compare "
+        "*shapes*: which row beats which."
+    )
+
+
+def _controls(found: Mapping[str, Any], some: int, test: int) -> list[str]:
+    """What changed inputs do, or nothing where none were measured. `found` is metrics/controls.json; `some` of the `test`
+    clips were changed."""
+    pair, changed = found["right pair"], {name: own for name, own in found.items() if name != "right pair"}
+    if not changed:
+        return []
+    stands = {"holds": "more than 50", "doesn't": "less than 50", "can't tell": "not told from 50"}
+    turned = [
+        f"{given}, {with_interval(score, 'value')} % (n = {score['n']}; {stands[claims.beside(score, 50.0)]})"
+        for name, given in (("opposite verb", "given the opposite verb"), ("reversed time", "in reversed time"))
+        if (score := changed[name]["same names"]["role confusion"] if name in changed else None)
+    ]
+    said = [
+        f"The best row on changed inputs, on {f'the first {some} of the {test}' if some < test else f'all {test}'} test "
+        "clips, scored against the unchanged truth. With names of other objects, and with the opposite verb, a system that "
+        "reads must lose; with frames in disorder, one that follows what happens loses the roles, though much of who acts "
+        "is in the places alone ([the data card](intershapes.md) says how much)."
+    ]
+    if turned:
+        said.append(
+            f"So often it turns the roles round where both objects bear one name: {'; '.join(turned)}. An answer that does "
+            "not tell the two apart has 50."
+        )
+    if pair and pair["n"]:
+        said.append(
+            f"In clips with two pairs, of the whole split, it segments the right one for {with_interval(pair, 'value')} % of "
+            f"the sentences (n = {pair['n']}; chance 50)."
+        )
+    return ["## Does it read, does it watch?", " ".join(said)]
 
 
 def report(
@@ -126,9 +202,11 @@ def report(
     published: Mapping[str, Any],
     minutes: Mapping[str, float],
     left: Mapping[str, int | None],
+    clips: Mapping[str, int],
+    parameters: int,
 ) -> str:
     """The report page. Tables and figures that other stages wrote are taken from their files. `left`: when a row left
-    its plateau (`plateau.left_at`)."""
+    its plateau (`plateau.left_at`); `clips`: how many were read, by split; `parameters` of the best row's files."""
     shares = json.loads(project.report("metrics", "attention.json").read_text())
     correlation = shares.pop("rank correlation with J&F")
     attention = pd.DataFrame(shares).T.round(3)
@@ -140,31 +218,36 @@ def report(
     settings = project.settings
     metrics_page = os.path.relpath(project.root / "docs" / "metrics.md", project.report())
     seeds = "tables/seeds.md"
-    pair = json.loads(project.report("metrics", "controls.json").read_text())["right pair"]
     still = json.loads(project.report("metrics", "blind.json").read_text()).get("test", {})
-    otherwise = settings.best.model_dump(exclude_none=True)
-    stuck = " and ".join(ROW[row] for row, step in left.items() if step is None)
+    changes = _controls(
+        json.loads(project.report("metrics", "controls.json").read_text()), settings.selection.clips, clips["test"]
+    )
+    heads = len(json.loads(project.report("selection.json").read_text())["heads"])
+    otherwise, names = settings.best.model_dump(exclude_none=True), named(settings)
+    stuck = " and ".join(names[row] for row, step in left.items() if step is None)
+    released = isinstance(settings.pretrain, config.Released)
+    backbones = (
+        "The two backbones are released ones, which nothing trained here. Their parameters, InternVL and SAM2:"
+        if released
+        else "Loss by step, smoothed over the faint raw values. The two backbones (phase a), InternVL and SAM2:"
+    )
     lines = [
         "# Report",
         f"Profile `{project.profile}`, seed {settings.seed}; written by notebook 08 from what the other notebooks measured.",
-        "**Scale.** The paper trains InternVL-2.5 (1B, 4B) and SAM2 on InterRVOS-127K: real videos, 127K expressions. This "
-        f"run trains the same architecture at a few million parameters on {settings.data.splits.train} procedural clips "
-        "(InterShapes) for minutes, and tests it on procedural clips. The columns stand side by side to compare *shapes*: "
-        "which row beats which. The levels are not comparable. What the clips are, and what can be had on them without "
-        "reading or watching: [InterShapes](intershapes.md).",
+        _scale(project, clips, parameters),
         f"**Words.** J is the overlap of two masks, F that of their outlines, J&F their mean ([metrics]({metrics_page}) has "
         "every number). AML is the attention mask loss. Rows (i) to (iv) are those of the paper's Table 4; in figures, rows "
-        f"have their names of params.yaml: {', '.join(f'`{name}`: {said}' for name, said in ROW.items() if name != 'best')}.",
+        f"have their names of params.yaml: {', '.join(f'`{name}`: {said}' for name, said in names.items() if name != 'best')}.",
         "## Actor, target and RVOS (paper: Table 2)",
         "J&F in percent, with 95 % bootstrap intervals over videos. A dash: the system has no target role.",
-        comparison(project.profile, scores, published),
+        comparison(project.profile, scores, published, names),
         *[
             f"**{stuck} never left the plateau, on which masks learn next to nothing**: what is above is the score of not "
-            "having learned to point, at the one rate of these rows. At others it may (`make studies`: rates)."
+            "having learned to point, at the rates of these rows. At others it may (`make studies`: rates)."
         ][: len(stuck)],
         "## Role tokens and attention mask loss (paper: Table 4)",
-        "Rows (i) to (iv) under the paper's conditions: a backbone whose attention nobody has supervised, one learning rate "
-        f"for everything ({settings.train.lr:g}), {settings.train.steps} steps. `best` is row (iv) with "
+        "Rows (i) to (iv) under the paper's conditions: a backbone whose attention nobody has supervised, "
+        f"{_rates(settings.train)}, {settings.train.steps} steps. `best` is row (iv) with "
         f"{', '.join(f'{key} {value:g}' for key, value in otherwise.items()) or 'nothing changed'} (params.yaml). One "
         "fine-tuning run a row: `make seeds` trains more of them and writes "
         f"{f'[{seeds}]({seeds})' if project.report(seeds).is_file() else f'`{seeds}`'}. Where a row's Dice loss stayed flat "
@@ -183,20 +266,8 @@ def report(
         "Truth above, answer below: from good to bad the expressions at the 90th, 70th, 40th and 10th percentile of J&F "
         "among the interactions that names alone do not decide, so that nobody has picked them.",
         figures["samples"],
-        "## Does it read, does it watch?",
-        "The best row on changed inputs, scored against the unchanged truth. With names of other objects, and with the "
-        "opposite verb, a system that reads must lose; with frames in disorder, one that follows what happens loses the "
-        "roles, though much of who acts is in the places alone ([the data card](intershapes.md) says how much). "
-        f"In clips with two pairs it segments the right one for {with_interval(pair, 'value')} % of the sentences "
-        f"(n = {pair['n'] if pair else 0}; chance 50).",
-        project.report("tables", "controls.md").read_text().strip(),
-        "## By diagnostic subset",
-        "J&F (RVOS). `cue`: what tells the objects apart, names (`appearance`), what happens (`motion`), or both together; "
-        "`pairs`: interacting pairs in the clip; `occlusion`: how much of an object that is meant others hide, at the worst, "
-        "`more` from 15 % on; `kind`: of sentence. Figure: the best row with 95 % intervals over videos; "
-        "in brackets, how many sentences.",
-        "![Subsets](figures/subsets.png)",
-        subsets(scores),
+        *(changes and [*changes, project.report("tables", "controls.md").read_text().strip()]),
+        *(any(scores["best"]["by subset"].values()) and [SUBSETS, subsets(scores, names)] or ()),
         "## Attention (paper: Fig. 6, A4, A1)",
         "Where the role token looks, by layer and head, on the model without AML; the chosen ones in colour "
         f"(rule `{settings.selection.rule}`, layers and heads count from 0):",
@@ -206,7 +277,8 @@ def report(
         "attention on any object is on the own one. `% of draws`: how often the rule chooses so again when videos are drawn "
         "anew.",
         project.report("tables", "selection.md").read_text().strip(),
-        "Attention of the two heads that AML supervises, as a share of all attention, and how much of it falls on objects. A "
+        f"Attention of the {NUMBERS[heads] if heads < len(NUMBERS) else heads} {'head' if heads == 1 else 'heads'} that AML "
+        "supervises, as a share of all attention, and how much of it falls on objects. A "
         "token that knows which object is meant gives the own one more of its attention on objects than that one has of "
         "their area; where the two shares are alike, it tells objects from background, and not from each other:",
         attention.to_markdown(),
@@ -225,19 +297,18 @@ def report(
         + ".",
         "![Attention and quality](figures/attention_vs_quality.png)",
         "## Zero-shot transfer",
-        "Data that the rows were not trained on; InterShapes' `shift` has other colours of classes, textures and speeds than "
-        "training. `targets drawn`: of the sentences that have a target, in percent, those whose answer has a mask for it; "
+        f"Data that the rows were not trained on{SHIFTED if config.SHIFT in project.transfer and not config.is_own(project.data('train')) else ''}. `targets drawn`: of the sentences that have a target, in percent, those whose answer has a mask for it; "
         "`targets written`: those whose answer has its token.",
         project.report("tables", "transfer.md").read_text().strip(),
         "## Beside it",
         "\n".join(f"- [{said}]({page})" for page, said in BESIDE.items() if project.report(page).is_file())
         or "Other pipelines write pages of their own: " + ", ".join(BESIDE.values()) + ".",
         "## Training",
-        "Loss by step, smoothed over the faint raw values. The two backbones (phase a), InternVL and SAM2:",
+        backbones,
         "![InternVL](figures/pretraining_internvl.png)",
         "![SAM2](figures/pretraining_sam2.png)",
-        "The rows (phase b): `ce` and `dice` compare masks, `text` the written answer, `aml` attention, all weighted; `loss` "
-        "is their sum.",
+        "The rows (phase b), loss by step, smoothed over as many steps in every line of a panel: `ce` and `dice` compare "
+        "masks, `text` the written answer, `aml` attention, all weighted; `loss` is their sum.",
         "![Training curves](figures/training_curves.png)",
         "## What ran, and how long",
         markdown([{"notebook": name, "minutes": number(value)} for name, value in minutes.items()]),
@@ -281,10 +352,14 @@ def backbone(project: config.Project, before: pd.DataFrame, after: pd.DataFrame,
 
 
 def findings(
-    project: config.Project, scores: Mapping[str, Scores], published: Mapping[str, Any], measured: Mapping[str, Any]
+    project: config.Project,
+    scores: Mapping[str, Scores],
+    published: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    parameters: int,
 ) -> str:
     """The paper's claims beside what the stages measured: `measured` is what they left in reports/metrics, by name,
-    and when each row left its plateau."""
+    and when each row left its plateau; `parameters` of the best row's files."""
     shares = dict(measured["attention"])
     correlation = shares.pop("rank correlation with J&F")
     found = [
@@ -298,4 +373,15 @@ def findings(
         *claims.attention(shares, correlation),
         *claims.level(scores),
     ]
-    return claims.page(found, project.profile)
+    settings, own = project.settings, config.is_own(project.data("train"))
+    ran = (
+        f"{_trained(settings.pretrain, parameters)}, on {'the clips of' if own else 'procedural clips (InterShapes) in'} "
+        f"`data/{project.profile}`, under the paper's conditions: a backbone whose attention nobody supervised, "
+        f"{_rates(settings.train)}"
+    )
+    caution = (
+        "A claim can fail on these data and hold on the paper's, and the other way round."
+        if isinstance(settings.pretrain, config.Released)
+        else "A claim about large models on real videos can fail here and hold there, and the other way round."
+    )
+    return claims.page(found, project.profile, ran, caution)

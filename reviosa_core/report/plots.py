@@ -104,14 +104,15 @@ def subsets(by_subset: Mapping[str, Mapping[str, Mapping[str, Any]]], setting: s
 
 
 def training_curves(history: pd.DataFrame, smooth: float = 0.1) -> Figure:
-    """One panel per loss term, one line per experiment: a mean over the share `smooth` of all rows, centred, over the
-    faint raw values.
+    """One panel per loss term, one line per experiment: a mean over the faint raw values, centred, over as many rows in
+    every line of a panel, the share `smooth` of the shortest: a wider one would make a long run look slower.
 
     `history` has the columns "experiment" and "step"; every other column is a term (NaN where it was not logged).
     """
     curves = history.melt(["experiment", "step"], var_name="term").dropna()
-    mean = curves.groupby(["term", "experiment"], sort=False)["value"]
-    curves["mean"] = mean.transform(lambda c: c.rolling(max(1, round(smooth * len(c))), 1, center=True).mean())
+    lines = curves.groupby(["term", "experiment"], sort=False)["value"]
+    rows = {term: max(1, round(smooth * counts.min())) for term, counts in lines.size().groupby("term")}
+    curves["mean"] = lines.transform(lambda c: c.rolling(rows[curves.loc[c.index[0], "term"]], 1, center=True).mean())
     with plt.rc_context(SEABORNS):
         facets = {"col": "term", "col_wrap": min(3, curves["term"].nunique()), "hue": "experiment", "sharey": False}
         grid = sns.FacetGrid(curves, **facets, palette=cycle(history["experiment"].nunique()), height=1.9)

@@ -26,7 +26,7 @@ from pygments.formatters import HtmlFormatter
 
 from reviosa_core import config, outputs
 from reviosa_core.report.executed import readable
-from reviosa_core.report.tables import ROW, markdown, with_interval
+from reviosa_core.report.tables import markdown, named, with_interval
 from reviosa_core.schema import DataError
 from reviosa_core.scoring.metrics import SETTINGS
 
@@ -148,8 +148,9 @@ def _index(project: config.Project, texts: dict[Path, str], notebooks: dict[str,
     reports = project.params.reports
     metrics = {row: project.root / reports / "metrics" / f"{row}.json" for row in project.params.experiments}
     scores = {row: json.loads(path.read_text()) for row, path in metrics.items() if path.is_file()}
+    names = named(project.settings)
     rows = [
-        {"J&F, %": ROW.get(row, row)} | {name: with_interval(found[name]) for name in SETTINGS}
+        {"J&F, %": names.get(row, row)} | {name: with_interval(found[name]) for name in SETTINGS}
         for row, found in scores.items()
     ]
     picture = f"{reports}/figures/moving/roles.gif"

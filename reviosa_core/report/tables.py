@@ -25,6 +25,15 @@ ROW = {
 }
 
 
+def named(settings: config.Profile) -> dict[str, str]:
+    """What a profile's reports call the rows: `best` by what it has otherwise than (iv)."""
+    otherwise = settings.best.model_dump(exclude_none=True)
+    if not otherwise:
+        return {**ROW, "best": "best: as (iv)"}
+    longer = {*otherwise} == {"steps"} and otherwise["steps"] > settings.train.steps
+    return ROW if longer else {**ROW, "best": "best: (iv), trained otherwise"}
+
+
 def markdown(rows: list[dict[str, Any]]) -> str:
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
 
@@ -75,14 +84,17 @@ def bounds(score: Scores | None, key: str) -> str:
 
 
 def ablation(
-    experiments: Mapping[str, config.Experiment], scores: Mapping[str, Scores], published: Mapping[str, list[float]]
+    experiments: Mapping[str, config.Experiment],
+    scores: Mapping[str, Scores],
+    published: Mapping[str, list[float]],
+    names: Mapping[str, str] = ROW,
 ) -> str:
     """Table 4: which parts each row has, our J, F and J&F in the RVOS setting, and the paper's J&F."""
     yes = {True: "✓", False: "✗"}
     return markdown(
         [
             {
-                "": ROW.get(name, name),
+                "": names.get(name, name),
                 "role tokens": yes[Role.TARGET in e.roles],
                 "AML": yes[e.aml],
                 "J": number(scores[name]["RVOS"]["J"]),
@@ -135,11 +147,11 @@ def attention_by_layer(rows: pd.DataFrame) -> str:
     return "\n\n".join(parts)
 
 
-def gains(differences: Mapping[str, Scores | None]) -> str:
+def gains(differences: Mapping[str, Scores | None], names: Mapping[str, str] = ROW) -> str:
     """Paired differences to the baseline on the same expressions, with 95 % intervals over videos."""
     return "Paired difference to (i), RVOS J&F, in points:\n\n" + markdown(
         [
-            {"": ROW.get(name, name), "difference": with_interval(d, "value"), "expressions": d["n"] if d else "–"}
+            {"": names.get(name, name), "difference": with_interval(d, "value"), "expressions": d["n"] if d else "–"}
             for name, d in differences.items()
         ]
     )
@@ -253,7 +265,7 @@ def where(differences: Mapping[str, Mapping[str, Mapping[str, Scores | None]]], 
     return f"Where the attention mask loss helps or costs, RVOS J&F in points, likewise:\n\n{markdown(rows)}"
 
 
-def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Mapping[str, str] = ROW) -> str:
     """J&F of each model on each data set it was not trained on; which of its targets it draws a mask for, and writes a
     token for; which way round."""
     rows = []
@@ -261,7 +273,7 @@ def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         for name, scores in by_experiment.items():
             rvos, direction = scores["RVOS"], scores["direction"]
             rows.append(
-                {"data": dataset, "model": ROW.get(name, name)}
+                {"data": dataset, "model": names.get(name, name)}
                 | {setting: with_interval(scores[setting]) for setting in SETTINGS}
                 | {
                     "role confusion": with_interval(direction["role confusion"], "value"),
@@ -273,10 +285,12 @@ def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     return markdown(rows)
 
 
-def comparison(profile: str, scores: Mapping[str, Scores], published: Mapping[str, Any]) -> str:
+def comparison(
+    profile: str, scores: Mapping[str, Scores], published: Mapping[str, Any], names: Mapping[str, str] = ROW
+) -> str:
     """Table 2: actor, target and RVOS J&F, ours and the paper's."""
     ours = [
-        {"": f"ours, {profile}: {ROW[name]}"} | {s: with_interval(scores[name][s]) for s in SETTINGS}
+        {"": f"ours, {profile}: {names[name]}"} | {s: with_interval(scores[name][s]) for s in SETTINGS}
         for name in ("baseline", "full", "best")
     ]
     theirs = []
@@ -306,7 +320,7 @@ def roles(scores: Scores) -> str:
     return markdown(rows)
 
 
-def subsets(scores: Mapping[str, Scores]) -> str:
+def subsets(scores: Mapping[str, Scores], names: Mapping[str, str] = ROW) -> str:
     """RVOS J&F on every diagnostic subset, one column a system; role confusion of the last one."""
     first, last = next(iter(scores.values()))["by subset"], list(scores)[-1]
     rows = []
@@ -316,8 +330,8 @@ def subsets(scores: Mapping[str, Scores]) -> str:
             confusion = own[last]["direction"]["role confusion"]
             rows.append(
                 {"subset": column, "": value, "n": part["scores"]["RVOS"]["n"]}
-                | {ROW.get(name, name): number(s["scores"]["RVOS"]["J&F"]) for name, s in own.items()}
-                | {f"role confusion {ROW.get(last, last)}": with_interval(confusion, "value") if confusion else "–"}
+                | {names.get(name, name): number(s["scores"]["RVOS"]["J&F"]) for name, s in own.items()}
+                | {f"role confusion {names.get(last, last)}": with_interval(confusion, "value") if confusion else "–"}
             )
     return markdown(rows)
 

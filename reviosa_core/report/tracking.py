@@ -66,7 +66,7 @@ ABOUT = {  # tags of the experiment, which MLflow's pages read
   the row was evaluated, its scores on test (`test RVOS JF`: J&F in percent, all expressions).
 - *Models*: one line a trained row, with its scores by dataset; weights stay with DVC (tags `path`, `md5`). Row `best`
   is tagged `champion`, which is its alias in the registry, too.
-- *Dataset*: the digest is the md5 in `dvc.lock`. FAILED: the stage raised; KILLED: its process was ended.
+- *Dataset*: the digest is the md5 that DVC computes. FAILED: the stage raised; KILLED: its process was ended.
 
 Intervals, paired differences and what follows from them are in `reports/README.md`, not here.""",
 }
@@ -117,7 +117,7 @@ class Run:
         self.send(mlflow.log_metrics, _defined(metrics), step=step)
 
     def uses(self, inputs: Mapping[str, str | Path]) -> None:
-        """Files and folders that the run reads, by name: tagged with the md5 that dvc.lock gives them. Where the name
+        """Files and folders that the run reads, by name: tagged with their md5, computed as DVC does. Where the name
         begins with `data`, MLflow lists it as a dataset, too. Raises OSError for one that is not there."""
         if not self.taken:
             return
@@ -255,12 +255,12 @@ def _start(
 ) -> Run:
     for left in [*_begun.values()]:
         _end(left, "KILLED")
-    root = config.project().root
-    started = Run(None, commit(root))
+    project = config.project()
+    started = Run(None, commit(project))
     if not (wanted() and _reached()):
         return started
     flat = flatten(params)
-    about = {**started.described, **(tags or {})}
+    about = {**started.described, "profile": project.profile, **(tags or {})}
     about["mlflow.source.name"] = about["dvc.stage"] = os.environ.get("DVC_STAGE", stage)
     about["params.hash"] = hashlib.md5(json.dumps(flat, sort_keys=True).encode()).hexdigest()[:12]
     for name in ("alembic", "mlflow"):  # their INFO lines would fill the first notebook
@@ -268,7 +268,7 @@ def _start(
     for name in ("mlflow.store.db.utils", "mlflow.system_metrics"):  # a page for what `_lost` says in a line
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        started = Run(*_begin(root, stage, parent, about))
+        started = Run(*_begin(project, stage, parent, about))
     except LOSSES as error:
         _lost(error)
     names = sorted(flat)
@@ -297,15 +297,16 @@ def _reached() -> bool:
 
 
 def _begin(
-    root: Path, stage: str, parent: str | None, described: Mapping[str, str]
+    project: config.Project, stage: str, parent: str | None, described: Mapping[str, str]
 ) -> tuple[str, Mapping[str, str], str | None]:
     """The id of a new active run, its description, and its parent. One process makes the database, the experiment and
     the parent; the others wait for it, then find them."""
-    lock = root / "mlflow.db.lock"
+    lock = project.root / "mlflow.db.lock"
     try:
         with FileLock(lock, timeout=MAKING):
-            experiment = _told(_experiment, root)
-            above = _told(_parent, experiment, parent, root) if parent else None
+            experiment = _told(_experiment, project.root)
+            known = {"profile": described["profile"], **commit(project)}
+            above = _told(_parent, experiment, parent, known) if parent else None
     except Timeout:
         raise NoServer(
             f"{lock}: another process has held it for {MAKING} s; end it, or set {store.SWITCH}=off"
@@ -364,14 +365,12 @@ def _experiment(root: Path) -> str:
     return mlflow.create_experiment(EXPERIMENT, (root / "mlruns").as_uri() if own else None, ABOUT)
 
 
-def _parent(experiment: str, group: str, root: Path) -> str:
+def _parent(experiment: str, group: str, known: Mapping[str, str]) -> str:
     client = MlflowClient()
     found = client.search_runs([experiment], f"tags.`{GROUP}` = '{group}'", max_results=1)
     if found:
         return found[0].info.run_id
-    made = client.create_run(
-        experiment, run_name=group, tags={GROUP: group, "mlflow.source.name": group} | commit(root)
-    )
+    made = client.create_run(experiment, run_name=group, tags={**known, GROUP: group, "mlflow.source.name": group})
     client.set_terminated(made.info.run_id)  # until its children end
     return made.info.run_id
 
@@ -384,8 +383,8 @@ def notebook_minutes(folder: str | Path) -> dict[str, float]:
     return {name: found["duration"] / 60 for name, found in about.items() if found.get("duration")}
 
 
-def keep_notebooks(folder: str | Path) -> None:
-    """Attach each executed notebook to the newest run of its stage, which bears its name up to the experiment."""
+def keep_notebooks(folder: str | Path, profile: str) -> None:
+    """Attach each executed notebook to its stage's newest run of the profile, named as it is up to the experiment."""
     if not wanted():
         return
     mlflow.set_tracking_uri(tracking_uri())
@@ -393,7 +392,8 @@ def keep_notebooks(folder: str | Path) -> None:
     try:
         for path in sorted(Path(folder).glob("*.ipynb")):
             name = path.stem.replace("@", " ")
-            found = client.search_runs([_experiment(root)], f"tags.mlflow.runName LIKE '{name}%'", max_results=1)
+            named = f"tags.mlflow.runName LIKE '{name}%' AND tags.profile = '{profile}'"
+            found = client.search_runs([_experiment(root)], named, max_results=1)
             if found:
                 client.log_artifact(found[0].info.run_id, str(path))
     except LOSSES as error:

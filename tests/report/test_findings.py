@@ -79,12 +79,49 @@ def test_the_tokens_layers():
 
 def test_page_counts_verdicts():
     one = findings.Finding("a", "1", "2", "holds", "", "x")
-    text = findings.page([one, one, findings.Finding("b", "1", "2", "doesn't", "why", "x")], "tiny")
+    text = findings.page(
+        [one, one, findings.Finding("b", "1", "2", "doesn't", "why", "x")], "tiny", "a model", "Beware."
+    )
+    assert "`tiny`: a model. Beware. A gain" in text
     assert "Of 3 claims: `holds` 2, `doesn't` 1." in text and "| b" in text
 
 
+def test_a_correlation_of_the_best_of_many_layers_needs_more():
+    """Of 24 layers without any relation, one has an interval above 0 as often as not."""
+    correlated = entry(0.2, 0.02, 0.38)
+    attended = {"without AML": shares(0.1, 0.25), "with AML": shares(0.4, 0.6)}
+    others = {str(layer): entry(0.0, -0.18, 0.18) for layer in range(23)}
+    (_, alone), (_, among) = (findings.attention(attended, {"23": correlated} | more) for more in ({}, others))
+    assert (alone.verdict, among.verdict) == ("holds", "can't tell") and "highest of 24" in among.why
+    by_hand = [0.2 - 0.18 * 3.078 / 1.960, 0.2 + 0.18 * 3.078 / 1.960]  # 1 - 0.025 / 24 and 1 - 0.025 of a normal one
+    assert findings.widened(correlated, 24)["interval"] == pytest.approx(by_hand, abs=1e-3)
+    assert findings.widened(correlated, 1)["interval"] == pytest.approx(correlated["interval"])
+    least = {str(layer): entry(-0.3 - layer / 100, -0.4, -0.2) for layer in range(3)}
+    assert findings.attention(attended, least)[1].verdict == "doesn't"
+
+
+def test_what_the_layer_knew_is_said_where_it_did():
+    correlation = {"0": entry(0.3, 0.1, 0.4)}
+    for own, knew in ((0.6, True), (0.3, False)):
+        found = findings.attention({"without AML": shares(0.1, own), "with AML": shares(0.4, 0.6)}, correlation)[0]
+        assert ("knew before" in found.why) is knew
+
+
+@pytest.mark.parametrize(("target", "due"), [(61, "holds"), (52, "can't tell"), (20, "doesn't"), (None, "can't tell")])
+def test_a_target_is_found_more_often_than_not(target, due):
+    nothing = {"J&F": None, "n": 0, "interval": None}
+    own = {"InterRVOS-Actor": scored(60), "InterRVOS-Target": nothing if target is None else scored(target)}
+    assert findings.level({name: own for name in ("baseline", "full", "best", "aml")})[0].verdict == due
+
+
 @pytest.mark.parametrize(
-    ("asked", "due"), [(entry(20, 15, 25), "holds"), (entry(58, 52, 63), "doesn't"), (None, "not measured")]
+    ("asked", "due"),
+    [
+        (entry(20, 15, 25), "holds"),
+        (entry(58, 53, 63), "can't tell"),  # the token's own is 61 [56, 66]
+        (entry(72, 67, 77), "doesn't"),
+        (None, "not measured"),
+    ],
 )
 def test_targets_asked_for(asked, due):
     own = {

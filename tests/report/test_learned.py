@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from reviosa_core.report import learned
-from reviosa_core.report.tables import ROW
+from reviosa_core.report.learned import ROW
 from reviosa_core.scoring.selection import Selection
 
 

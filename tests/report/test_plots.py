@@ -148,6 +148,17 @@ def test_training_curves():
     assert ce.lines[2].get_ydata().tolist() == [0, 0.5, 1.5, 2.5, 3.5]
 
 
+def test_training_curves_of_runs_of_different_lengths_are_smoothed_alike():
+    """Over as many steps, in each panel those of the shortest run in it: else a longer one looks slower than it is."""
+    history = pd.DataFrame({"experiment": ["a"] * 4 + ["b"] * 12, "step": [*range(4), *range(12)]})
+    falls = [float(step < 2) for step in history["step"]]
+    figure = plots.training_curves(history.assign(ce=falls, aml=[np.nan] * 4 + falls[4:]), smooth=0.5)
+    ce, aml = figure.axes
+    short, long, alone = ce.lines[2].get_ydata(), ce.lines[3].get_ydata(), aml.lines[1].get_ydata()
+    assert short.tolist() == long[:4].tolist() == [1, 1, 0.5, 0]
+    assert alone[4] > 0, "over 6 of its 12"
+
+
 def described(name: str, number: int, kind: CaptionType = "single") -> Clip:
     target = ("1",) if kind == "unidirectional" else None
     expressions = tuple(Expression(str(i), "a red dog", kind, ("0",), target) for i in range(number))

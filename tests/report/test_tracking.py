@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from pydantic import BaseModel
 
+from reviosa_core import config
 from reviosa_core.report import machine, origin, tracking
 from reviosa_core.report import store as where
 from reviosa_core.schema import DataError
@@ -179,18 +180,32 @@ def test_commit_and_dirt_of_the_project(store: Path, monkeypatch: pytest.MonkeyP
         return subprocess.run(["git", "-C", store, *who, *words], check=True, capture_output=True, text=True).stdout
 
     git("init", "-q")
-    (store / "a").write_text("1")
-    git("add", "a")
+    kept = ("a", "notebooks/01.ipynb", "dvc.yaml", "reports/published.yaml")
+    made = ("dvc.lock", "seeds/dvc.lock", "reports/README.md", "reports/metrics/a.json", "backbones/tiny/sam2")
+    for name in (*kept, *made):
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_text("1")
+    git("add", *kept, *made, "params.yaml")
     git("commit", "-qm", "one")
-    with tracking.run("clean"):
+    for name in made[:2]:
+        (store / name).write_text("2")
+    for name in made[2:]:
+        (store / name).unlink()
+    with tracking.run("clean", parent="group"):
         pass
+    for name in (*kept, "params.yaml"):
+        before = (store / name).read_text()
+        (store / name).write_text(f"{before}\n# 2")
+        assert origin.commit(config.project())["git.dirty"] == "True", name
+        (store / name).write_text(before)
+    assert origin.commit(config.project())["git.dirty"] == "False"
     (store / "a").write_text("2")
     with tracking.run("dirty"):
         pass
     tags = {name: run.data.tags for name, run in runs(store).items()}
     assert "mlflow.source.git.commit" not in tags["outside"]
     assert tags["clean"]["mlflow.source.git.commit"] == git("rev-parse", "HEAD").strip()
-    assert (tags["clean"]["git.dirty"], tags["dirty"]["git.dirty"]) == ("False", "True")
+    assert [tags[name]["git.dirty"] for name in ("clean", "group", "dirty")] == ["False", "False", "True"]
     assert tags["clean"]["dvc.stage"] == tags["clean"]["mlflow.source.name"] == "train@tokens"
 
 
@@ -305,7 +320,7 @@ def test_a_server_that_goes_away_costs_a_line_and_no_work(store: Path, port: int
     with tracking.run("train") as run:
         run.log({"loss": 1.0})
         assert run.id is None and "run_id" not in run.card()
-    tracking.keep_notebooks(store)
+    tracking.keep_notebooks(store, "tiny")
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].endswith("the work goes on without it") and "geheim" not in said[0]
 
@@ -324,6 +339,20 @@ def test_what_cannot_be_logged_costs_a_line_and_no_work(store: Path, monkeypatch
     assert runs(store)["train"].info.status == "FINISHED" and not list((store / "mlruns").rglob("params.yaml"))
 
 
+def test_a_notebook_is_kept_with_the_newest_run_of_its_own_profile(store: Path):
+    """Two profiles may share a store, and run one after the other."""
+    (store / "05_evaluate@full.ipynb").write_text("{}")
+    with tracking.run("05_evaluate full") as own:
+        pass
+    with tracking.run("05_evaluate full", tags={"profile": "small"}) as other:
+        pass
+    tracking.keep_notebooks(store, "tiny")
+    client = MlflowClient()
+    assert [client.get_run(run.id).data.tags["profile"] for run in (own, other)] == ["tiny", "small"]
+    kept = [[file.path for file in client.list_artifacts(run.id)] for run in (own, other)]
+    assert kept == [["05_evaluate@full.ipynb"], []]
+
+
 def test_tracking_can_be_off(store: Path, port: int, monkeypatch, capfd):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv(where.SWITCH, "off")
@@ -335,7 +364,7 @@ def test_tracking_can_be_off(store: Path, port: int, monkeypatch, capfd):
         run.table([{"a": 1}], "rows")
         run.artifact(store / "params.yaml")
         assert run.card() == {}
-    tracking.keep_notebooks(store)
+    tracking.keep_notebooks(store, "tiny")
     assert [file.name for file in store.iterdir()] == ["params.yaml"] and not "".join(capfd.readouterr())
     monkeypatch.setenv(where.SWITCH, "no")
     with pytest.raises(ValueError, match="REVIOSA_TRACKING is 'no'; it can be on or off"):
@@ -505,7 +534,7 @@ def test_a_database_that_stays_locked_costs_a_line_and_no_work(store: Path, impa
         run.log({"loss": 2.0})
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 1 and "database is locked" in said[0] and said[0].endswith("the work goes on without it")
-    tracking.keep_notebooks(Path("nowhere"))
+    tracking.keep_notebooks(Path("nowhere"), "tiny")
     holder.rollback()
     holder.close()
 
