@@ -305,6 +305,8 @@ class Project:
         """The data sets that are tested on and never trained on, by the names that reports give them."""
         named = {name: self.root / Path(name).expanduser() for name in self.params.transfer.datasets}
         shift = self.data("shift")
+        if is_own(self.data("test")) and not is_own(shift):  # own data may lack it
+            return named
         return {f"data/{self.profile}/shift" if is_own(shift) else SHIFT: shift, **named}
 
     @property

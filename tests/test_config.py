@@ -326,6 +326,14 @@ def test_a_shift_split_of_ones_own_is_not_called_intershapes(content, tmp_path: 
     assert project.transfer == {"InterShapes shift": shift}
 
 
+def test_own_data_may_lack_a_shift_split(content, tmp_path: Path):
+    changes = changed(content, "transfer.datasets", ["data/mine"])
+    project = config.Project(tmp_path, "tiny", config.check(changes, "params.yaml"))
+    (tmp_path / "data" / "tiny" / "test").mkdir(parents=True)
+    (tmp_path / "data" / "tiny" / "test" / "meta_expressions.json").write_text("{}")
+    assert [*project.transfer] == ["data/mine"]
+
+
 def test_other_values_are_checked_again(content):
     data = config.check(content, "params.yaml").active.data
     assert bounds.changed(data, frames=9).frames == 9

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reviosa_core.report.tables import ROW, Scores, markdown, number, with_interval
+from reviosa_core.report.tables import ROW, Scores, bounds, markdown, number, with_interval
 from reviosa_core.scoring import plateau
 
 STEPS = (("aml", "baseline"), ("tokens", "baseline"), ("full", "baseline"), ("full", "tokens"), ("full", "aml"))
@@ -37,11 +37,13 @@ class Finding:
 
 def verdict(difference: Scores | None) -> str:
     """Whether a gain that the paper reports is one here: `holds` or `doesn't` where the 95 % interval is on one side of
-    0, `can't tell` where it isn't, or where there is none."""
-    interval = difference.get("interval") if difference else None
-    if not interval:
+    0, `can't tell` where it isn't, or where there is none. Over several runs Student's t has to say the same: of three
+    runs a bootstrap knows too little."""
+    intervals = [difference[key] for key in ("interval", "t interval") if difference.get(key)] if difference else []
+    if not intervals:
         return "can't tell"
-    return "holds" if interval[0] > 0 else "doesn't" if interval[1] < 0 else "can't tell"
+    low, high = min(one[0] for one in intervals), max(one[1] for one in intervals)
+    return "holds" if low > 0 else "doesn't" if high < 0 else "can't tell"
 
 
 def beside(score: Scores | None, level: float) -> str:
@@ -75,7 +77,8 @@ def steps(
             Finding(
                 f"{ROW[row]} is better than {ROW[other]} (Table 4, RVOS)",
                 f"{paper[row][2] - paper[other][2]:+.1f}",
-                with_interval(ours, "value"),
+                with_interval(ours, "value")
+                + (f", t {bounds(ours, 't interval')}" if ours and ours.get("t interval") else ""),
                 verdict(ours),
                 _plateau(row, other, left),
                 where,
@@ -158,7 +161,7 @@ def layers(by_role: Mapping[str, Sequence[float]]) -> list[Finding]:
                 f"{role}: layer {top[role]} of {len(values)} ({100 * max(values):.0f} %)"
                 for role, values in by_role.items()
             ),
-            "holds" if len(set(top.values())) == 1 else "doesn't",
+            "can't tell" if len(top) < 2 else "holds" if len(set(top.values())) == 1 else "doesn't",
             "layers count from 0 here; the paper does not say",
             "`make repro`, tables/selection.md",
         )

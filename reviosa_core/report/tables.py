@@ -185,11 +185,15 @@ def seeds(
         for name, others in gains.items()
         for other, found in others.items()
     ]
+    differences = [found for others in gains.values() for found in others.values()]
+    count = sum(bool(found[s]) for found in differences for s in SETTINGS)
+    count += sum(bool(found["RVOS"] and found["RVOS"]["t interval"]) for found in differences)
     return (
         f"Mean of {runs} seeds (lowest–highest):\n\n{markdown(first)}\n\n"
-        "Paired differences of the means, J&F in points, with 95 % intervals over seeds and videos (hierarchical "
-        "bootstrap), and Student's t over the seeds' own differences beside it, which few seeds leave wide. All pairs "
-        f"of rows, so exploratory: {len(second)} comparisons, none corrected.\n\n{markdown(second)}"
+        "Paired differences of the means, J&F in points, with intervals over seeds and videos by a hierarchical "
+        "bootstrap, which of so few seeds covers less than the 95 % it is made for, and Student's t over their own "
+        "differences beside it, which few seeds leave wide: the verdicts above ask both. All pairs of rows, so "
+        f"exploratory: {count} intervals, none corrected.\n\n{markdown(second)}"
     )
 
 
@@ -282,7 +286,7 @@ def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Mapp
                     "expressions": rvos["n"] if rvos else 0,
                 }
             )
-    return markdown(rows)
+    return markdown(rows) if rows else "No data to transfer to: neither a `shift` split nor `transfer.datasets`."
 
 
 def comparison(

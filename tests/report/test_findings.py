@@ -134,3 +134,11 @@ def test_targets_asked_for(asked, due):
 
 def scored(value: int) -> dict:
     return {"J&F": float(value), "n": 9, "interval": [value - 5.0, value + 5.0]}
+
+
+def test_over_few_runs_both_intervals_are_asked():
+    """Three runs with differences of 1, 9 and 6: a bootstrap of them is all above 0, Student's t is not."""
+    assert findings.verdict({"interval": [1.3, 9.7], "t interval": [-4.9, 15.8]}) == "can't tell"
+    assert findings.verdict({"interval": [1.3, 9.7], "t interval": [0.2, 15.8]}) == "holds"
+    assert findings.verdict({"interval": [-9.7, -1.3], "t interval": None}) == "doesn't"
+    assert findings.layers({"actor": [0.1, 0.3]})[0].verdict == "can't tell", "of one role"
