@@ -163,6 +163,24 @@ def test_a_long_clip_is_seen_in_windows_and_answered_by_one_query(kind: type[Que
     assert seen == [2, 1, 2] and found.masks[Role.ACTOR].shape == (5, *SIZE)
 
 
+@pytest.mark.parametrize(
+    ("frames", "size", "many"), [(8, (128, 128), 8), (36, (360, 640), 1), (5, (360, 640), 7), (36, (720, 1280), 1)]
+)
+def test_large_frames_are_read_with_fewer_sentences_at_once(frames: int, size: tuple[int, int], many: int):
+    """The tiny profile's with eight, the papers' windows with one."""
+    assert query.at_once(frames, size) == many
+
+
+def test_sentences_are_read_so_many_at_once(monkeypatch):
+    made, clip = queries.system(Soc), queries.clip("a", 3, SIZE, ("the red dog", "the ball", "the dog"))
+    whole, asked, read = made.segment(clip), [], made._read
+    monkeypatch.setattr(query, "PIXELS", 2 * 3 * 64 * 96)
+    monkeypatch.setattr(made, "_read", lambda seen, texts: asked.append(len(texts)) or read(seen, texts))
+    for one, other in zip(whole, made.segment(clip), strict=True):
+        assert np.array_equal(one.masks[Role.ACTOR], other.masks[Role.ACTOR])
+    assert asked == [2, 1]
+
+
 def test_windows_are_even():
     assert query.windows(5, 2) == [range(0, 2), range(2, 3), range(3, 5)]
     assert query.windows(36, 36) == [range(36)]
