@@ -76,7 +76,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "four frames": Variant(Ifirvos, IFIRVOS, {"frames": 4}),
     },
     "SOC": {
-        "as published": Variant(Soc, SOC),
+        "sizes of the profile": Variant(Soc, SOC),
         "two cluster layers": Variant(Soc, SOC, {"cluster_layers": 2}),
         "five queries": Variant(Soc, SOC, {"queries": 5}),
         "five queries, without the contrastive loss": Variant(Soc, SOC, {"queries": 5, "contrastive": 0.0}),
