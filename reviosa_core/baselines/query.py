@@ -223,7 +223,8 @@ class QuerySystem(nn.Module, ABC):
         ]
 
     def _read(self, seen: Seen, texts: Sequence[str]) -> Sequences:
-        """The last decoder layer's sequences for these sentences about one clip."""
+        """The last decoder layer's sequences for these sentences about one clip. (SOC's published script reads another
+        layer: `soc` says which.)"""
         tokens = self.text.tokenize(texts)
         device = self.queries.device
         words = self.text(type(tokens)(tokens.ids.to(device), tokens.real.to(device)))

@@ -13,6 +13,7 @@ import tiny
 import torch
 
 from reviosa_core.baselines import query, sizes, training
+from reviosa_core.baselines.attention import Multiply
 from reviosa_core.baselines.ifirvos import Ifirvos
 from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.soc import Soc
@@ -179,6 +180,19 @@ def test_sentences_are_read_so_many_at_once(monkeypatch):
     for one, other in zip(whole, made.segment(clip), strict=True):
         assert np.array_equal(one.masks[Role.ACTOR], other.masks[Role.ACTOR])
     assert asked == [2, 1]
+
+
+@ALL
+def test_words_multiply_by_about_one_at_first(kind: type[QuerySystem]):
+    """PyTorch's output bias is 0, and a product with it nearly nothing."""
+    torch.manual_seed(0)
+    made = kind(queries.SIZES[kind], queries.tokenizer())
+    fused = [part for part in made.modules() if isinstance(part, Multiply)]
+    assert len(fused) == {Ifirvos: 8, Soc: 2}.get(kind, 1)
+    for part in fused:
+        x, others = torch.randn(2, 5, 16), torch.nn.functional.layer_norm(torch.randn(2, 3, 16), (16,))
+        assert torch.equal(part.attention.out_proj.bias, torch.ones(16))
+        assert (part(x, others, torch.zeros(1, 3, 16)) / x - 1).abs().mean() < 0.5
 
 
 def test_windows_are_even():
