@@ -84,28 +84,25 @@ def scaled(
     papers, ours = ({name: own[i] for name, own in sizes.items()} for i in (0, 1))
     here = next(iter(ours.values()))
 
-    def theirs(key: str) -> str:
-        found = [str(own[key]) for own in papers.values() if key in own]
-        return f"({found[0] if len(set(found)) == 1 else ', '.join(found)})"
-
-    def many(key: str, name: str) -> str:
+    def both(key: str, one: str, several: str = "") -> str:
+        """What is counted here, and theirs."""
         count = next(own[key] for own in ours.values() if key in own)
-        return f"{count} {name if count == 1 else name.removesuffix('y') + 'ies' if name[-1] == 'y' else name + 's'}"
+        found = [str(own[key]) for own in papers.values() if key in own]
+        name = one if count == 1 else several or f"{one}s"
+        return f"{count} {name} ({found[0] if len(set(found)) == 1 else ', '.join(found)})"
 
     alone = ", so that none is matched or chosen and SOC's contrastive loss is always 0" if here["queries"] == 1 else ""
     shown = f"{'neighbouring ' if given.train.frames == 'contiguous' else ''}frame"
     parts = [
-        f"{many('queries', 'query')} {theirs('queries')}{alone}",
-        f"training on {many('frames', shown)} of {length} {theirs('frames')}",
-        f"{many('encoder_layers', 'encoder layer')} {theirs('encoder_layers')} and "
-        f"{many('decoder_layers', 'decoder layer')} {theirs('decoder_layers')}",
-        f"in SOC {many('cluster_layers', 'cluster layer')} {theirs('cluster_layers')} and "
-        f"{many('video_layers', 'video layer')} {theirs('video_layers')}",
-        f"dropout {here['dropout']:g} {theirs('dropout')}, and no augmentation",
+        f"{both('queries', 'query', 'queries')}{alone}",
+        f"training on {both('frames', shown)} of a clip's {length}",
+        f"{both('encoder_layers', 'encoder layer')} and {both('decoder_layers', 'decoder layer')}",
+        f"in SOC {both('cluster_layers', 'cluster layer')} and {both('video_layers', 'video layer')}",
+        f"{'no' if here['dropout'] == 0 else 'some'} dropout and no augmentation",
     ]
     if frozen := [name for name, own in papers.items() if own["text"]["frozen"] and not ours[name]["text"]["frozen"]]:
         parts.append(f"a text encoder that is trained (frozen in {' and '.join(frozen)})")
-    parts.append("a backbone of convolutions, and everything narrower")
+    parts.append("a backbone of convolutions, and narrower layers")
     return f"Not as in the papers (in brackets theirs: {', '.join(sizes)}, or all): {'; '.join(parts)}."
 
 

@@ -59,15 +59,15 @@ def test_what_is_not_as_in_the_papers_is_said_with_both_numbers():
     said = baselines.scaled(folders.described(given, 64, 20), given, 8)
     for part in (
         "1 query (5, 5, 20), so that none is matched or chosen and SOC's contrastive loss is always 0",
-        "2 neighbouring frames of 8 (5, 6, 8)",
+        "training on 2 neighbouring frames (5, 6, 8) of a clip's 8",
         "2 encoder layers (4, 4, 3) and 2 decoder layers (4, 4, 3)",
         "1 cluster layer (3) and 1 video layer (3)",
-        "dropout 0 (0.1)",
+        "no dropout and no augmentation",
         "a text encoder that is trained (frozen in IFIRVOS and SOC)",
     ):
         assert part in said
     several = baselines.scaled(folders.described(queries.GIVEN, 64, 20), queries.GIVEN, 8)
-    assert "3 queries (5, 5, 20); training on 2 frames of 8" in several and "matched" not in several
+    assert "3 queries (5, 5, 20); training on 2 frames (5, 6, 8)" in several and "matched" not in several
 
 
 def test_one_query_is_neither_chosen_nor_told_apart():
