@@ -66,12 +66,6 @@ class VideoSwinMaps(nn.Module):
         return maps
 
 
-def patch_of_one_frame(kernel: Float[Tensor, "c 3 t p p"]) -> Float[Tensor, "c 3 1 p p"]:
-    """The patch embedding of a Video Swin that was pretrained on pairs of frames, for single ones: summed over time, so
-    that a frame gives what a pair of that same frame gave."""
-    return kernel.sum(2, keepdim=True)
-
-
 class ConvolutionMaps(nn.Module):
     """One strided convolution and one residual block a stage."""
 

@@ -58,6 +58,12 @@ def make(
     return kind.system(changed(at(kind.published, given, side, len(tokenizer)), **changes), tokenizer)
 
 
+def described(given: config.Baselines, side: int, vocabulary: int) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Each one's sizes, in its paper and at a profile's scale."""
+    found = {name: (kind.published, at(kind.published, given, side, vocabulary)) for name, kind in KINDS.items()}
+    return {name: (papers.model_dump(), ours.model_dump()) for name, (papers, ours) in found.items()}
+
+
 def save(system: QuerySystem, folder: str | Path) -> None:
     """All of a system. The folder appears when it is whole; DataError when there is one that holds more than an earlier
     `save`."""

@@ -60,13 +60,13 @@ class WordsSee(nn.Module):
         self.pool = nn.Sequential(nn.Linear(sizes.dim, sizes.dim), nn.Tanh(), nn.LayerNorm(sizes.dim, eps=1e-12))
 
     def forward(self, levels: list[Float[Tensor, "p t d _ _"]], words: Words) -> Float[Tensor, "p d"]:
-        return self.pool(self.chain(levels, words)[:, 0])
+        return self.pool(self.chain(levels, words)[-1][:, 0])
 
-    def chain(self, levels: list[Float[Tensor, "p t d _ _"]], words: Words) -> Float[Tensor, "p l d"]:
-        """The words after the last level."""
-        found = words.features
+    def chain(self, levels: list[Float[Tensor, "p t d _ _"]], words: Words) -> list[Float[Tensor, "p l d"]]:
+        """The words before the first level, and after each."""
+        found = [words.features]
         for fusion, level in zip(self.levels, levels, strict=True):
-            found = fusion(found, level.movedim(2, -1).flatten(1, 3), places(level))
+            found.append(fusion(found[-1], level.movedim(2, -1).flatten(1, 3), places(level)))
         return found
 
 

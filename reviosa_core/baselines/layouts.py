@@ -165,6 +165,8 @@ def translate(released: Weights, kind: type[QuerySystem]) -> Weights:
         try:
             names = _names(kind, name)
         except KeyError:
+            if name.startswith("backbone."):
+                raise DataError(f"{_no_backbone(released.path, kind)}: no place for tensor {name}") from None
             raise DataError(f"{released.path}: tensor {name} has no place in {kind.__name__}") from None
         for i, own in enumerate(names):
             part = entry if len(names) == 1 else entry.chunk(i, len(names))
@@ -183,7 +185,11 @@ def published(ours: Weights, kind: type[QuerySystem]) -> tuple[str, Sizes]:
             made = backbones.build(described.backbone).state_dict()
         if found == {key: tuple(tensor.shape) for key, tensor in made.items()}:
             return name, described
-    raise DataError(f"{ours.path}: a backbone that is none of {', '.join(PUBLISHED[kind])}")
+    raise DataError(_no_backbone(ours.path, kind))
+
+
+def _no_backbone(path: Path, kind: type[QuerySystem]) -> str:
+    return f"{path}: a backbone that is none of {', '.join(PUBLISHED[kind])}"
 
 
 def assemble(

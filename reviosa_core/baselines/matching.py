@@ -73,8 +73,9 @@ def compare(found: Sequences, truth: Truth, matched: Int[Tensor, "p o"]) -> dict
     divided by the number of these. Boxes: mean over these frames. Focal and Dice: over all pixels of all frames. With
     several sequences: the mean over them, for the class the sum over both.
 
-    The published code divides by the number of frames in the mask terms as well, and supervises the box of an absent
-    object with zeros; the papers say neither.
+    The published code (ReferFormer's) divides by the number of frames in the mask terms as well, so that masks weigh as
+    many times more here as there are frames, and supervises the box of an absent object with zeros; the papers say
+    neither.
     """
     there = truth.there.float()
     frames = there.sum(-1).clamp(min=1)  # p o

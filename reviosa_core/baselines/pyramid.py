@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +17,7 @@ from reviosa_core.baselines.text import Words
 
 GROUPS = 8
 COARSER = (8, 4, 2, 1)  # self-attention at strides 4, 8, 16, 32 is on maps this much smaller: all 32 then
+ROWS = 2**16  # cells that go through a feed-forward layer together; at 2,048 channels each copy of them is 512 MiB
 
 
 class CrossModalPyramid(nn.Module):
@@ -58,7 +60,9 @@ class _Block(nn.Module):
         own = positions.of_cells(h, w, d, x.device).expand(1, t, -1, -1, -1)
         rows = _rows(self._among_cells(x, own))
         rows = self.words(rows, words.features, own=_rows(own), positions=words.positions, real=words.real)
-        return self.forth(rows).unflatten(1, (t, h, w)).movedim(-1, 2)
+        parts = [self.forth(part) for part in rows.split(max(ROWS // p, 1), 1)]
+        rows = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return rows.unflatten(1, (t, h, w)).movedim(-1, 2)
 
     def _among_cells(
         self, x: Float[Tensor, "p t d h w"], own: Float[Tensor, "1 t d h w"]

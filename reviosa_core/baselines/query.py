@@ -27,7 +27,8 @@ from reviosa_core.baselines.sizes import LEVELS, Sizes
 from reviosa_core.baselines.text import TextEncoder, Words
 from reviosa_core.schema import Clip, Expression, Prediction, Role, Sample
 
-PAIRS = 8  # of a clip and a sentence, segmented side by side
+PAIRS = 8  # of a clip and a sentence, segmented side by side at most
+PIXELS = 2**23  # of all frames of all pairs that are: one pair of the papers' 36 frames of 360 x 640
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,9 @@ class QuerySystem(nn.Module, ABC):
         for window in windows(len(clip), self.sizes.window):
             frames = torch.from_numpy(np.stack([clip.frames[i] for i in window]))[None]
             seen = self.see(batch.pixels(frames.to(self.queries.device), size))
-            for start in range(0, len(expressions), PAIRS):
-                found = self._read(seen, [e.text for e in expressions[start : start + PAIRS]])
+            many = at_once(len(window), size)
+            for start in range(0, len(expressions), many):
+                found = self._read(seen, [e.text for e in expressions[start : start + many]])
                 for i, (score, mask) in enumerate(zip(found.scores.sigmoid(), found.masks, strict=True), start):
                     scores[i].append(score.cpu())
                     masks[i].append(mask.cpu())
@@ -221,11 +223,17 @@ class QuerySystem(nn.Module, ABC):
         ]
 
     def _read(self, seen: Seen, texts: Sequence[str]) -> Sequences:
-        """The last decoder layer's sequences for these sentences about one clip."""
+        """The last decoder layer's sequences for these sentences about one clip. (SOC's published script reads another
+        layer: `soc` says which.)"""
         tokens = self.text.tokenize(texts)
         device = self.queries.device
         words = self.text(type(tokens)(tokens.ids.to(device), tokens.real.to(device)))
         return self.sequences(seen.of(torch.zeros(len(texts), dtype=torch.long, device=device)), words)[0][-1]
+
+
+def at_once(frames: int, size: tuple[int, int]) -> int:
+    """How many sentences are read side by side, about so many frames of (h, w) pixels."""
+    return min(max(PIXELS // (frames * size[0] * size[1]), 1), PAIRS)
 
 
 def windows(length: int, limit: int) -> list[range]:

@@ -1,4 +1,8 @@
-"""What a query system is built from: typed sizes, the papers' as data, and these at a profile's scale."""
+"""What a query system is built from: typed sizes, the papers' as data, and these at a profile's scale.
+
+The papers' are what released ReferFormer and SOC are read into (`layouts`), to segment with them. Training is at a
+profile's scale, from encoders pretrained there (`pretrain`): there is no way to start from published encoders.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,11 @@ The published code folds (layer, frame, pair) into (layer x pair, frame) without
 and frames up as soon as there are several of both (its journal version does not). Here each layer's queries are
 [p t q d] throughout. Masks are compared at stride 4, Dice over the whole sequence, as in the other two systems; the
 published code does it at full size, a frame at a time.
+
+What is said at the end is what the last decoder layer says, as the paper has it and as the journal version's code does.
+The published code, when it evaluates, clusters the last layer only and pairs that one result with the first of the
+per-layer outputs: its masks are those of decoder layer 0, with the last layer's video queries added, by the first
+layer's heads. Numbers of the released weights, run here, are therefore not those that its script prints.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ By composition: each variant is a system of its own, made of the parts that it h
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
@@ -44,13 +45,16 @@ class VisionLanguage(Ifirvos):
 
 
 class Dynamic(Ifirvos):
-    """The paper's Table 5, "dynamic text feature": vision reads words that have seen it. It does not say which words of
-    the chain: here, those at its end."""
+    """The paper's Table 5, "dynamic text feature": each level reads the words as the level before it left them (4.4),
+    the first one the raw words. What the decoder's query starts as, and what the pyramid reads, is as in IFIRVOS."""
 
     def fuse(self, levels: list[Float[Tensor, "p t d _ _"]], words: Words) -> tuple[list[Tensor], Words]:
-        seen = Words(self.words_see.chain(levels, words), words.real, words.positions, words.sentence)
-        enhanced = [read(fusion, level, seen) for fusion, level in zip(self.vision_reads, levels, strict=True)]
-        return enhanced, Words(words.features, words.real, words.positions, self.words_see.pool(seen.features[:, 0]))
+        *before, last = self.words_see.chain(levels, words)
+        enhanced = [
+            read(fusion, level, replace(words, features=seen))
+            for fusion, level, seen in zip(self.vision_reads, levels, before, strict=True)
+        ]
+        return enhanced, replace(words, sentence=self.words_see.pool(last[:, 0]))
 
 
 class Variant(NamedTuple):
@@ -72,7 +76,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "four frames": Variant(Ifirvos, IFIRVOS, {"frames": 4}),
     },
     "SOC": {
-        "as published": Variant(Soc, SOC),
+        "sizes of the profile": Variant(Soc, SOC),
         "two cluster layers": Variant(Soc, SOC, {"cluster_layers": 2}),
         "five queries": Variant(Soc, SOC, {"queries": 5}),
         "five queries, without the contrastive loss": Variant(Soc, SOC, {"queries": 5, "contrastive": 0.0}),

@@ -1,12 +1,10 @@
-"""Sentences to word features and one feature for the whole: RoBERTa, from a folder or of any size."""
+"""Sentences to word features and one feature for the whole: RoBERTa of any size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, RobertaConfig, RobertaModel
@@ -14,7 +12,6 @@ from transformers import PreTrainedTokenizerBase, RobertaConfig, RobertaModel
 from reviosa_core.baselines import positions
 from reviosa_core.baselines.sizes import Text
 from reviosa_core.schema import DataError
-from reviosa_core.weights import files
 
 
 @dataclass(frozen=True)
@@ -33,12 +30,6 @@ class Words:
     real: Bool[Tensor, "p l"]
     positions: Float[Tensor, "p l d"]
     sentence: Float[Tensor, "p d"]
-
-
-def _of_roberta(name: str) -> str | None:
-    """Ours for a stored name. None for what is no weight of it: a head for masked words, and places counted up."""
-    own = name.removeprefix("roberta.")
-    return None if own.startswith("lm_head.") or own == "embeddings.position_ids" else own
 
 
 class TextEncoder(nn.Module):
@@ -69,21 +60,6 @@ class TextEncoder(nn.Module):
         self.roberta.requires_grad_(not sizes.frozen)
         self.project = nn.Linear(sizes.hidden, dim)
         self.norm, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(dropout)
-
-    @torch.no_grad()
-    def read_weights(self, folder: Path) -> None:
-        """Take RoBERTa's weights from a local folder with safetensors and config.json, as transformers wrote it, with a
-        head or without. A folder without the pooler, which masked words are pretrained without, leaves it as it is.
-        Raises DataError when a tensor is missing, unknown or misshapen, or the heads are not as many."""
-        heads = files.described(folder / "config.json").get("num_attention_heads")
-        if heads != self.sizes.heads:
-            raise DataError(f"{folder / 'config.json'}: num_attention_heads is {heads}, {self.sizes.heads} are due")
-        stored = files.Weights.at(folder).named(_of_roberta)
-        own = self.roberta.state_dict()
-        due = {name: tensor for name, tensor in own.items() if name in stored or not name.startswith("pooler.")}
-        stored.check({name: tuple(tensor.shape) for name, tensor in due.items()})
-        for name, tensor in due.items():
-            tensor.copy_(stored[name])
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """DataError for a sentence that is longer than the encoder's table of positions: none is cut."""

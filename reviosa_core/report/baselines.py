@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
+from reviosa_core import config
 from reviosa_core.report.tables import ROW, Scores, markdown, number, with_interval
 from reviosa_core.scoring.metrics import SETTINGS
 
@@ -21,23 +23,27 @@ def page(
     studies: Mapping[str, Mapping[str, Summary]],
     tried: Mapping[str, Mapping[str, Summary]],
     published: Mapping[str, Any],
+    sizes: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]],
+    given: config.Baselines,
+    length: int,
 ) -> str:
     """As Markdown. `scores` of each system; of all its `seeds`; by kind of expression; with targets `asked` for; their
-    `costs` (parameters, fps, memory in MiB, minutes); the papers' `studies`; the rates `tried`; and what
-    the papers print."""
+    `costs` (parameters, fps, memory in MiB, minutes); the papers' `studies`; the rates `tried`; what the papers print;
+    each query system's `sizes`, in its paper and here; the settings of all three; and the frames of a clip."""
     counts = {setting: found["n"] for own in scores.values() for setting, found in own.items() if found}
     over = ", ".join(f"{setting} {counts.get(setting, 0)}" for setting in SETTINGS)
     parts = [
         "# The query-based systems",
-        f"Profile `{profile}`; written by `make baselines`. ReferFormer, IFIRVOS and SOC as their papers describe "
-        "them, beside the one-token system (Sa2VA-style) and ReVIOSa, on the same clips and splits. The papers' "
-        "numbers are of other data at other sizes: the levels are not comparable.",
+        f"Profile `{profile}`; written by `make baselines`. ReferFormer, IFIRVOS and SOC at toy scale, beside the "
+        "one-token system (Sa2VA-style) and ReVIOSa, on the same clips and splits. The papers' numbers are of other "
+        "data at other sizes: the levels are not comparable.",
+        scaled(sizes, given, length),
         "## Actor, target and RVOS (paper: Table 2)",
         "J&F in percent, with 95 % bootstrap intervals over videos, of the mean of the seeds; in brackets the lowest "
         "and the highest (RVOS). (i) and `best` are those of `make repro`, one seed; `tables/seeds.md` has three. A "
         f"dash: the system has no target role. Expressions: {over}. (i) is trained at the paper's one rate, under "
-        "which it may learn nothing ([findings](findings.md) says whether it did), the query systems at the best of "
-        "some (below).",
+        "which it may learn nothing ([findings](findings.md) says whether it did); the query systems at one rate for "
+        "all three ([below](#rates-on-dev)).",
         comparison(scores, seeds, published),
         "## Targets from systems of one role",
         'The target asked for with another sentence. *Voice turned round*: "the star being pushed by the circle" for '
@@ -55,8 +61,7 @@ def page(
     ]
     parts += [
         "## Rates, on `dev`",
-        "J&F (RVOS) of short runs, the same budget for each system. All three are trained at the one rate that is best "
-        "in the mean.",
+        f"J&F (RVOS) of short runs, the same budget for each system. All three are trained {rate(tried, given)}.",
         rates(tried),
         "## The encoders' pretraining",
         "Loss by step, smoothed over the faint raw values; the clips are of no split.",
@@ -65,10 +70,56 @@ def page(
     for name, found in studies.items():
         parts += [
             f"## {name}'s own ablation, in miniature",
-            "Test split, one seed, short runs (`baselines.studies` in params.yaml): compare within the table.",
+            "Test split, one seed, short runs (`baselines.studies` in params.yaml): compare within the table."
+            + NOTES.get(name, ""),
             study(found, published.get(name, {})),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def scaled(
+    sizes: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], given: config.Baselines, length: int
+) -> str:
+    """What is not as the papers have it."""
+    papers, ours = ({name: own[i] for name, own in sizes.items()} for i in (0, 1))
+    here = next(iter(ours.values()))
+
+    def both(key: str, one: str, several: str = "") -> str:
+        """What is counted here, and theirs."""
+        count = next(own[key] for own in ours.values() if key in own)
+        found = [str(own[key]) for own in papers.values() if key in own]
+        name = one if count == 1 else several or f"{one}s"
+        return f"{count} {name} ({found[0] if len(set(found)) == 1 else ', '.join(found)})"
+
+    alone = ", so that none is matched or chosen and SOC's contrastive loss is always 0" if here["queries"] == 1 else ""
+    shown = f"{'neighbouring ' if given.train.frames == 'contiguous' else ''}frame"
+    parts = [
+        f"{both('queries', 'query', 'queries')}{alone}",
+        f"training on {both('frames', shown)} of a clip's {length}",
+        f"{both('encoder_layers', 'encoder layer')} and {both('decoder_layers', 'decoder layer')}",
+        f"in SOC {both('cluster_layers', 'cluster layer')} and {both('video_layers', 'video layer')}",
+        f"{'no' if here['dropout'] == 0 else 'some'} dropout and no augmentation",
+    ]
+    if frozen := [name for name, own in papers.items() if own["text"]["frozen"] and not ours[name]["text"]["frozen"]]:
+        parts.append(f"a text encoder that is trained (frozen in {' and '.join(frozen)})")
+    parts.append("a backbone of convolutions, and narrower layers")
+    return f"Not as in the papers (in brackets theirs: {', '.join(sizes)}, or all): {'; '.join(parts)}."
+
+
+def rate(tried: Mapping[str, Mapping[str, Summary]], given: config.Baselines) -> str:
+    """At which rate all are trained, and who would take another alone."""
+    own = {name: {r: x["J&F"] for r, one in found.items() if (x := one["RVOS"])} for name, found in tried.items()}
+    taken = f"{given.train.lr:g}"
+    if not all(taken in found for found in own.values()):
+        return f"at one rate, {taken}, which is none of these"
+    best = max(next(iter(own.values())), key=lambda r: mean(found.get(r, 0.0) for found in own.values()))
+    said = "the one" if best == taken else f"which is not the one ({best})"
+    others = [
+        f"{name} alone would take {first}, with {found[first]:.1f} instead of {found[taken]:.1f}"
+        for name, found in own.items()
+        if (first := max(found, key=lambda r: found[r])) != taken
+    ]
+    return f"at one rate, {taken}, {said} that is best on `dev` for all in the mean" + "".join(f"; {o}" for o in others)
 
 
 def comparison(
@@ -146,12 +197,15 @@ def study(found: Mapping[str, Summary], published: Mapping[str, Any]) -> str:
     named = {name: theirs.get(SAME.get(name, name)) for name in found}
     return markdown(
         [
-            {"": SHOWN.get(name, name)}
-            | {"J&F (RVOS), ours": with_interval(own["RVOS"]), "J&F, paper": number(named[name])}
+            {"": name} | {"J&F (RVOS), ours": with_interval(own["RVOS"]), "J&F, paper": number(named[name])}
             for name, own in found.items()
         ]
     )
 
 
-SHOWN = {"as published": "unchanged, as above"}
 SAME = {"+ IFI + VLI, fixed text": "+ IFI + VLI", "dynamic text": "dynamic text feature"}  # ours: the paper's
+NOTES = {
+    "IFIRVOS": " *baseline* and *+ IFI* keep ReferFormer's multiplication of every level by the words; by the paper's "
+    'text ("without the inter-frame interaction module and the vision-language interaction module") it may be taken '
+    "out too.",
+}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -263,7 +264,7 @@ def _pickled(path: Path) -> dict[str, Entry]:
     try:
         _same_size_unpacked(path)
         # Said here, so that no environment variable can unsay it.
-        with torch.serialization.safe_globals([Namespace]):  # a command line's options, kept beside the weights
+        with torch.serialization.safe_globals(BESIDE):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a zip, pickle or safety error, by how the file is broken
         raise DataError(f"{path}: not weights that can be loaded safely: {_cause(error)}") from None
@@ -276,6 +277,33 @@ def _pickled(path: Path) -> dict[str, Entry]:
         name: replace(entry, read=lambda entry=entry: finite(entry.read(), f"{path}: {entry.source}"))
         for name, entry in entries.items()
     }
+
+
+class _Number:
+    """What a pickle calls numpy.dtype, of plain numbers only: no object is made from a file, and no state is taken."""
+
+    def __init__(self, kind: object, *_: object) -> None:
+        if kind not in NUMBERS:
+            raise DataError(f"it holds numpy's {short(kind)}, not one of {', '.join(NUMBERS)}")
+        self.kind = np.dtype(str(kind)).newbyteorder("<")
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|"):
+            raise DataError("it holds a number of numpy's that is not little-endian")
+
+
+def _scalar(kind: _Number, held: bytes) -> int | float | bool:
+    """What a pickle calls numpy's scalar: a score, say, that was kept beside the weights."""
+    return np.frombuffer(held, kind.kind, 1)[0].item()
+
+
+NUMBERS = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")
+BESIDE: list[Any] = [  # of what else a pickle may name
+    Namespace,  # a command line's options
+    (_Number, "numpy.dtype"),
+    (_scalar, "numpy.core.multiarray.scalar"),  # numpy 1
+    (_scalar, "numpy._core.multiarray.scalar"),
+]
 
 
 def _same_size_unpacked(path: Path) -> None:

@@ -51,13 +51,6 @@ def test_who_sees_the_neighbouring_frame(described, sees: bool):
     assert torch.allclose(before, after) != sees
 
 
-def test_a_patch_of_one_frame_gives_what_a_pair_of_it_gave():
-    kernel, frame = torch.randn(5, 3, 2, 4, 4), torch.randn(1, 3, 1, 8, 12)
-    pair = torch.nn.functional.conv3d(frame.expand(-1, -1, 2, -1, -1), kernel, stride=(2, 4, 4))
-    found = torch.nn.functional.conv3d(frame, backbones.patch_of_one_frame(kernel), stride=(1, 4, 4))
-    torch.testing.assert_close(found, pair, atol=1e-5, rtol=1e-4)
-
-
 def test_counts_beside_torchvisions_published_ones():
     """Theirs less the classifier, for Video Swin less the last norm and half of the patch embedding."""
     with unallocated():

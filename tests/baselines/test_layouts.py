@@ -318,6 +318,8 @@ def test_files_that_do_not_fit_are_refused_by_name(tmp_path: Path):
     refused(r"query_embed\.weight is \(1,\), queries of the model is \(3, 16\)", **{"query_embed.weight": one})
     refused(r"bbox_embed\.0.* should be the same, and differ", **{"bbox_embed.0.layers.2.bias": torch.zeros(4)})
     refused("a backbone that is none of ResNet-50")
+    other = "backbone.0.body.layers.0.downsample.norm.weight"  # Swin's: frames one by one
+    refused(f"a backbone that is none of ResNet-50, .*: no place for tensor {other}", **{other: one})
     torch.save({"model": {"neck.weight": one}}, path)
     with pytest.raises(DataError, match="neither ReferFormer nor SOC"):
         layouts.load(path)

@@ -85,6 +85,27 @@ def test_one_query_for_the_whole_sequence():
     assert matching.assign(matching.costs(said, true, TERMS)).tolist() == [[0]]
 
 
+def test_the_same_frames_twice_cost_the_same_in_every_term():
+    """Masks are a mean over frames as boxes are: not divided by their number once more, as in the published code."""
+    said, true = found(), truth()
+    true = matching.Truth(torch.ones_like(true.there), true.boxes, true.masks)
+    matched = torch.tensor([[3, 1], [0, 4]])
+    twice = Sequences(*(torch.cat([x, x], 1) for x in (said.scores, said.boxes, said.masks)))
+    longer = matching.Truth(*(torch.cat([x, x], 2) for x in (true.there, true.boxes, true.masks)))
+    once, again = (matching.compare(*given, matched) for given in ((said, true), (twice, longer)))
+    for name in ("cls", "l1", "giou", "focal", "dice"):
+        torch.testing.assert_close(again[name], once[name], atol=0.03 if name == "dice" else 1e-5, rtol=1e-4)
+
+
+def test_an_absent_object_has_no_box_to_be_far_from():
+    said, true = found(), truth()
+    matched = torch.tensor([[3, 1], [0, 4]])
+    moved = Sequences(said.scores, said.boxes.clone(), said.masks)
+    moved.boxes[0, 2, 1] += 0.2  # the query of the object that the third frame does not have
+    before, after = (matching.compare(x, true, matched) for x in (said, moved))
+    assert torch.equal(before["l1"], after["l1"]) and torch.equal(before["giou"], after["giou"])
+
+
 def test_what_a_match_costs_golden():
     said, true = found(), truth()
     matched = torch.tensor([[3, 1], [0, 4]])

@@ -47,6 +47,19 @@ def test_cells_meet_over_all_frames_on_the_coarser_grid():
     torch.testing.assert_close(pyramid._rows(part._among_cells(x, own)), want, atol=1e-5, rtol=1e-4)
 
 
+def test_the_feed_forward_layer_takes_so_many_cells_at_once(monkeypatch):
+    """So what a large frame needs is bounded; the numbers are the same to the last bit."""
+    made, (stride4, memory, words), taken = pyramid.CrossModalPyramid(SIZES, 8).eval(), inputs(), []
+    for part in made.language:
+        part.forth.register_forward_pre_hook(lambda _, given: taken.append(given[0].shape[1]))
+    whole = made(stride4, memory, words)
+    assert taken == [T * h * w for h, w in reversed(SHAPES)]
+    taken.clear()
+    monkeypatch.setattr(pyramid, "ROWS", 2 * 100)
+    assert torch.equal(made(stride4, memory, words), whole)
+    assert taken == [12, 36, 100, 5, 100, 100, 100, 51]
+
+
 def test_a_grid_smaller_than_the_factor_is_one_cell():
     x = torch.randn(P, T, D, 2, 3)
     own = positions.of_cells(2, 3, D, x.device).expand(1, T, -1, -1, -1)

@@ -13,6 +13,7 @@ import tiny
 import torch
 
 from reviosa_core.baselines import query, sizes, training
+from reviosa_core.baselines.attention import Multiply
 from reviosa_core.baselines.ifirvos import Ifirvos
 from reviosa_core.baselines.query import QuerySystem
 from reviosa_core.baselines.soc import Soc
@@ -161,6 +162,37 @@ def test_a_long_clip_is_seen_in_windows_and_answered_by_one_query(kind: type[Que
     monkeypatch.setattr(made, "see", lambda frames: seen.append(frames.shape[1]) or see(frames))
     (found, *_) = made.segment(queries.clip("a", 5, SIZE))
     assert seen == [2, 1, 2] and found.masks[Role.ACTOR].shape == (5, *SIZE)
+
+
+@pytest.mark.parametrize(
+    ("frames", "size", "many"), [(8, (128, 128), 8), (36, (360, 640), 1), (5, (360, 640), 7), (36, (720, 1280), 1)]
+)
+def test_large_frames_are_read_with_fewer_sentences_at_once(frames: int, size: tuple[int, int], many: int):
+    """The tiny profile's with eight, the papers' windows with one."""
+    assert query.at_once(frames, size) == many
+
+
+def test_sentences_are_read_so_many_at_once(monkeypatch):
+    made, clip = queries.system(Soc), queries.clip("a", 3, SIZE, ("the red dog", "the ball", "the dog"))
+    whole, asked, read = made.segment(clip), [], made._read
+    monkeypatch.setattr(query, "PIXELS", 2 * 3 * 64 * 96)
+    monkeypatch.setattr(made, "_read", lambda seen, texts: asked.append(len(texts)) or read(seen, texts))
+    for one, other in zip(whole, made.segment(clip), strict=True):
+        assert np.array_equal(one.masks[Role.ACTOR], other.masks[Role.ACTOR])
+    assert asked == [2, 1]
+
+
+@ALL
+def test_words_multiply_by_about_one_at_first(kind: type[QuerySystem]):
+    """PyTorch's output bias is 0, and a product with it nearly nothing."""
+    torch.manual_seed(0)
+    made = kind(queries.SIZES[kind], queries.tokenizer())
+    fused = [part for part in made.modules() if isinstance(part, Multiply)]
+    assert len(fused) == {Ifirvos: 8, Soc: 2}.get(kind, 1)
+    for part in fused:
+        x, others = torch.randn(2, 5, 16), torch.nn.functional.layer_norm(torch.randn(2, 3, 16), (16,))
+        assert torch.equal(part.attention.out_proj.bias, torch.ones(16))
+        assert (part(x, others, torch.zeros(1, 3, 16)) / x - 1).abs().mean() < 0.5
 
 
 def test_windows_are_even():

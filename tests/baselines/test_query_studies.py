@@ -45,19 +45,22 @@ def test_interaction_between_frames_adds_nothing_at_first():
     torch.testing.assert_close(made.between(0, states), states, atol=1e-4, rtol=1e-4)
 
 
-def test_dynamic_words_have_seen_the_video_and_fixed_ones_have_not():
+def test_dynamic_words_have_seen_the_levels_before_and_fixed_ones_none():
     torch.manual_seed(0)
     fixed = Ifirvos(queries.tiny(sizes.IFIRVOS), queries.tokenizer())
     dynamic = studies.Dynamic(fixed.sizes, queries.tokenizer())
     dynamic.load_state_dict(fixed.state_dict())
     words = fixed.text(fixed.text.tokenize(["the red dog"]))
     levels = [torch.randn(1, 2, 64, n, n) for n in (8, 4, 2, 1)]
-    moved = [levels[0], levels[1] + 1, *levels[2:]]
 
-    def first_level(made: Ifirvos, given: list[torch.Tensor]) -> torch.Tensor:
-        return made.fuse(given, words)[0][0]
+    def moved_with(made: Ifirvos, i: int) -> list[int]:
+        """The levels that come out otherwise when level i does."""
+        moved = [level + 1 if i == j else level for j, level in enumerate(levels)]
+        both = zip(made.fuse(levels, words)[0], made.fuse(moved, words)[0], strict=True)
+        return [j for j, (old, new) in enumerate(both) if not torch.allclose(old, new)]
 
-    assert torch.equal(first_level(fixed, levels), first_level(fixed, moved)), "level 1 does not see level 2"
-    assert not torch.allclose(first_level(dynamic, levels), first_level(dynamic, moved)), "by the words, it does"
+    assert [moved_with(fixed, i) for i in range(4)] == [[0], [1], [2], [3]]
+    assert [moved_with(dynamic, i) for i in range(4)] == [[0, 1, 2, 3], [1, 2, 3], [2, 3], [3]]
+    assert torch.equal(fixed.fuse(levels, words)[0][0], dynamic.fuse(levels, words)[0][0]), "the first reads raw words"
     both = (made.fuse(levels, words)[1].sentence for made in (fixed, dynamic))
     assert torch.equal(*both), "the query is the same in both"

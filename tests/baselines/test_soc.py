@@ -6,9 +6,10 @@ import pytest
 import queries
 import torch
 
-from reviosa_core.baselines import losses, sizes
+from reviosa_core.baselines import losses, query, sizes
 from reviosa_core.baselines.query import Decoded
 from reviosa_core.baselines.soc import Cluster, Soc
+from reviosa_core.baselines.text import Words
 from reviosa_core.model.sam2 import unallocated
 
 SIZES = queries.SIZES[Soc]
@@ -81,6 +82,31 @@ def test_every_frame_gets_its_own_query_back_with_the_videos_added():
     for layer, states, video in zip(decoded, told, videos, strict=True):
         for t in range(T):
             torch.testing.assert_close(states[:, t], layer.states[:, t] + video)
+
+
+def test_what_is_said_is_the_last_layers_not_what_the_published_script_reads():
+    """Which is the first layer's queries and heads, with the last layer's video queries."""
+    made = queries.system(Soc)
+    frames = torch.from_numpy(queries.clip("a", T, (64, 96)).frames)[None]
+    seen, text = made.see(query.batch.pixels(frames, (64, 96))), "the red dog"
+    kept: dict[str, list] = {}
+
+    def conclude(decoded: list[Decoded], words: Words) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        told, videos = Soc.conclude(made, decoded, words)
+        kept.update(decoded=decoded, told=told, videos=videos)
+        return told, videos
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(made, "conclude", conclude)
+        found = made._read(seen, [text])
+
+        def scores(layer: int, states: torch.Tensor) -> torch.Tensor:
+            return made.heads.score[layer](states)[..., 0]
+
+        torch.testing.assert_close(found.scores, scores(-1, kept["told"][-1]))
+        torch.testing.assert_close(kept["told"][-1], kept["decoded"][-1].states + kept["videos"][-1][:, None])
+        published = scores(0, kept["decoded"][0].states + kept["videos"][-1][:, None])
+    assert not torch.allclose(found.scores, published, atol=1e-3)
 
 
 def test_frame_queries_start_empty_and_the_sentence_stays_as_it_was_said():

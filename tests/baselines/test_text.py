@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import queries
 import torch
-from safetensors.torch import save_file
 from transformers import RobertaTokenizer
 
 from reviosa_core.baselines.referformer import ReferFormer
@@ -55,58 +54,6 @@ def test_a_tokenizer_with_more_words_than_the_encoder_is_refused():
 def test_frozen_means_roberta_only():
     made = encoder(frozen=True)
     assert not any(p.requires_grad for p in made.roberta.parameters()) and made.project.weight.requires_grad
-
-
-def test_weights_come_from_a_local_folder(tmp_path: Path):
-    first, second = encoder(), encoder()
-    first.roberta.save_pretrained(tmp_path)
-    tokens = first.tokenize([LONG])
-    before = second.roberta(tokens.ids).last_hidden_state
-    second.read_weights(tmp_path)
-    after = second.roberta(tokens.ids).last_hidden_state
-    assert not torch.allclose(before, after)
-    torch.testing.assert_close(after, first.roberta(tokens.ids).last_hidden_state)
-    with pytest.raises(DataError, match="nothing"):
-        second.read_weights(tmp_path / "nothing")
-
-
-def stored(folder: Path, change=lambda tensors: tensors, **config: object) -> Path:
-    """A small RoBERTa as it is pretrained, to guess masked words: under "roberta.", with a head, without a pooler."""
-    made = encoder()
-    made.roberta.save_pretrained(folder)
-    about = json.loads((folder / "config.json").read_text()) | config
-    (folder / "config.json").write_text(json.dumps(about))
-    held = {f"roberta.{n}": t for n, t in made.roberta.state_dict().items() if not n.startswith("pooler.")}
-    save_file(change(held | {"lm_head.bias": torch.zeros(3)}), folder / "model.safetensors")
-    return folder
-
-
-def test_weights_of_the_masked_word_model_leave_the_pooler_as_it_was(tmp_path: Path):
-    made = encoder()
-    before = {n: t.clone() for n, t in made.roberta.state_dict().items()}
-    made.read_weights(stored(tmp_path))
-    for name, tensor in made.roberta.state_dict().items():
-        assert torch.equal(tensor, before[name]) == (
-            name.startswith("pooler.") or not tensor.any() or (tensor == 1).all()
-        )
-
-
-@pytest.mark.parametrize(
-    ("change", "config", "message"),
-    [
-        (lambda t: t, {"num_attention_heads": 3}, "num_attention_heads is 3, 2 are due"),
-        (lambda t: t | {"wheel": torch.zeros(1)}, {}, "tensor wheel has no place"),
-        (
-            lambda t: {n: v for n, v in t.items() if "word_emb" not in n},
-            {},
-            "1 of .* tensors missing, first embeddings",
-        ),
-        (lambda t: t | {"roberta.embeddings.word_embeddings.weight": torch.zeros(9, 12)}, {}, r"is \(9, 12\)"),
-    ],
-)
-def test_weights_that_do_not_fit_are_refused(tmp_path: Path, change, config, message):
-    with pytest.raises(DataError, match=message):
-        encoder().read_weights(stored(tmp_path, change, **config))
 
 
 @pytest.mark.parametrize("whole", [True, False])

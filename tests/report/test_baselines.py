@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import queries
+import torch
+
 from reviosa_core import config
+from reviosa_core.baselines import folders, losses
+from reviosa_core.bounds import changed
+from reviosa_core.data.jsonfile import read_json
 from reviosa_core.report import baselines
 
 
@@ -38,7 +44,7 @@ def test_a_study_stands_beside_the_papers_row_of_that_name(root: Path):
     table = baselines.study(found, published["IFIRVOS"])
     paper = {line.split("|")[1].strip(): line.split("|")[3].strip() for line in table.splitlines()[2:]}
     assert paper == {"+ IFI": "58.8", "dynamic text": "58.0", "+ IFI + VLI, fixed text": "59.9", "one frame": "–"}
-    assert "–" in baselines.study({"as published": summary(1, None, 2)}, published["SOC"])
+    assert "–" in baselines.study({"sizes of the profile": summary(1, None, 2)}, published["SOC"])
 
 
 def test_a_rate_is_a_column():
@@ -46,6 +52,57 @@ def test_a_rate_is_a_column():
     head, _, row = (line.split("|") for line in baselines.rates(tried).splitlines())
     assert [cell.strip() for cell in head[2:4]] == ["0.001", "0.002"]
     assert [cell.strip() for cell in row[1:4]] == ["SOC", "20.0 [19.0, 21.0]", "30.0 [29.0, 31.0]"]
+
+
+def test_what_is_not_as_in_the_papers_is_said_with_both_numbers():
+    given = changed(queries.GIVEN, queries=1, train=changed(queries.GIVEN.train, frames="contiguous"))
+    said = baselines.scaled(folders.described(given, 64, 20), given, 8)
+    for part in (
+        "1 query (5, 5, 20), so that none is matched or chosen and SOC's contrastive loss is always 0",
+        "training on 2 neighbouring frames (5, 6, 8) of a clip's 8",
+        "2 encoder layers (4, 4, 3) and 2 decoder layers (4, 4, 3)",
+        "1 cluster layer (3) and 1 video layer (3)",
+        "no dropout and no augmentation",
+        "a text encoder that is trained (frozen in IFIRVOS and SOC)",
+    ):
+        assert part in said
+    several = baselines.scaled(folders.described(queries.GIVEN, 64, 20), queries.GIVEN, 8)
+    assert "3 queries (5, 5, 20); training on 2 frames (5, 6, 8)" in several and "matched" not in several
+
+
+def test_one_query_is_neither_chosen_nor_told_apart():
+    """As the page says: SOC's loss between video queries is 0 with one of them, whatever it says."""
+    loss = losses.contrastive(torch.randn(2, 1, 4), torch.randn(2, 4), torch.zeros(2, 1, dtype=torch.long))
+    assert not loss.any()
+
+
+def test_who_would_take_another_rate_is_said():
+    tried = {
+        "IFIRVOS": {"0.001": summary(1, None, 50), "0.002": summary(1, None, 20)},
+        "SOC": {"0.001": summary(1, None, 20), "0.002": summary(1, None, 30)},
+    }
+
+    def at(lr: float) -> str:
+        return baselines.rate(tried, changed(queries.GIVEN, train=changed(queries.GIVEN.train, lr=lr)))
+
+    assert at(0.001) == (
+        "at one rate, 0.001, the one that is best on `dev` for all in the mean; SOC alone would take 0.002, with 30.0 "
+        "instead of 20.0"
+    )
+    assert at(0.002).startswith("at one rate, 0.002, which is not the one (0.001) that is best")
+    assert "IFIRVOS alone would take 0.001, with 50.0 instead of 20.0" in at(0.002)
+    assert at(0.004) == "at one rate, 0.004, which is none of these"
+
+
+def test_the_committed_page_is_what_its_numbers_give(root: Path):
+    project = config.project("tiny")
+    held = read_json(project.report("metrics", "baselines.json"))
+    parts = [held[name] for name in ("scores", "seeds", "kinds", "asked", "costs", "studies", "rates")]
+    published, given = config.read_yaml(root / "reports" / "published.yaml"), project.baselines
+    page = baselines.page(
+        "tiny", *parts, published, folders.described(given, 64, 20), given, project.settings.data.frames
+    )
+    assert project.report("baselines.md").read_text() == page
 
 
 def test_minutes_that_are_not_known_are_a_dash():

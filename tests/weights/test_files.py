@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -114,6 +116,50 @@ def test_no_environment_makes_a_pickle_run(tmp_path: Path, monkeypatch: pytest.M
         Weights.at(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
     assert not any(word in str(error.value) for word in ("weights_only", "trust", "allowlist", "add_safe_globals"))
+
+
+class Stored:
+    """Pickles as a call of something with these arguments."""
+
+    def __init__(self, call: Callable, *given: object) -> None:
+        self.call, self.given = call, given
+
+    def __reduce__(self) -> tuple:
+        return self.call, self.given
+
+
+@pytest.mark.parametrize("value", [np.float64(0.573), np.float32(0.5), np.int64(-7), np.bool_(True)])
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_a_number_of_numpys_beside_the_weights_is_read(tmp_path: Path, value: np.generic, module: str):
+    """As SOC's files for A2D keep their best score, by numpy 1 or 2."""
+    given, path = torch.randn(2, 3), tmp_path / "best.pth"
+    torch.save({"model_state_dict": {"w": given}, "best_mAP": value}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content.replace(b"numpy._core.multiarray", module.encode()))
+    assert torch.equal(Weights.at(path)["w"], given)
+    (built,) = [x for x in files.BESIDE if isinstance(x, tuple) and x[1] == f"{module}.scalar"]
+    assert built[0](files._Number(value.dtype.str[1:]), value.tobytes()) == value.item()
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (Stored(np.frombuffer, b"12345678"), r"it names numpy\.frombuffer, which is no tensor"),
+        (Stored(np.dtype, "O"), "it holds numpy's 'O', not one of f8"),
+        (Stored(np.dtype, "f8,O"), "it holds numpy's 'f8,O'"),
+        (Stored(np.dtype, {"names": ["a"], "formats": ["O"]}), "it holds numpy's"),
+        (np.dtype(">f8"), "that is not little-endian"),
+        (np.zeros(3), r"it names numpy\.\w+\.multiarray\._reconstruct, which is no tensor"),
+    ],
+)
+def test_nothing_else_of_numpys_is_read(tmp_path: Path, stored: object, message: str):
+    path = tmp_path / "best.pth"
+    torch.save({"model": {"w": torch.zeros(1)}, "best_mAP": stored}, path)
+    with pytest.raises(DataError, match=message):
+        Weights.at(path)
 
 
 def test_a_header_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
