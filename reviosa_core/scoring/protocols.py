@@ -179,7 +179,8 @@ def overall_iou(rows: pd.DataFrame) -> float:
     Empty: a frame that is empty in both has no pixel to add; 100 where all are.
     Elsewhere: A2D-Sentences and JHMDB-Sentences (Gavrilyuk et al., 2018); "cumulative IoU" in RefCOCO and LISA.
     """
-    return float(rows["intersection"].sum() / total) if (total := rows["union"].sum()) else 1.0
+    common, total = (float(rows[column].to_numpy(dtype=float).sum()) for column in ("intersection", "union"))
+    return common / total if total else 1.0
 
 
 def mean_average_precision(rows: pd.DataFrame) -> float | None:
@@ -272,7 +273,7 @@ def _of_groups(
 ) -> dict[str, dict[str, Any] | None]:
     """Each group's J, F and J&F, or mean of a `column`, and as "overall" the mean of the groups, not of the
     expressions: what VISA's and Sa2VA's scripts do. None for a group without rows, and then overall."""
-    scores = {
+    scores: dict[str, dict[str, Any] | None] = {
         name: _mean(part, column, bootstrap, seed) if column else metrics.summarise(part, bootstrap, seed)["RVOS"]
         for name, part in groups.items()
     }
