@@ -281,7 +281,8 @@ def _of_groups(
     if len(known) < len(groups):
         return scores | {"overall": None}
     overall: dict[str, Any] = {key: float(np.mean([own[key] for own in known])) for key in keys}
-    return scores | {"overall": overall | {"n": sum(own["n"] for own in known), "interval": None}}
+    overall |= {"n": sum(own["n"] for own in known), "interval": None}
+    return scores | {"overall": overall}
 
 
 # --- Ref-SAV ----------------------------------------------------------------------------------------------------------
