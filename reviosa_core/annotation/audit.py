@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from reviosa_core import masks, outputs
 from reviosa_core.annotation import pictures
@@ -72,14 +72,6 @@ def _item(clip: Clip, expression: Expression, roles: dict[str, Any]) -> dict[str
     }
 
 
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share: inside [0, 1] also for 0 or all of few."""
-    share, z2 = right / count, z * z
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = z * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count)) / (1 + z2 / count)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def report(out: Path, verdicts: Path) -> list[dict[str, Any]]:
     """Rows: all, by caption type and by voice. DataError for verdicts of another data set, unknown expressions or
     verdicts, and when nothing was judged."""
@@ -111,7 +103,7 @@ def report(out: Path, verdicts: Path) -> list[dict[str, Any]]:
 
 def _row(name: str, found: list[str]) -> dict[str, Any]:
     right = found.count("right")
-    low, high = wilson(right, len(found))
+    low, high = stats.binomtest(right, len(found)).proportion_ci(method="wilson")  # inside [0, 1] also for 0 of few
     counts = {verdict: found.count(verdict) for verdict in VERDICTS}
     shares = {"precision": f"{100 * right / len(found):.1f}", "95 %": f"[{100 * low:.1f}, {100 * high:.1f}]"}
     return {"expressions": name, "judged": len(found), **counts, **shares}

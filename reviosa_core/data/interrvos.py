@@ -106,25 +106,29 @@ def write(root: Path | str, clips: Iterable[Clip]) -> None:
 def fill(root: Path, clips: Iterable[Clip]) -> None:
     """What `write` puts into its folder, into one that is there and empty."""
     videos: dict[str, Any] = {}
-    rles: dict[str, Any] = {}
-    for clip in clips:
-        check_name(clip.id, f"clip {clip.id!r}")
-        if clip.id in videos:
-            raise DataError(f"clip {clip.id!r} occurs twice")
-        first = len(rles)
-        objects = {key: k for k, key in enumerate(key for key in clip.masks if key != NOTHING)}
-        rles.update({str(first + k): list(clip.masks[key]) for key, k in objects.items()})
-        folder = root / IMAGES / clip.id
-        folder.mkdir(parents=True)
-        for i, name in enumerate(clip.frame_names):
-            check_name(name, f"clip {clip.id!r}, frame {name!r}")
-            _save_frame(clip, i, folder / f"{name}.jpg")
-        videos[clip.id] = {
-            "vid_id": len(videos),
-            "frames": list(clip.frame_names),
-            "expressions": {e.id: _raw(e, objects, first) for e in clip.expressions},
-        }
-    (root / MASKS).write_text(to_json(rles, indent=None))
+    written = 0
+    with (root / MASKS).open("w") as rles:  # a clip's at a time: all of a large data set do not fit in memory
+        rles.write("{")
+        for clip in clips:
+            check_name(clip.id, f"clip {clip.id!r}")
+            if clip.id in videos:
+                raise DataError(f"clip {clip.id!r} occurs twice")
+            first = written
+            objects = {key: k for k, key in enumerate(key for key in clip.masks if key != NOTHING)}
+            for key in objects:
+                rles.write(f'{", " if written else ""}"{written}": {to_json(list(clip.masks[key]), indent=None)}')
+                written += 1
+            folder = root / IMAGES / clip.id
+            folder.mkdir(parents=True)
+            for i, name in enumerate(clip.frame_names):
+                check_name(name, f"clip {clip.id!r}, frame {name!r}")
+                _save_frame(clip, i, folder / f"{name}.jpg")
+            videos[clip.id] = {
+                "vid_id": len(videos),
+                "frames": list(clip.frame_names),
+                "expressions": {e.id: _raw(e, objects, first) for e in clip.expressions},
+            }
+        rles.write("}")
     (root / EXPRESSIONS).write_text(to_json({"videos": videos}))
 
 

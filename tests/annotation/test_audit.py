@@ -30,15 +30,6 @@ def content(page: Path) -> dict:
     return json.loads(found[1])
 
 
-def test_the_interval_by_hand():
-    """Wilson 1927: 8 of 10 is [0.490, 0.943]; all of 10 is [0.722, 1]; none is its mirror."""
-    assert audit.wilson(8, 10) == pytest.approx((0.4901, 0.9433), abs=1e-3)
-    assert audit.wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-3)
-    assert audit.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-3)
-    low, high = audit.wilson(800, 1000)
-    assert 0.77 < low < 0.8 < high < 0.83
-
-
 def test_a_sample_is_drawn_once_each_and_the_same_for_a_seed(out: Path):
     found = [(clip.id, e.id) for clip, e in audit.sample(out, 12, 3)]
     assert len(set(found)) == 12 and found == [(clip.id, e.id) for clip, e in audit.sample(out, 12, 3)]
