@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
-import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tqdm import tqdm
 
-from reviosa_core import masks, outputs
-from reviosa_core.data import jsonfile
+from reviosa_core import masks
 from reviosa_core.schema import Clip, DataError, Prediction, Segments
-from reviosa_core.scoring import predictions
+from reviosa_core.scoring import kept, predictions
 
 Load = Callable[[str | None], Segments]  # of a device; with several processes it must be importable
 _system: Segments | Exception | None = None  # of a process of the pool, or why it has none
@@ -42,53 +37,15 @@ def write(
     due = [clip for clip in clips if clip.expressions]
     if not due:
         raise DataError(f"{out}: nothing to predict: no clip has an expression")
-    partial = out.with_name(f"{out.name}.partial")
-    with predictions.writer(out) as put:
-        with outputs.growing(partial) as lines:
-            kept = _Kept(lines, partial, made_by)
-            todo = [clip for clip in due if clip not in kept]
-            found = _segmented(todo, load, devices) if todo else ()
-            bar = tqdm(found, "predict", len(due), unit="clip", initial=len(due) - len(todo), disable=not progress)
-            for clip, own in zip(todo, bar, strict=True):
-                kept.add(clip, own)
-            for clip in due:
-                put(kept.of(clip))
-    partial.unlink()
+    with kept.writer(out, made_by) as (put, done):
+        todo = [clip for clip in due if clip not in done]
+        found = _segmented(todo, load, devices) if todo else ()
+        bar = tqdm(found, "predict", len(due), unit="clip", initial=len(due) - len(todo), disable=not progress)
+        for clip, own in zip(todo, bar, strict=True):
+            done.add(clip, predictions.entry(own))
+        for clip in due:
+            put(predictions.of_entry(done.path, clip.id, done.of(clip)))
     return sum(len(clip.expressions) for clip in due)
-
-
-class _Kept:
-    """Clips that are done, a line each: the hash of all that decides its masks, and what the released layout has for
-    it. A last line that a killed process left unfinished is cut off. DataError where there are other lines."""
-
-    def __init__(self, lines: BinaryIO, path: Path, made_by: str) -> None:
-        self.lines, self.path, self.made_by = lines, path, made_by
-        self.places: dict[str, int] = {}
-        place = 0
-        for number, line in enumerate(lines, 1):
-            if not re.match(rb"[0-9a-f]{64} |[0-9a-f]{0,64}\Z", line):
-                raise DataError(f"{path}: line {number} is of no interrupted predict --data; move that file away")
-            if line.endswith(b"\n"):
-                self.places[line[:64].decode()], place = place, place + len(line)
-        lines.truncate(place)
-
-    def __contains__(self, clip: Clip) -> bool:
-        return self._origin(clip) in self.places
-
-    def add(self, clip: Clip, found: Sequence[Prediction]) -> None:
-        self.places[self._origin(clip)] = self.lines.seek(0, os.SEEK_END)
-        self.lines.write(f"{self._origin(clip)} {predictions.entry(found)}\n".encode())
-        self.lines.flush()
-
-    def of(self, clip: Clip) -> list[Prediction]:
-        self.lines.seek(self.places[self._origin(clip)])
-        entry = jsonfile.parse(self.lines.readline()[64:].decode(), f"{self.path}: video {clip.id}")
-        return predictions.of_entry(self.path, clip.id, entry)
-
-    def _origin(self, clip: Clip) -> str:
-        said = [(e.id, e.text) for e in clip.expressions]
-        about = json.dumps([self.made_by, clip.id, clip.size, clip.frame_names, said])
-        return hashlib.sha256(about.encode()).hexdigest()
 
 
 def _segmented(clips: Sequence[Clip], load: Load, devices: Sequence[str | None]) -> Iterator[list[Prediction]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections import deque
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from reviosa_core.masks import segmented
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Prediction, Role, Segments
-from reviosa_core.scoring import bitmasks, metrics, pairing, predictions
+from reviosa_core.scoring import bitmasks, kept, metrics, pairing, predictions
 from reviosa_core.scoring.bitmasks import BitMask
 from reviosa_core.scoring.source import Source
 
@@ -34,18 +35,28 @@ def evaluate(
     progress: bool = True,
     save: str | Path | None = None,
     inverses: Mapping[str, Mapping[str, str]] | None = None,
+    made_by: str = "",
 ) -> pd.DataFrame:
     """Segment and score every expression of `clips`; columns as in `metrics`. Holds one clip's masks at a time.
 
-    With `save`, also writes the predictions there in the released layout (see `predictions`). `inverses`, by clip, as
-    in `score_clip`.
+    With `save`, also writes the predictions there in the released layout (see `predictions`), and an interrupted call
+    goes on where it was (`kept`): `made_by` says what the rows depend on, system, truth and code. `inverses`, by clip,
+    as in `score_clip`.
     """
     rows: list[dict[str, Any]] = []
-    with predictions.writer(save) if save else nullcontext(lambda found: None) as write:
+    with kept.writer(Path(save), made_by) if save else nullcontext((None, None)) as (write, done):
         for clip in tqdm(clips, desc="evaluate", unit="clip", disable=not progress):
-            found = segmented(system, clip, clip.expressions)
-            rows += score_clip(clip, found, inverse=inverses and inverses[clip.id])
-            write(found)
+            if done is not None and clip in done:
+                text, entry = done.of(clip)
+                own, found = json.loads(text), predictions.of_entry(done.path, clip.id, entry)
+            else:
+                found = segmented(system, clip, clip.expressions)
+                own = score_clip(clip, found, inverse=inverses and inverses[clip.id])
+                if done is not None:  # rows as a text: JSON proper has no NaN
+                    done.add(clip, f"[{json.dumps(json.dumps(own))}, {predictions.entry(found)}]")
+            rows += own
+            if write is not None:
+                write(found)
     if not rows:
         raise DataError("nothing to evaluate: no clip has an expression")
     return pd.DataFrame(rows)

@@ -11,8 +11,7 @@ The tables these functions read have one row per (video, expression, role), as `
     J_present, F_present  mean over the present frames; NaN without any
     emitted               the predicted mask has a pixel in some frame
     answered              the system says that it wrote the role's token; where it does not say, the same as emitted
-    by_token              it does say; JSON and PNGs do not, folders of `reviosa predict` do. One that is missing has
-                          written nothing
+    by_token              it does say (JSON and PNGs do not). A prediction that is missing has written nothing
     missing               there was no prediction, and the row scores 0 (optional)
     J_cross               J of this role's prediction with the *other* role's ground truth; NaN without a target
     overlap               mean IoU of the predicted actor with the predicted target, 0 on frames where both are empty

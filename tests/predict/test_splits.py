@@ -152,7 +152,7 @@ def test_other_sentences_are_another_clip_and_no_model_is_loaded_for_what_is_the
 @pytest.mark.parametrize("content", [b"my notes\n", b"my notes", b"00\n"])
 def test_what_is_no_interrupted_split_is_left_alone(data: Path, tmp_path: Path, content: bytes):
     (tmp_path / "p.json.partial").write_bytes(content)
-    with pytest.raises(DataError, match=r"p\.json\.partial: line 1 is of no interrupted predict --data"):
+    with pytest.raises(DataError, match=r"p\.json\.partial: line 1 is of no interrupted call"):
         splits.write(tmp_path / "p.json", read(data), half, "m", progress=False)
     assert (tmp_path / "p.json.partial").read_bytes() == content
 

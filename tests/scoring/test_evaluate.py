@@ -232,6 +232,34 @@ def stored(tmp_path) -> tuple[Path, list[Clip], pd.DataFrame]:
     return path, clips, rows.sort_values(["video", "expression", "role"], ignore_index=True)
 
 
+def test_an_interrupted_evaluation_goes_on(tmp_path):
+    """What is done is not segmented again, unless something else has made it; rows and file are as of one call."""
+    clips, asked = [make_clip(f"v{i}") for i in range(3)], []
+
+    def answer(prediction: Prediction, last: str) -> Prediction:
+        if prediction.clip_id > last:
+            raise KeyboardInterrupt
+        asked.append(prediction.clip_id)
+        return with_actor(prediction, np.roll(prediction.masks[Role.ACTOR], int(prediction.clip_id[1]), axis=2))
+
+    def run(last: str, name: str, made_by: str = "one") -> pd.DataFrame:
+        asked.clear()
+        system = Oracle(change=lambda prediction: answer(prediction, last))
+        return evaluate(system, clips, progress=False, save=tmp_path / name, made_by=made_by)
+
+    with pytest.raises(KeyboardInterrupt):
+        run("v1", "p.json")
+    assert not (tmp_path / "p.json").exists() and set(asked) == {"v0", "v1"}
+    rows = run("v9", "p.json")
+    assert set(asked) == {"v2"} and not (tmp_path / "p.json.partial").exists()
+    pd.testing.assert_frame_equal(rows, run("v9", "whole.json"), check_exact=True)
+    assert (tmp_path / "p.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        run("v1", "again.json")
+    run("v9", "again.json", made_by="another")
+    assert set(asked) == {"v0", "v1", "v2"}
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_file_scores_as_its_system_did(stored, workers):
     path, clips, rows = stored
