@@ -76,7 +76,7 @@ def test_a_run_its_repetition_and_its_audit(clips: Path, tmp_path: Path):
     given = [{"clip": i["clip"], "expression": i["expression"], "verdict": "right"} for i in data["items"]]
     (tmp_path / "verdicts.json").write_text(json.dumps(data["about"] | {"verdicts": given}))
     report = rows(annotate("audit", out, "--verdicts", tmp_path / "verdicts.json"))
-    assert report["all"][0] == "3" and report["all"][-2:] == ["100.0", "[43.8, 100.0]"]
+    assert report["all"][0] == "3" and report["all"][-2:] == ["100.0", "[43.9, 100.0]"]
 
 
 def test_a_file_of_answers(clips: Path, tmp_path: Path):
