@@ -69,7 +69,7 @@ def evaluate(
     from reviosa_core.report import tables
     from reviosa_core.schema import DataError, Role
     from reviosa_core.scoring import benchmarks, existence, metrics
-    from reviosa_core.scoring.evaluate import evaluate_source
+    from reviosa_core.scoring.evaluate import annotates_targets, evaluate_source
 
     if rows is not None and rows.suffix not in (".csv", ".parquet"):
         fail(f"--rows {rows}: a .csv or .parquet file is written")
@@ -85,9 +85,8 @@ def evaluate(
     clips = formats.read(data, *found.splits, found.format)
     named = None if pairs is None else jsonfile.read_json(pairs)
     table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
-    actors_only = found.format != "interrvos" and not any(e.is_interaction for c in clips for e in c.expressions)
-    if actors_only and len(actors := table[table["role"] == Role.ACTOR]) < len(table):
-        typer.echo(f"{found.format} data annotate no targets: those of the predictions are not scored")
+    if not annotates_targets(clips) and len(actors := table[table["role"] == Role.ACTOR]) < len(table):
+        typer.echo(f"these {found.format} data annotate no targets: those of the predictions are not scored")
         table = actors
     if rows is not None:
         with outputs.file(rows) as new:

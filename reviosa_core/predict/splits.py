@@ -38,6 +38,7 @@ def write(
     if not due:
         raise DataError(f"{out}: nothing to predict: no clip has an expression")
     with kept.writer(out, made_by) as (put, done):
+        assert done is not None
         todo = [clip for clip in due if clip not in done]
         found = _segmented(todo, load, devices) if todo else ()
         bar = tqdm(found, "predict", len(due), unit="clip", initial=len(due) - len(todo), disable=not progress)

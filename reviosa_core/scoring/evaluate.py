@@ -22,7 +22,7 @@ from reviosa_core.masks import segmented
 from reviosa_core.schema import UNKNOWN, Clip, DataError, Prediction, Role, Segments
 from reviosa_core.scoring import bitmasks, kept, metrics, pairing, predictions
 from reviosa_core.scoring.bitmasks import BitMask
-from reviosa_core.scoring.source import Source
+from reviosa_core.scoring.source import Extra, Source
 
 OTHER = {Role.ACTOR: Role.TARGET, Role.TARGET: Role.ACTOR}
 Missing = Literal["error", "zero"]
@@ -35,13 +35,13 @@ def evaluate(
     progress: bool = True,
     save: str | Path | None = None,
     inverses: Mapping[str, Mapping[str, str]] | None = None,
-    made_by: str = "",
+    made_by: str | None = None,
 ) -> pd.DataFrame:
     """Segment and score every expression of `clips`; columns as in `metrics`. Holds one clip's masks at a time.
 
-    With `save`, also writes the predictions there in the released layout (see `predictions`), and an interrupted call
-    goes on where it was (`kept`): `made_by` says what the rows depend on, system, truth and code. `inverses`, by clip,
-    as in `score_clip`.
+    With `save`, also writes the predictions there in the released layout (see `predictions`). With `made_by` too, which
+    says what the rows depend on (system, truth, code), an interrupted call goes on where it was (`kept`). `inverses`,
+    by clip, as in `score_clip`.
     """
     rows: list[dict[str, Any]] = []
     with kept.writer(Path(save), made_by) if save else nullcontext((None, None)) as (write, done):
@@ -60,6 +60,12 @@ def evaluate(
     if not rows:
         raise DataError("nothing to evaluate: no clip has an expression")
     return pd.DataFrame(rows)
+
+
+def annotates_targets(clips: Iterable[Clip]) -> bool:
+    """Whether the data say who is acted upon: some sentence has a target, or a caption type that says that none is due.
+    Where they do not, nothing can be said of predicted targets."""
+    return any(e.is_interaction or e.caption_type != "undefined" for clip in clips for e in clip.expressions)
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ def score(
     *,
     targets: str | Path | None = None,
     missing: Missing = "error",
+    extra: Extra = "error",
     pairs: Pairs | None = None,
     workers: int | None = None,
     bootstrap: int = 1000,
@@ -110,23 +117,25 @@ def score(
                  segments the clips first
     clips        with their masks, as `read` gives them
     missing      "zero": an expression without a prediction scores 0; by default it is an error
+    extra        "ignore": what a file has beyond the data is left out; by default it is an error
     pairs        by video, [expression, its inverse] ...; by default found by their objects
     workers      processes, for files; by default one a core
 
-    Everything is in percent; intervals are 95 %, over `bootstrap` draws of whole videos. Raises DataError naming file,
-    video and expression for what is missing, unknown, or of another size.
+    Everything is in percent; intervals are 95 %, over `bootstrap` draws of whole videos. Targets are not scored where
+    the data annotate none. Raises DataError naming file, video and expression for what is missing, unknown, or of
+    another size.
     """
     if isinstance(predictions, str | Path):
         path = Path(predictions)
-        source = Source.at(path, Path(targets) if targets else None)
+        source = Source.at(path, Path(targets) if targets else None, extra)
         rows, _ = evaluate_source(source, clips, missing=missing, pairs=pairs, workers=workers, progress=progress)
-        return scores_of(rows, bootstrap, seed)
-    if targets is not None:
+    elif targets is not None:
         raise ValueError(f"targets {targets}: goes with a tree of actors; these predictions hold both roles")
-    inverses = None if pairs is None else pairing.by_name(clips, pairs)
-    if isinstance(predictions, Segments):
+    elif isinstance(predictions, Segments):
+        inverses = None if pairs is None else pairing.by_name(clips, pairs)
         rows = evaluate(predictions, clips, progress=progress, inverses=inverses)
     else:
+        inverses = None if pairs is None else pairing.by_name(clips, pairs)
         unknown = sorted({p.clip_id for p in predictions} - {clip.id for clip in clips})
         if unknown:
             raise DataError(
@@ -138,6 +147,8 @@ def score(
         rows = pd.DataFrame([row for found in scored for row in found])
     if rows.empty:
         raise DataError("nothing to evaluate: no clip has an expression")
+    if not annotates_targets(clips):
+        rows = rows[rows["role"] == Role.ACTOR]
     return scores_of(rows, bootstrap, seed)
 
 

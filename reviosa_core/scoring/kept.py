@@ -52,9 +52,13 @@ class Kept:
 
 
 @contextmanager
-def writer(out: Path, made_by: str) -> Iterator[tuple[Callable[[Sequence[Prediction]], None], Kept]]:
+def writer(out: Path, made_by: str | None) -> Iterator[tuple[Callable[[Sequence[Prediction]], None], Kept | None]]:
     """`predictions.writer` of a file, and what is in <out>.partial, which goes when the file is there. `made_by`:
-    whatever decides what is kept, beside a clip's names, size and sentences."""
+    whatever decides what is kept, beside a clip's names, size and sentences; None: nothing is."""
+    if made_by is None:
+        with predictions.writer(out) as write:
+            yield write, None
+        return
     partial = out.with_name(f"{out.name}.partial")
     with predictions.writer(out) as write, outputs.growing(partial) as lines:
         yield write, Kept(lines, partial, made_by)

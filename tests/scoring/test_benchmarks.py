@@ -17,7 +17,7 @@ from reviosa_core.cli.app import app
 from reviosa_core.data import formats
 from reviosa_core.data.jsonfile import read_json
 from reviosa_core.schema import Clip, Expression, Prediction, Role
-from reviosa_core.scoring import predictions
+from reviosa_core.scoring import evaluate, predictions
 
 Draw = Callable[[Clip, Expression], np.ndarray | None]
 
@@ -214,10 +214,12 @@ def test_targets_that_the_data_do_not_annotate_are_not_scored(tmp_path):
             write([Prediction(clip.id, i, {Role.ACTOR: m, Role.TARGET: m}) for i, m in drawn.items()])
     words = ["evaluate", "--data", root, "--split", "valid_u", "--predictions", file, "--out", root / "s.json"]
     result = CliRunner().invoke(app, [str(word) for word in (*words, "--workers", 1, "--bootstrap", 0)])
-    assert result.exit_code == 0 and "mevis data annotate no targets" in result.stdout
+    assert result.exit_code == 0 and "these mevis data annotate no targets" in result.stdout
     scores = read_json(root / "s.json")
     assert scores["RVOS"]["J&F"] == 100 and scores["direction"]["detection F1"] is None
     assert scores["existence"]["N-acc target"] is None and scores["benchmark"]["N-acc"]["value"] == 100
+    same = evaluate.score(file, formats.read(root, "valid_u"), workers=1, bootstrap=0, progress=False)
+    assert same.direction["detection F1"] is None and same.summary["InterRVOS-Target"] is None
 
 
 def test_what_fails_of_a_benchmark_keeps_the_rest(tmp_path):

@@ -242,7 +242,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path):
         asked.append(prediction.clip_id)
         return with_actor(prediction, np.roll(prediction.masks[Role.ACTOR], int(prediction.clip_id[1]), axis=2))
 
-    def run(last: str, name: str, made_by: str = "one") -> pd.DataFrame:
+    def run(last: str, name: str, made_by: str | None = "one") -> pd.DataFrame:
         asked.clear()
         system = Oracle(change=lambda prediction: answer(prediction, last))
         return evaluate(system, clips, progress=False, save=tmp_path / name, made_by=made_by)
@@ -258,6 +258,11 @@ def test_an_interrupted_evaluation_goes_on(tmp_path):
         run("v1", "again.json")
     run("v9", "again.json", made_by="another")
     assert set(asked) == {"v0", "v1", "v2"}
+    with pytest.raises(KeyboardInterrupt):
+        run("v1", "unnamed.json", made_by=None)
+    assert not (tmp_path / "unnamed.json.partial").exists()
+    run("v9", "unnamed.json", made_by=None)
+    assert set(asked) == {"v0", "v1", "v2"}, "nobody said that it is the same system"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
