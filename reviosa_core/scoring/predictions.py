@@ -124,7 +124,7 @@ def read_trees(trees: Mapping[Role, str | Path], clips: Iterable[Clip]) -> Itera
         unknown = sorted(_others(tree, "", {clip.id for clip in clips}))
         if unknown:
             raise DataError(f"{tree}: {len(unknown)} unknown videos {unknown[:3]}; the data has {len(clips)} others")
-    if not any((tree / clip.id).is_dir() for tree in trees.values() for clip in clips):
+    if not any(path.is_dir() for tree in trees.values() for clip in clips for path in (tree / clip.id).glob("*")):
         raise DataError(
             f"{next(iter(trees.values()))}: no folder <video>/<expression> of any of the {len(clips)} videos in here"
         )

@@ -31,6 +31,16 @@ def test_lists_of_counts_are_written_as_text(tmp_path):
     assert coco.decode(stored).T.ravel().nonzero()[0].tolist() == [21, 22, 23, 24]
 
 
+@pytest.mark.parametrize("name", ["00000.png", "v/00000.png"])
+def test_a_folder_that_is_no_tree_is_not_one_of_missing_predictions(tmp_path, name):
+    """Loose images, or a video's without a folder an expression: as if all were missing, and scored 0 on request."""
+    clip = Clip("v", np.zeros((1, H, W, 3), np.uint8), ("00000",), (H, W), (), {})
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    Image.fromarray(np.zeros((H, W), np.uint8)).save(tmp_path / name)
+    with pytest.raises(DataError, match="no folder <video>/<expression> of any of the 1 videos in here"):
+        list(predictions.read_trees({Role.ACTOR: tmp_path}, [clip]))
+
+
 def test_round_trip(tmp_path):
     path = tmp_path / "deeper" / "predictions.json"
     given = {"v1": [found("v1", "0", 1), found("v1", "10", 2)], "v0": [found("v0", "0", 3)]}
