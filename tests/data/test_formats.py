@@ -95,6 +95,18 @@ def test_interrvos(tmp_path):
     assert [c.id for c in formats.read(tmp_path / "val", "new")] == ["1_clip000"]
 
 
+def test_interrvos_takes_the_refined_files_of_a_folder_that_has_both(tmp_path, capsys):
+    """As the released evaluation does; what the notebooks read names no split."""
+    made(tmp_path, "interrvos")
+    refined, whole = formats.read(tmp_path, "val/new"), formats.read(tmp_path, "val")
+    assert [c.expressions for c in refined] != [c.expressions for c in whole]
+    assert [c.expressions for c in interrvos.read(tmp_path / "val")] == [c.expressions for c in refined]
+    assert "new_meta_expressions.json: these are read" in capsys.readouterr().out
+    assert [c.expressions for c in interrvos.read(tmp_path / "val", ".")] == [c.expressions for c in whole]
+    interrvos.read(tmp_path / "train")
+    assert not capsys.readouterr().out, "nothing to say"
+
+
 def test_ref_youtube_vos(tmp_path):
     (a,) = formats.read(made(tmp_path, "ref-youtube-vos"), "train")
     assert [e.actor for e in a.expressions] == [("1",), ("2",), ("3",)]
