@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from layouts import BOX, GAPS, LAYOUTS, H, T, W, made
 
-from reviosa_core.data import a2d, formats, ref_sav, ref_youtube_vos, revos
+from reviosa_core.data import a2d, formats, interrvos, ref_sav, ref_youtube_vos, revos
 from reviosa_core.data.report import Report
 from reviosa_core.data.verify import verify
 from reviosa_core.masks import decode_all, union
