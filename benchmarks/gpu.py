@@ -1,7 +1,7 @@
 """What ReVIOSa costs on a GPU: seconds and memory, with random weights at a profile's sizes. No files are needed.
 
     python benchmarks/gpu.py --out gpu.jsonl                            # all parts, in this order:
-    python benchmarks/gpu.py train --out gpu.jsonl                      # a training step at 1B: AML, checkpointing
+    python benchmarks/gpu.py train --out gpu.jsonl                      # a training step, 1B and 4B: AML, checkpointing
     python benchmarks/gpu.py predict --out gpu.jsonl                    # many frames of 720p for 1, 3 and 7 sentences
     python benchmarks/gpu.py same --out gpu.jsonl                       # the tiny profile's losses: here, and on a CPU
     python benchmarks/gpu.py small --out gpu.jsonl                      # how long `make repro` takes at profile small
@@ -67,7 +67,8 @@ def build(profile: config.Profile, device: str, *, aml: bool = True, checkpointi
     sizes, settings, template, wording = profile.model, profile.train, "tiny_chat", "labelled"
     words = grounding.words(grid(profile), sizes.mllm.frames)
     if isinstance(profile.pretrain, config.Released):
-        template, wording = profile.pretrain.template, prompts.released(tuple(Role))
+        # Both in the 1B's chat, whose signs the tokenizer has: Qwen2.5's writes the 4B's in pieces, this one cannot.
+        template, wording = "qwen_chat", prompts.released(tuple(Role))
         said = " ".join((*prompts.QUESTIONS, *prompts.POSTFIXES, *prompts.ANSWERS))
         words = [*mllm.template_words(9), *language.vocabulary(), *re.findall(r"\w+|[^\w\s]", said)]
         words += [f"word{i}" for i in range(ROWS - len(mllm.word_tokenizer(words)))]
@@ -112,12 +113,18 @@ def steps(model: ReVIOSa, profile: config.Profile, count: int, seen: list[Clip])
     """`count` steps of fine-tuning; the seconds of one are the median of those after the third."""
     if count < 2:
         raise ValueError(f"{count} step: nothing lies between two")
-    marks, told, square = [], [], segmenter.to_square
-    clock = Clock("cuda" if torch.cuda.is_available() else "cpu", ("collate", "encoders", "truth"))
-    for owner, name, part in (
-        (model, "collate", "collate"), (model, "_see", "encoders"), (segmenter, "to_square", "truth"),
-    ):  # fmt: skip
-        clock.watch(owner, name, part)
+    marks, told, made, square, collate = [], [], [], segmenter.to_square, model.collate
+    clock = Clock("cuda" if torch.cuda.is_available() else "cpu", ("encoders", "truth"))
+    clock.watch(model, "_see", "encoders")
+    clock.watch(segmenter, "to_square", "truth")
+
+    def collated(*words: Any) -> Any:
+        begun = time.perf_counter()
+        batch = collate(*words)
+        made.append(time.perf_counter() - begun)
+        return batch
+
+    model.collate = collated
 
     def log(metrics: dict[str, float], step: int) -> None:
         clock.wait()
@@ -132,7 +139,7 @@ def steps(model: ReVIOSa, profile: config.Profile, count: int, seen: list[Clip])
             model, seen, rules, profile.model.mllm.frames, seed=0, folder=Path(folder), label="steps",
             log=log, log_every=1, stop_after=count,
         )  # fmt: skip
-    segmenter.to_square = square
+    segmenter.to_square, model.collate = square, collate
     first = min(3, count - 1) - 1
     taken = [b - a for a, b in zip(marks[first:], marks[first + 1 :], strict=False)]
     numbers = [value for metrics in told for value in metrics.values()]
@@ -140,6 +147,7 @@ def steps(model: ReVIOSa, profile: config.Profile, count: int, seen: list[Clip])
         "batch": [rules.clips, rules.expressions, profile.model.mllm.frames],
         "seconds_a_step": statistics.median(taken),
         "slowest": max(taken),
+        "collating_beside_it": statistics.median(made),
         "of_it": {part: spent / len(taken) for part, spent in clock.spent.items() if spent},
         "finite": all(map(math.isfinite, numbers)),
         "last": told[-1],
@@ -152,15 +160,19 @@ def steps(model: ReVIOSa, profile: config.Profile, count: int, seen: list[Clip])
 def train(given: argparse.Namespace) -> Iterator[Measurement]:
     """Does AML's loss run under autocast; what do AML and checkpointing cost?"""
 
-    def measure(aml: bool, checkpointing: bool) -> dict[str, Any]:
-        begun, profile = time.perf_counter(), given.large
+    def measure(profile: config.Profile, aml: bool, checkpointing: bool) -> dict[str, Any]:
+        begun = time.perf_counter()
         seen = [splits.to_clip(scene, str(i)) for i, scene in enumerate(scenes(profile.data, 8))]
         model = build(profile, given.device, aml=aml, checkpointing=checkpointing)
         built = {"parameters": sum(p.numel() for p in model.parameters()), "built_s": time.perf_counter() - begun}
         return built | steps(model, profile, given.steps, seen) | memory(given.device)
 
-    for aml, checkpointing in ((True, True), (True, False), (False, True), (False, False)):
-        yield {"aml": aml, "checkpointing": checkpointing}, partial(measure, aml, checkpointing)
+    for name, aml, checkpointing in (
+        ("large", True, True), ("large", True, False), ("large", False, True), ("large", False, False),
+        ("largest", True, True), ("largest", True, False),
+    ):  # fmt: skip
+        about = {"model": given.names[name], "aml": aml, "checkpointing": checkpointing}
+        yield about, partial(measure, getattr(given, name), aml, checkpointing)
 
 
 def whole(given: argparse.Namespace) -> Iterator[Measurement]:
@@ -337,7 +349,8 @@ def kernels(given: argparse.Namespace) -> Iterator[Measurement]:
         rate = partial(loop.warmup_cosine, steps=rules.steps, warmup=rules.warmup)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         trained, broken = [p for p in model.parameters() if p.requires_grad], 0
-        for step in range(rules.steps):
+        count = min(10 * given.steps, rules.steps)
+        for step in range(count):
             torch.manual_seed(step)
             optimizer.zero_grad(set_to_none=True)
             batch = model.collate([samples[step * rules.clips + i] for i in range(rules.clips)])
@@ -349,10 +362,28 @@ def kernels(given: argparse.Namespace) -> Iterator[Measurement]:
                 schedule.step()
             else:
                 broken += 1
-        return {"steps": rules.steps, "nan": broken}
+        return {"steps": count, "nan": broken}
+
+    def one_call(allowed: list[SDPBackend]) -> dict[str, Any]:
+        """Questions of 20 words after a prefix of half the length, in bf16, scores of a standard deviation of 36."""
+        lengths, broken = range(64, 569, 4), []
+        for n in lengths:
+            block = torch.tensor([0] * (n // 2) + [1 + i // 20 for i in range(n - n // 2)], device=given.device)
+            seen = (block[:, None] == block) | (block == 0)
+            generator = torch.Generator().manual_seed(n)
+            q, k, v, upstream = (torch.randn(4, 4, n, 32, generator=generator) for _ in range(4))
+            q, k, v = ((x * scale).to(given.device, torch.bfloat16) for x, scale in ((q, 6), (k, 6), (v, 1)))
+            inputs = [x.requires_grad_() for x in (q, k, v)]
+            with sdpa_kernel(allowed):
+                out = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=seen.tril()[None, None])
+                out.backward(upstream.to(given.device, torch.bfloat16))
+            broken += [n] if not all(x.grad.isfinite().all() for x in inputs) else []
+        return {"lengths": len(lengths), "nan": broken}
 
     for name, allowed in choices.items():
-        yield {"attention": name}, partial(measure, allowed)
+        yield {"attention": name, "of": "steps"}, partial(measure, allowed)
+    for name, allowed in choices.items():
+        yield {"attention": name, "of": "one call"}, partial(one_call, allowed)
 
 
 def same(given: argparse.Namespace) -> Iterator[Measurement]:
@@ -439,7 +470,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help="train, predict, same, small, whole, kernels; all of them by default")
     parser.add_argument("--out", type=Path, required=True, help="a file of lines, added to")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--small", action="store_true", help="profile smoke in the place of paper-1b and small")
+    parser.add_argument("--small", action="store_true", help="profile smoke in the place of all others")
     parser.add_argument("--steps", type=int, default=20, help="of training, for each measurement")
     parser.add_argument("--frames", type=int, nargs=2, default=[100, 500], help="few and many")
     parser.add_argument("--size", choices=SIZES, default="720p")
@@ -452,7 +483,11 @@ def main() -> None:
     if given.device == "cpu" and torch.cuda.is_available():
         parser.error("training takes a GPU where it sees one: set CUDA_VISIBLE_DEVICES= for --device cpu")
     given.params = config.load(Path(__file__).parents[1] / config.PARAMS)
-    given.large, given.middle = (given.params.profiles["smoke" if given.small else n] for n in ("paper-1b", "small"))
+    given.names = {"middle": "small", "large": "paper-1b", "largest": "paper-4b"}
+    if given.small:
+        given.names = dict.fromkeys(given.names, "smoke")
+    for size, name in given.names.items():
+        setattr(given, size, given.params.profiles[name])
     for part in given.parts or ALL:
         take(part, given)
 

@@ -29,7 +29,8 @@ def train(
     label: str = "training",
 ) -> None:
     """`fit` a system (or `pretrain.Grounding`) on clips, `frames` of each at a time. It has `collate`,
-    `parameter_groups`, and a forward that gives losses. Resumable, and the same bits on a CPU."""
+    `parameter_groups`, and a forward that gives losses. Resumable, and the same bits on a CPU. In float32 everywhere,
+    as the papers' code: in bfloat16 costs and gradients were seen to be NaN (LOG.md)."""
     samples: Any = Sampler(clips, frames, settings.expressions, settings.frames, seed)
     module: Any = system
 
@@ -39,5 +40,5 @@ def train(
 
     fit(
         system, losses, adamw(module.parameter_groups(settings), settings), settings,
-        folder=folder, seed=seed, fingerprint=f"{fingerprint} {code(*CODE)}", log=log, label=label,
+        folder=folder, seed=seed, fingerprint=f"{fingerprint} {code(*CODE)}", log=log, label=label, half=False,
     )  # fmt: skip

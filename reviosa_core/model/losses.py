@@ -54,46 +54,50 @@ def mask_losses(
 
 
 def attention_mask_loss(
-    maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, "t p q"], form: str = "bce"
-) -> Float[Tensor, "heads"]:
-    """AML of one role token, by head (Eq. 6 sums them): BCE between its attention to the visual tokens and its object's
-    mask, mean over the T' x P x P tokens. Other `FORMS` are for studies.
+    maps: Float[Tensor, "*n heads t p q"], mask: Float[Tensor, "*n t p q"], form: str = "bce"
+) -> Float[Tensor, "*n heads"]:
+    """AML of role tokens, by head (Eq. 6 sums them): BCE between a token's attention to the visual tokens and its
+    object's mask, mean over the T' x P x P tokens. Other `FORMS` are for studies.
 
     `maps` are softmax values over all keys, in [0, 1]; `mask` is the share of each token's cell that the object
     covers: the binary mask at patch resolution, without losing objects smaller than a cell.
     """
-    if maps.shape[1:] != mask.shape:
-        raise ValueError(f"attention maps {tuple(maps.shape[1:])} and mask {tuple(mask.shape)} differ in (t, p, q)")
-    return FORMS[form](maps, mask.to(maps.dtype))
+    of_a_head = (*maps.shape[:-4], *maps.shape[-3:])
+    if of_a_head != mask.shape:
+        raise ValueError(f"attention maps {of_a_head} and mask {tuple(mask.shape)} differ in (*n, t, p, q)")
+    return FORMS[form](maps, mask.to(maps.dtype).unsqueeze(-4))
 
 
-def _bce(maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, "t p q"]) -> Float[Tensor, "heads"]:
+def _bce(maps: Float[Tensor, "*n heads t p q"], mask: Float[Tensor, "*n 1 t p q"]) -> Float[Tensor, "*n heads"]:
     """Eq. 6. Attention sums to 1 over all keys, so it cannot be 1 on an object of several tokens."""
     with torch.autocast(maps.device.type, enabled=False):  # which refuses this function on a GPU, whatever the type
         target = mask.expand_as(maps)
-        return F.binary_cross_entropy(maps.clamp(1e-7, 1 - 1e-7), target, reduction="none").mean((1, 2, 3))
+        return F.binary_cross_entropy(maps.clamp(1e-7, 1 - 1e-7), target, reduction="none").mean((-3, -2, -1))
 
 
-def _renormalised(maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, "t p q"]) -> Float[Tensor, "heads"]:
+def _renormalised(
+    maps: Float[Tensor, "*n heads t p q"], mask: Float[Tensor, "*n 1 t p q"]
+) -> Float[Tensor, "*n heads"]:
     """Eq. 6 on attention that is made to sum to 1 over the visual tokens, whatever goes to the text."""
     return _bce(_visual(maps), mask)
 
 
-def _kl(maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, "t p q"]) -> Float[Tensor, "heads"]:
+def _kl(maps: Float[Tensor, "*n heads t p q"], mask: Float[Tensor, "*n 1 t p q"]) -> Float[Tensor, "*n heads"]:
     """KL divergence from the mask, made to sum to 1, to the attention over the visual tokens; 0 for an empty mask. At 0
     where attention covers the object evenly, whatever its size."""
-    truth = mask / mask.sum().clamp(min=1e-7)
-    return (torch.xlogy(truth, truth) - truth * _visual(maps).clamp(min=1e-7).log()).sum((1, 2, 3))
+    truth = _visual(mask)
+    return (torch.xlogy(truth, truth) - truth * _visual(maps).clamp(min=1e-7).log()).sum((-3, -2, -1))
 
 
-def _mass(maps: Float[Tensor, "heads t p q"], mask: Float[Tensor, "t p q"]) -> Float[Tensor, "heads"]:
+def _mass(maps: Float[Tensor, "*n heads t p q"], mask: Float[Tensor, "*n 1 t p q"]) -> Float[Tensor, "*n heads"]:
     """-log of the attention that falls inside, of all there is; 0 for an empty mask. Where inside is left open."""
-    inside = (maps * mask).sum((1, 2, 3)).clamp(min=1e-7)
-    return -inside.log() * mask.any()
+    inside = (maps * mask).sum((-3, -2, -1)).clamp(min=1e-7)
+    return -inside.log() * mask.flatten(-3).any(-1)
 
 
-def _visual(maps: Float[Tensor, "heads t p q"]) -> Float[Tensor, "heads t p q"]:
-    return maps / maps.sum((1, 2, 3), keepdim=True).clamp(min=1e-7)
+def _visual(maps: Float[Tensor, "*n t p q"]) -> Float[Tensor, "*n t p q"]:
+    """Made to sum to 1 over all frames' tokens."""
+    return maps / maps.sum((-3, -2, -1), keepdim=True).clamp(min=1e-7)
 
 
 FORMS = {"bce": _bce, "renormalised": _renormalised, "kl": _kl, "mass": _mass}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -180,17 +180,19 @@ class Mllm(nn.Module):
 
     def attention_maps(
         self, batch: packing.Packed, tap: attention.RowTap, layer: int, frames: Sequence[int]
-    ) -> list[Float[Tensor, "h _ p p"]]:
-        """The tapped rows of a layer over the visual tokens, one map [h t p p] a row; `frames` is t of each video.
+    ) -> Iterator[tuple[list[int], Float[Tensor, "r h _ p p"]]]:
+        """The tapped rows of a layer over the visual tokens, [h t p p] a row; `frames` is t of each video. Rows of
+        videos with as many frames come together: their numbers, then their maps.
 
         The values are those of the softmax over *all* keys: renormalising over the visual ones would hide how much
         goes to the text.
         """
-        maps = []
-        for (index, _), row in zip(tap.queries.tolist(), tap.rows[layer], strict=True):
-            visual = row[:, batch.ids[index] == self.context_id]
-            maps.append(visual.unflatten(-1, (frames[index], self.grid, self.grid)))
-        return maps
+        rows, owner = tap.rows[layer], tap.queries[:, 0].tolist()
+        for count in dict.fromkeys(frames[b] for b in owner):
+            own = [i for i, b in enumerate(owner) if frames[b] == count]
+            visual = batch.ids[[owner[i] for i in own]] == self.context_id
+            places = visual.nonzero()[:, 1].view(len(own), 1, -1).expand(-1, rows.shape[1], -1)
+            yield own, rows[own].gather(-1, places).unflatten(-1, (count, self.grid, self.grid))
 
     # -- Writing ------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate, groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,8 @@ from reviosa_core import config, masks
 from reviosa_core.data import sampling
 from reviosa_core.model import attention, losses, mllm, packing, prompts, segmenter
 from reviosa_core.schema import RLE, Clip, Confidence, Expression, Prediction, Role, Sample
+
+PIXELS = 16 * 1024**2  # of SAM2's input, encoded at once
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class FeatureCache:
 
     def __init__(self, limit_gb: float) -> None:
         self.limit, self.held, self.store = int(limit_gb * 2**30), 0, OrderedDict()
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self.store
 
     def get(self, key: Any, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         if key in self.store:
@@ -171,18 +177,15 @@ class ReVIOSa(nn.Module):
         if self.aml and not owners:  # only sentences about nothing: 0, as processes add the same terms up
             terms["aml"] = w.aml * ce.sum()
         if tap is not None and self.aml is not None:
-            maps = self.mllm.attention_maps(packed, tap, self.aml[0], [len(f) for f in batch.frames])
-            truths = [batch.patch_masks[role][b][e].to(device) for b, e, role in owners]
             shown = slice(1 if (w.aml_frames, self.prompted) == ("prompted", "first") else None)
-            by_head = torch.stack(
-                [
-                    losses.attention_mask_loss(m[:, shown], t[shown], w.aml_form)
-                    for m, t in zip(maps, truths, strict=True)
-                ]
-            )
-            by_row = by_head.sum(1) if w.aml_heads == "sum" else by_head.mean(1)
-            own = [len(rows[role][1]) if w.aml_over == "rows" else expressions for *_, role in owners]
-            terms["aml"] = w.aml * (by_row / torch.tensor(own, device=device)).sum()
+            over = [len(rows[role][1]) if w.aml_over == "rows" else expressions for *_, role in owners]
+            parts = []
+            for own, maps in self.mllm.attention_maps(packed, tap, self.aml[0], [len(f) for f in batch.frames]):
+                truth = torch.stack([batch.patch_masks[role][b][e] for b, e, role in (owners[i] for i in own)])
+                by_head = losses.attention_mask_loss(maps[:, :, shown], truth[:, shown].to(device), w.aml_form)
+                by_row = by_head.sum(1) if w.aml_heads == "sum" else by_head.mean(1)
+                parts.append((by_row / torch.tensor([over[i] for i in own], device=device)).sum())
+            terms["aml"] = w.aml * torch.stack(parts).sum()
         return terms
 
     def prompt(self, states: Float[Tensor, "r w"]) -> Float[Tensor, "r d"]:
@@ -211,37 +214,63 @@ class ReVIOSa(nn.Module):
         """Cross-entropy and Dice of each role token's mask, mean over the prompted frames."""
         if not owners:  # only sentences about nothing: no row, whose sum is 0
             return prompt.sum(1), prompt.sum(1)
-        size = self.segmenter.image_size
-        shown = [range(1) if self.prompted == "first" else range(len(f)) for f in batch.frames]
-        picked = segmenter.FrameFeatures.cat([features[b][list(shown[b])] for b, _, _ in owners])
-        counts = torch.tensor([len(shown[b]) for b, _, _ in owners], device=prompt.device)
-        logits, _ = self.segmenter.decode(picked, prompt.repeat_interleave(counts, 0))
-        drawn = (batch.masks[role][b][e, list(shown[b])].to(prompt.device) for b, e, role in owners)
+        size, device = self.segmenter.image_size, prompt.device
+        shown = [1 if self.prompted == "first" else len(f) for f in batch.frames]
+        first = [0, *accumulate(shown)]  # of each clip, of the frames of all clips in a row
+        places = torch.tensor([first[b] + t for b, _, _ in owners for t in range(shown[b])], device=device)
+        counts = torch.tensor([shown[b] for b, _, _ in owners], device=device)
+        prompted = segmenter.FrameFeatures.cat([f[:n] for f, n in zip(features, shown, strict=True)])
+        logits, _ = self.segmenter.decode(prompted[places], prompt.repeat_interleave(counts, 0))
+        drawn = []  # a role and a clip at a time: those of a clip are of one size
+        for (role, b), some in groupby(owners, lambda owner: (owner[2], owner[0])):
+            own = batch.masks[role][b][[e for _, e, _ in some], : shown[b]]
+            drawn.append(segmenter.to_square(own.to(device), size).flatten(0, 1))
         ce, dice = losses.mask_losses(
             self.segmenter.upsample(logits, (size, size)),
-            torch.cat([segmenter.to_square(own, size) for own in drawn]),
+            torch.cat(drawn),
             self.weights.points if self.weights else 0,
         )
-        owner = torch.arange(len(owners), device=prompt.device).repeat_interleave(counts)
+        owner = torch.arange(len(owners), device=device).repeat_interleave(counts)
         ce, dice = (x.new_zeros(len(owners)).index_add(0, owner, x) / counts for x in (ce, dice))
         return ce, dice
 
     def _seen(self, batch: Batch) -> tuple[list[Tensor], list[segmenter.FrameFeatures]]:
         """Of each clip's frames, the frozen parts seen once: visual tokens [t p p d], and SAM2's features of frames to
         be prompted."""
-        places = zip(batch.clip_ids, batch.indices, batch.frames, strict=True)
-        seen = [self.cache.get((clip, indices), partial(self._see, frames)) for clip, indices, frames in places]
+        keys = list(zip(batch.clip_ids, batch.indices, strict=True))
+        new: dict[int, tuple[Tensor, ...]] = {}
+        for some in self._at_once([i for i, key in enumerate(keys) if key not in self.cache], batch.frames):
+            new |= zip(some, self._see([batch.frames[i] for i in some]), strict=True)
+        seen = [self.cache.get(key, partial(new.__getitem__, i)) for i, key in enumerate(keys)]
         visual = [tokens for tokens, *_ in seen]
         if self.visual_projector == "trained":
             visual = [self.mllm.project(tokens) for tokens in visual]
         return visual, [segmenter.FrameFeatures(*maps) for _, *maps in seen]
 
+    def _at_once(self, clips: Sequence[int], frames: Sequence[Tensor]) -> Iterator[list[int]]:
+        """The clips whose frames go through the encoders together: on a GPU, which waits for calls and not for pixels,
+        neighbours of one shape, up to `PIXELS` of SAM2's; on a CPU one by one, since what stands beside a frame would
+        move its last digit, and a run that goes on has other neighbours."""
+        some: list[int] = []
+        for i in clips:
+            pixels = (len(some) + 1) * len(frames[i]) * self.segmenter.image_size**2
+            if some and (frames[i].shape != frames[some[0]].shape or pixels > PIXELS or self.mllm.device.type == "cpu"):
+                yield some
+                some = []
+            some.append(i)
+        if some:
+            yield some
+
     @torch.no_grad()
-    def _see(self, frames: UInt8[Tensor, "t h w 3"]) -> tuple[Tensor, ...]:
-        shown = frames[:1] if self.prompted == "first" else frames
-        sam = self.segmenter.see(shown)
+    def _see(self, clips: Sequence[UInt8[Tensor, "t h w 3"]]) -> Iterator[tuple[Tensor, ...]]:
+        """Of clips of one shape."""
+        shown = [frames[:1] if self.prompted == "first" else frames for frames in clips]
+        sam = self.segmenter.see(torch.cat(shown))
         see = self.mllm.unprojected if self.visual_projector == "trained" else self.mllm.see
-        return see(frames), sam.stride4, sam.stride8, sam.stride16
+        tokens = see(torch.cat(list(clips)))
+        found, n = (tokens, sam.stride4, sam.stride8, sam.stride16), len(clips)
+        # Of several each its own copy, as the cache counts them.
+        return zip(*([x] if n == 1 else map(torch.clone, x.chunk(n)) for x in found), strict=True)
 
     # -- Inference ----------------------------------------------------------------------------------------------
 
@@ -333,10 +362,9 @@ class ReVIOSa(nn.Module):
         owners = [(sample.expressions[e].id, r) for r in self.roles for _, e in rows[r][1]]
         maps: dict[tuple[str, Role], dict[int, np.ndarray]] = {owner: {} for owner in owners}
         for layer in tap.rows:
-            for owner, row in zip(
-                owners, self.mllm.attention_maps(packed, tap, layer, [len(sample.frames)]), strict=True
-            ):
-                maps[owner][layer] = row.cpu().numpy()
+            ((_, found),) = self.mllm.attention_maps(packed, tap, layer, [len(sample.frames)])
+            for owner, row in zip(owners, found.cpu().numpy(), strict=True):
+                maps[owner][layer] = row
         return maps
 
     def merge_lora(self) -> ReVIOSa:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from reviosa_core.training import processes
 from reviosa_core.training.loop import Log, adamw, code, fit
 from reviosa_core.training.sampler import Sampler
 
+Made = TypeVar("Made")
 WORDS = (0, 1)  # after seed and micro-batch: a stream of its own, beside the sampler's (which ends in zeros)
 CODE = (  # what it runs
     "data/sampling.py",
@@ -48,20 +51,51 @@ def fine_tune(
     """
     count = processes.processes(settings.processes, settings.accumulate)
     fingerprint += f" {code(*CODE)}"
-    rest: dict[str, Any] = {"folder": folder, "seed": seed, "fingerprint": fingerprint, "label": label}
+    rest: dict[str, Any] = {"folder": folder, "seed": seed, "fingerprint": fingerprint, "label": label, "apart": count}
     work = partial(_fine_tune, system, clips, settings, frames, **rest)
     with processes.group(count, work):
         work(log=log)
 
 
 def _fine_tune(
-    system: nn.Module, clips: Sequence[Clip], settings: config.Train, frames: int, *, seed: int, **rest: Any
+    system: nn.Module,
+    clips: Sequence[Clip],
+    settings: config.Train,
+    frames: int,
+    *,
+    seed: int,
+    apart: int = 1,
+    **rest: Any,
 ) -> None:
     samples = Sampler(clips, frames, settings.expressions, settings.frames, seed)
 
-    def losses(module: nn.Module, micro: int) -> dict[str, Tensor]:
+    def batch(micro: int) -> Any:
         places = range(micro * settings.clips, (micro + 1) * settings.clips)
         rng = np.random.default_rng((seed, micro, *WORDS))
-        return module(system.collate([samples[place] for place in places], rng))
+        return system.collate([samples[place] for place in places], rng)
 
-    fit(system, losses, adamw(system.parameter_groups(settings), settings), settings, seed=seed, **rest)
+    optimizers = adamw(system.parameter_groups(settings), settings)
+    with ahead(batch, apart, settings.steps * settings.accumulate) as batches:
+
+        def losses(module: nn.Module, micro: int) -> dict[str, Tensor]:
+            return module(batches(micro))
+
+        fit(system, losses, optimizers, settings, seed=seed, **rest)
+
+
+@contextmanager
+def ahead(make: Callable[[int], Made], apart: int, end: int) -> Iterator[Callable[[int], Made]]:
+    """`make`, to be asked for numbers that are `apart`: while one is used, the next, if it is below `end`, is made in a
+    thread. Decoding videos and measuring masks take as long as a GPU's step. An error comes when its number is asked
+    for."""
+    coming: dict[int, Future[Made]] = {}
+    with ThreadPoolExecutor(1, "batches") as pool:
+
+        def get(number: int) -> Made:
+            made = (coming.pop(number, None) or pool.submit(make, number)).result()
+            coming.clear()
+            if number + apart < end:
+                coming[number + apart] = pool.submit(make, number + apart)
+            return made
+
+        yield get

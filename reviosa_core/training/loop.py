@@ -64,6 +64,7 @@ def fit(
     log: Log | None = None,
     log_every: int = 10,
     label: str = "training",
+    half: bool = True,
     stop_after: int | None = None,
 ) -> None:
     """Minimise the sum of `losses(module, micro_step)` and leave the result in `module`.
@@ -72,8 +73,8 @@ def fit(
     them make a step, shared by the processes of a `processes.group`); it must draw all randomness from that number, or
     from torch's global generator, which is seeded by it. The `optimizers` share the module's parameters among them, and
     the rate of each rises and falls by `warmup_cosine`. Torch's generator is left as the last step found it: what is
-    drawn next does not depend on interruptions. `log(metrics, step)` is called every `log_every` steps. `stop_after`
-    ends early, as an interruption would (for tests).
+    drawn next does not depend on interruptions. `log(metrics, step)` is called every `log_every` steps. On a GPU it
+    computes in bfloat16 where that is enough (`half`). `stop_after` ends early, as an interruption would (for tests).
 
     `folder` gets `checkpoint.pt` every `loop.checkpoint_every` steps, whole, and `history.csv`. A run
     found there, interrupted or finished, is gone on with if it has the same `fingerprint` (say what the result depends
@@ -83,7 +84,7 @@ def fit(
     `checkpoint.pt` is broken.
     """
     accelerator = Accelerator(
-        mixed_precision="bf16" if torch.cuda.is_available() else "no",
+        mixed_precision="bf16" if half and torch.cuda.is_available() else "no",
         kwargs_handlers=[
             DistributedDataParallelKwargs(
                 find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True

@@ -123,6 +123,21 @@ def test_fine_tuning_resumes_as_if_it_had_not_stopped(kind: type[QuerySystem], t
     assert not all(torch.equal(value, half[key]) for key, value in whole.items())
 
 
+def test_training_is_in_float32_on_a_gpu_too(tmp_path: Path, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def accelerator(**named):
+        raise Asked(named["mixed_precision"])
+
+    monkeypatch.setattr(loop, "Accelerator", accelerator)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(Asked, match="^no$"):
+        training.train(queries.system(Soc), [queries.clip("a", 4, SIZE)], queries.RATES, 3, folder=tmp_path, seed=3)
+    with pytest.raises(Asked, match="^bf16$"):
+        loop.fit(torch.nn.Linear(1, 1), lambda *_: {}, [], queries.RATES, folder=tmp_path, seed=3)
+
+
 @ALL
 def test_segments_at_the_clips_own_size_over_all_frames(kind: type[QuerySystem]):
     made = queries.system(kind)

@@ -140,6 +140,17 @@ def test_other_forms_of_it_golden():
     assert losses.FORMS.keys() == {*get_args(LossWeights.model_fields["aml_form"].annotation)}
 
 
+@pytest.mark.parametrize("form", losses.FORMS)
+def test_the_loss_of_many_tokens_is_each_ones_own(form: str):
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(6, 2, 3, 4, 5, generator=generator).flatten(2).softmax(-1).view(6, 2, 3, 4, 5)
+    mask = torch.rand(6, 3, 4, 5, generator=generator).round()
+    mask[4] = 0  # nobody is there to look at
+    together = losses.attention_mask_loss(maps, mask, form)
+    alone = torch.stack([losses.attention_mask_loss(m, t, form) for m, t in zip(maps, mask, strict=True)])
+    assert together.shape == (6, 2) and torch.equal(together, alone)
+
+
 def test_attention_on_the_object_costs_less_than_beside_it():
     mask = torch.zeros(2, 3, 5)
     mask[1, 2, 4] = mask[0, 0, 1] = 1

@@ -169,9 +169,11 @@ def test_features_are_scattered_in_order_and_attention_maps_gather_them_back(mod
     heads = torch.tensor([1.0, 10.0])
     queries = torch.tensor([[1, 60], [0, 40], [1, 58]])
     tap = attention.RowTap(queries, {2: (0, 1)}, {2: embedded[queries[:, 0], :, 0][:, None] * heads[:, None]})
-    maps = model.attention_maps(packed, tap, layer=2, frames=lengths)
-    for (b, _), found in zip(queries.tolist(), maps, strict=True):
-        assert torch.equal(found, features[b][..., 0] * heads.view(2, 1, 1, 1))
+    groups = list(model.attention_maps(packed, tap, layer=2, frames=lengths))
+    assert [own for own, _ in groups] == [[0, 2], [1]]  # by length
+    for own, maps in groups:
+        for row, found in zip(own, maps, strict=True):
+            assert torch.equal(found, features[queries[row, 0]][..., 0] * heads.view(2, 1, 1, 1))
 
 
 def test_attention_maps_keep_what_goes_to_the_text_out(model):
@@ -179,8 +181,8 @@ def test_attention_maps_keep_what_goes_to_the_text_out(model):
     where, _ = packed.find(model.role_ids[Role.ACTOR])
     tap = attention.RowTap(where, {1: None})
     model(packed, [torch.randn(T, P, P, WIDTH)], row_tap=tap)
-    (found,) = model.attention_maps(packed, tap, 1, [T])
-    assert found.shape == (4, T, P, P)
+    ((own, (found,)),) = model.attention_maps(packed, tap, 1, [T])
+    assert own == [0] and found.shape == (4, T, P, P)
     assert (found.sum((1, 2, 3)) < 0.999).all()  # not renormalised
     text = tap.rows[1][0, :, packed.ids[0] != model.context_id].sum(1)
     torch.testing.assert_close(found.sum((1, 2, 3)) + text, torch.ones(4))

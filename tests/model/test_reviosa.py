@@ -19,7 +19,7 @@ from torch import Tensor
 from reviosa_core import config, masks
 from reviosa_core.data import sampling
 from reviosa_core.intershapes import language, scenes, splits
-from reviosa_core.model import losses, prompts, segmenter
+from reviosa_core.model import losses, prompts, reviosa, segmenter
 from reviosa_core.model.reviosa import FeatureCache, ReVIOSa
 from reviosa_core.schema import NOTHING, Clip, DataError, Expression, Prediction, Role, Sample
 from reviosa_core.training import finetune
@@ -451,6 +451,30 @@ def test_a_step_passes_every_frame_through_each_encoder_once(cache_gb, prompted)
     sam.register_forward_pre_hook(lambda _, args: seen.update(sam=seen["sam"] + len(args[0])))
     torch.stack(list(own.training_losses(own.collate(samples())).values())).sum().backward()
     assert seen == {"tower": 5, "sam": {"first": 2, "all": 5}[prompted]}
+
+
+def test_on_a_gpu_neighbours_of_one_shape_are_seen_together_and_on_a_cpu_one_by_one(monkeypatch):
+    made = model(prompted="all")
+    frames = [torch.from_numpy(sample(str(i), *shape, (True,), i).frames) for i, shape in enumerate(SHAPES)]
+    for device, limit, due in (
+        ("cpu", 100, [[0], [1], [3], [4], [5]]),
+        ("cuda", 100, [[0, 1], [3], [4, 5]]),  # the second is another shape's, the third is not asked for
+        ("cuda", 6, [[0, 1], [3], [4], [5]]),  # frames at once
+        ("cuda", 1, [[0], [1], [3], [4], [5]]),
+    ):
+        monkeypatch.setattr(reviosa, "PIXELS", limit * made.segmenter.image_size**2)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(made.mllm), "device", torch.device(device))
+            assert list(made._at_once([0, 1, 3, 4, 5], frames)) == due
+    together, alone = list(made._see(frames[4:])), [next(iter(made._see([each]))) for each in frames[4:]]
+    assert [[x.shape for x in found] for found in together] == [[x.shape for x in found] for found in alone]
+    for found, own in zip(together, alone, strict=True):
+        for x, y in zip(found, own, strict=True):
+            torch.testing.assert_close(x, y, atol=1e-4, rtol=1e-4)
+            assert x.untyped_storage().nbytes() == x.nbytes  # what the cache counts is what it holds
+
+
+SHAPES = [(3, (40, 56)), (3, (40, 56)), (3, (40, 56)), (3, (36, 44)), (4, (36, 44)), (4, (36, 44))]
 
 
 def test_the_cache_is_bounded_and_forgets_the_least_recently_used():
