@@ -264,10 +264,11 @@ class ReVIOSa(nn.Module):
     @torch.no_grad()
     def _see(self, clips: Sequence[UInt8[Tensor, "t h w 3"]]) -> Iterator[tuple[Tensor, ...]]:
         """Of clips of one shape."""
+        clips = [frames.to(self.mllm.device) for frames in clips]
         shown = [frames[:1] if self.prompted == "first" else frames for frames in clips]
         sam = self.segmenter.see(torch.cat(shown))
         see = self.mllm.unprojected if self.visual_projector == "trained" else self.mllm.see
-        tokens = see(torch.cat(list(clips)))
+        tokens = see(torch.cat(clips))
         found, n = (tokens, sam.stride4, sam.stride8, sam.stride16), len(clips)
         # Of several each its own copy, as the cache counts them.
         return zip(*([x] if n == 1 else map(torch.clone, x.chunk(n)) for x in found), strict=True)
