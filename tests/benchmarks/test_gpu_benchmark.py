@@ -29,9 +29,10 @@ def test_every_part_gives_its_numbers(root: Path, tmp_path: Path):
     assert not [line for line in found if "error" in line]
     parts = {part: [line for line in found if line["part"] == part] for part in dict.fromkeys(f["part"] for f in found)}
     assert {part: len(own) for part, own in parts.items()} == {
-        "train": 4, "predict": 6, "same": 2, "small": 5, "whole": 1, "kernels": 3,
+        "train": 6, "predict": 6, "same": 2, "small": 5, "whole": 1, "kernels": 6,
     }  # fmt: skip
-    assert all(line["nan"] == 0 < line["steps"] for line in parts["kernels"]), "on a CPU"
+    assert all(line["nan"] == 0 < line["steps"] for line in parts["kernels"][:3]), "on a CPU"
+    assert all(line["nan"] == [] and line["lengths"] > 100 for line in parts["kernels"][3:]), "on a CPU"
     assert all(line["finite"] for line in parts["train"])
     on, recomputed = ([line for line in parts["train"] if line["aml"]][i]["last"] for i in (0, 1))
     assert on == recomputed  # checkpointing changes no number
@@ -44,4 +45,4 @@ def test_every_part_gives_its_numbers(root: Path, tmp_path: Path):
 
 def test_a_measurement_that_fails_is_a_line_and_stops_no_other(root: Path, tmp_path: Path):
     found = lines(root, tmp_path / "lines.jsonl", "train", "--steps", "1")  # a step alone has no time between two
-    assert len(found) == 4 and all("error" in line and line["took_s"] > 0 for line in found)
+    assert len(found) == 6 and all("error" in line and line["took_s"] > 0 for line in found)
