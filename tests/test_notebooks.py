@@ -89,7 +89,7 @@ def test_every_row_is_trained_once_and_those_with_aml_after_the_selection(root: 
         of_package = {d.removeprefix("reviosa_core/") for d in stages[name]["deps"] if d.startswith("reviosa_core/")}
         assert of_package == set(finetune.CODE), "a change of what runs is a new run, for DVC and for a checkpoint"
         assert stages[name]["outs"] == [f"runs/${{profile}}/{row}" for row in rows]
-        assert clean.split() == ["rm", "-r", *(f"runs/${{profile}}/resume/{row}" for row in rows)]
+        assert clean.split() == ["rm", "-rf", *(f"runs/${{profile}}/resume/{row}" for row in rows)]
     others = load(root / "seeds" / "dvc.yaml")["stages"]["seeds"]
     studied = load(root / "studies" / "dvc.yaml")["stages"]["studies"]
     for stage in (others, studied):

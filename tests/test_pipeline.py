@@ -315,8 +315,13 @@ def test_a_profile_that_starts_from_released_files_trains(copy: Path):
         "license": "mit",
     }
     smoke["model"] = made.sizes().model_dump(mode="json")
+    smoke["best"] = {}
     yaml.dump(params, copy / "params.yaml")
-    dvc(copy, "repro", "train")
+    dvc(copy, "repro", "train_aml")
+    runs = copy / "runs" / "smoke"
+    told = [(runs / "notebooks" / f"03_train@{row}.ipynb").read_text() for row in ("best", "full")]
+    assert sum(bool(re.search(r"(best|full): +0%", text)) for text in told) == 1, "one training is both rows"
+    assert (runs / "best" / "model.safetensors").read_bytes() == (runs / "full" / "model.safetensors").read_bytes()
     internvl, sam = (json.loads((copy / "backbones" / "smoke" / f"{p}.json").read_text()) for p in ("internvl", "sam2"))
     assert internvl["named"]["template"] == "phi3_chat"
     assert sam["kind"] == "sam2" and sam["named"]["sam2"] == "weights/sam2.pt" and len(sam["md5"]) == 32

@@ -19,6 +19,7 @@ from reviosa_core.baselines.sizes import IFIRVOS, REFERFORMER, SOC, Sizes, SocSi
 from reviosa_core.baselines.soc import Soc
 from reviosa_core.bounds import changed
 from reviosa_core.data.jsonfile import read_json, to_json
+from reviosa_core.model.described import problem
 from reviosa_core.schema import DataError, System
 from reviosa_core.weights import checkpoint, files
 from reviosa_core.weights.tokenizer import load_tokenizer
@@ -84,8 +85,7 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> QueryS
     try:
         sizes = kind.sizes.model_validate(about.get("sizes"))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"{folder / ABOUT}: sizes.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise DataError(f"{folder / ABOUT}: sizes.{problem(error)}") from None
     tokenizer = load_tokenizer(folder)
     try:
         shapes(kind.system, sizes)

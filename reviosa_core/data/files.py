@@ -10,10 +10,12 @@ from reviosa_core.schema import DataError
 
 HEAD = 64  # bytes that tell what a file is
 MARK = b"\xef\xbb\xbf"  # spreadsheets and PowerShell begin a UTF-8 file with it
+ZIP = b"PK\x03\x04"
 KINDS = {
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself (git lfs pull)",
     b"\x1f\x8b": "compressed (gzip); unpack it",
-    b"PK\x03\x04": "a zip archive; unpack it",
+    ZIP: "a zip archive; unpack it",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
     b"BZh": "compressed (bzip2); unpack it",
     b"\xfd7zXZ\0": "compressed (xz); unpack it",
     b"\x28\xb5\x2f\xfd": "compressed (Zstandard); unpack it",
@@ -50,14 +52,16 @@ def regular(path: Path) -> Path:
     return path
 
 
+def known(head: bytes) -> str | None:
+    """What a file is, by its first bytes; None of what is not in the table."""
+    found = next((name for begin, name in KINDS.items() if head.startswith(begin)), None)
+    return "a web page" if found is None and head.lstrip().lower().startswith((b"<!doctype html", b"<html")) else found
+
+
 def kind(head: bytes) -> str | None:
-    """What a file is, by its first bytes; None of text and of what is not known here."""
-    known = next((name for begin, name in KINDS.items() if head.startswith(begin)), None)
-    if known is None and head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        known = "a web page"
-    if known is None and b"\0" in head[:4]:
-        known = "UTF-16 or UTF-32, or no text at all; UTF-8 is needed"
-    return known
+    """What a file is, if it is no text; None of text."""
+    unknown = "UTF-16 or UTF-32, or no text at all; UTF-8 is needed" if b"\0" in head[:4] else None
+    return known(head) or unknown
 
 
 def head(path: Path) -> bytes:

@@ -39,6 +39,11 @@ def md5(path: str | Path) -> str:
     return _of_file(path.resolve(), about.st_size, about.st_mtime_ns)
 
 
+def made_of(params: Any, inputs: Mapping[str, str | Path]) -> str:
+    """What a training is known by when it goes on after an interruption: settings as they are, files by content."""
+    return json.dumps({**flatten(params), **{name: md5(path) for name, path in inputs.items()}})
+
+
 @cache
 def _of_file(path: Path, size: int, modified: int) -> str:
     with open(path, "rb") as stream:

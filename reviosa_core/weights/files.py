@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from reviosa_core.data.files import ZIP, head, known
 from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.model.described import cut, short
 from reviosa_core.schema import DataError
@@ -27,16 +28,6 @@ SHARD_BYTES = 2**30
 HEADER_BYTES = 2**24  # a thousand tensors take 0.1 MB
 JSON_BYTES = 2**26  # Qwen2's tokenizer.json takes 7 MB
 NAME = 256  # characters
-OTHERS = {  # what is found in the place of weights, by how it begins
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run `git lfs pull`",
-    b"\x1f\x8b": "compressed by gzip; unpack it first",
-    b"BZh": "compressed by bzip2; unpack it first",
-    b"\xfd7zXZ": "compressed by xz; unpack it first",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it first",
-    b"7z\xbc\xaf": "a 7z archive; unpack it first",
-    b"<!doctype": "a web page, not the file itself",
-    b"<html": "a web page, not the file itself",
-}
 
 
 @dataclass(frozen=True)
@@ -180,10 +171,9 @@ def usable(file: Path, limit: int | None = None) -> None:
     """Raise DataError, saying what is there instead, unless a file is a plain one of at most `limit` bytes."""
     if not file.is_file():
         raise DataError(f"{file}: {'not a plain file' if file.exists() else 'no such file'}")
-    with file.open("rb") as opened:
-        start = opened.read(32).lower()
-    if found := [said for begins, said in OTHERS.items() if start.startswith(begins.lower())]:
-        raise DataError(f"{file}: {found[0]}")
+    start = head(file)
+    if (found := known(start)) is not None and not start.startswith(ZIP):  # which PyTorch's own files are
+        raise DataError(f"{file}: this is {found}")
     if limit is not None and (size := file.stat().st_size) > limit:
         raise DataError(f"{file}: {size:,} bytes, more than the {limit:,} that are read")
 

@@ -203,7 +203,7 @@ ROWS = [
     Row(
         "reviosa.json too large", inspect(written("reviosa.json", " " * 2**19)), "524,288 bytes, more than the 262,144"
     ),
-    Row("reviosa.json left behind by git", inspect(written("reviosa.json", LFS)), ABOUT + "a Git LFS pointer"),
+    Row("reviosa.json left behind by git", inspect(written("reviosa.json", LFS)), ABOUT + "this is a Git LFS pointer"),
     Row(
         "a pipe in place of reviosa.json",
         inspect(lambda folder: ((folder / "reviosa.json").unlink(), os.mkfifo(folder / "reviosa.json"))),
@@ -213,9 +213,13 @@ ROWS = [
     Row("weights with NaN", predict(tensors(poisoned)), NAN),
     Row("weights with NaN, converted", convert(tensors(poisoned)), NAN),
     # Files that are not what they should be.
-    Row("weights left behind by git", inspect(written("model.safetensors", LFS)), r"safetensors: a Git LFS pointer"),
-    Row("weights compressed", predict(zipped), r"model\.safetensors: compressed by gzip"),
-    Row("a web page for weights", inspect(written("model.safetensors", "<!DOCTYPE html>")), "a web page, not"),
+    Row(
+        "weights left behind by git",
+        inspect(written("model.safetensors", LFS)),
+        r"safetensors: this is a Git LFS pointer",
+    ),
+    Row("weights compressed", predict(zipped), r"model\.safetensors: this is compressed \(gzip\)"),
+    Row("a web page for weights", inspect(written("model.safetensors", "<!DOCTYPE html>")), "this is a web page"),
     Row(
         "weights cut",
         predict(cut("model.safetensors", 5000)),
@@ -235,7 +239,7 @@ ROWS = [
         one("c.pt", lambda f: f.write_text("x" * 99)),
         r"c\.pt: .*it is no archive such as torch",
     ),
-    Row("a pickle left behind by git", one("d.pt", lambda f: f.write_text(LFS)), r"d\.pt: a Git LFS pointer"),
+    Row("a pickle left behind by git", one("d.pt", lambda f: f.write_text(LFS)), r"d\.pt: this is a Git LFS pointer"),
     Row("a pipe", one("e.pt", os.mkfifo), r"e\.pt: no such file or folder"),
     # Tokenizers.
     Row("a tokenizer with code", predict(written("tokenizer_config.json", '{"auto_map": {}}')), "auto_map names code"),
@@ -243,7 +247,9 @@ ROWS = [
     Row("a tokenizer cut", convert(cut("tokenizer.json", 900)), r"ck/tokenizer\.json: "),
     Row("a tokenizer of nothing", convert(written("tokenizer.json", "{}")), r"ck/tokenizer\.json: no tokenizer: "),
     Row(
-        "a tokenizer left behind by git", predict(written("tokenizer.json", LFS)), r"tokenizer\.json: a Git LFS pointer"
+        "a tokenizer left behind by git",
+        predict(written("tokenizer.json", LFS)),
+        r"tokenizer\.json: this is a Git LFS pointer",
     ),
     Row(
         "a tokenizer whose regular expression takes for ever",
