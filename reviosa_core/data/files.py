@@ -19,9 +19,6 @@ KINDS = {
     b"BZh": "compressed (bzip2); unpack it",
     b"\xfd7zXZ\0": "compressed (xz); unpack it",
     b"\x28\xb5\x2f\xfd": "compressed (Zstandard); unpack it",
-    b"\xff\xfe": "UTF-16; save it as UTF-8",
-    b"\xfe\xff": "UTF-16; save it as UTF-8",
-    b"\0\0\xfe\xff": "UTF-32; save it as UTF-8",
     b"\xff\xd8\xff": "a JPEG image",
     b"\x89PNG": "a PNG image",
     b"GIF8": "a GIF image",
@@ -31,6 +28,11 @@ KINDS = {
     b"\x89HDF": "an HDF5 file",
     b"%PDF": "a PDF file",
     b"%!PS": "a PostScript file",
+}
+CODES = {
+    b"\xff\xfe": "UTF-16; save it as UTF-8",
+    b"\xfe\xff": "UTF-16; save it as UTF-8",
+    b"\0\0\xfe\xff": "UTF-32; save it as UTF-8",
 }
 NODES = {
     stat.S_IFIFO: "a named pipe",
@@ -55,13 +57,14 @@ def regular(path: Path) -> Path:
 def known(head: bytes) -> str | None:
     """What a file is, by its first bytes; None of what is not in the table."""
     found = next((name for begin, name in KINDS.items() if head.startswith(begin)), None)
-    return "a web page" if found is None and head.lstrip().lower().startswith((b"<!doctype html", b"<html")) else found
+    return "a web page" if found is None and head.lstrip().lower().startswith((b"<!doctype", b"<html")) else found
 
 
 def kind(head: bytes) -> str | None:
     """What a file is, if it is no text; None of text."""
+    code = next((name for begin, name in CODES.items() if head.startswith(begin)), None)
     unknown = "UTF-16 or UTF-32, or no text at all; UTF-8 is needed" if b"\0" in head[:4] else None
-    return known(head) or unknown
+    return known(head) or code or unknown
 
 
 def head(path: Path) -> bytes:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import accumulate, groupby
 from typing import Any, Literal
 
@@ -42,22 +41,21 @@ class FeatureCache:
     def __init__(self, limit_gb: float) -> None:
         self.limit, self.held, self.store = int(limit_gb * 2**30), 0, OrderedDict()
 
-    def __contains__(self, key: Any) -> bool:
-        return key in self.store
-
-    def get(self, key: Any, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    def get(self, key: Any) -> tuple[Tensor, ...] | None:
         if key in self.store:
             self.store.move_to_end(key)
-            return self.store[key]
-        value = compute()
+        return self.store.get(key)
+
+    def keep(self, key: Any, value: tuple[Tensor, ...]) -> None:
+        """Unless it is there, or larger than all that may be held."""
         size = sum(t.nbytes for t in value)
-        if size <= self.limit:
-            while self.held + size > self.limit:
-                _, old = self.store.popitem(last=False)
-                self.held -= sum(t.nbytes for t in old)
-            self.store[key] = value
-            self.held += size
-        return value
+        if key in self.store or size > self.limit:
+            return
+        while self.held + size > self.limit:
+            _, old = self.store.popitem(last=False)
+            self.held -= sum(t.nbytes for t in old)
+        self.store[key] = value
+        self.held += size
 
 
 class ReVIOSa(nn.Module):
@@ -238,10 +236,12 @@ class ReVIOSa(nn.Module):
         """Of each clip's frames, the frozen parts seen once: visual tokens [t p p d], and SAM2's features of frames to
         be prompted."""
         keys = list(zip(batch.clip_ids, batch.indices, strict=True))
-        new: dict[int, tuple[Tensor, ...]] = {}
-        for some in self._at_once([i for i, key in enumerate(keys) if key not in self.cache], batch.frames):
-            new |= zip(some, self._see([batch.frames[i] for i in some]), strict=True)
-        seen = [self.cache.get(key, partial(new.__getitem__, i)) for i, key in enumerate(keys)]
+        found = [self.cache.get(key) for key in keys]  # all of them first: what is kept then may push one out
+        for some in self._at_once([i for i, known in enumerate(found) if known is None], batch.frames):
+            for i, value in zip(some, self._see([batch.frames[i] for i in some]), strict=True):
+                found[i] = value
+                self.cache.keep(keys[i], value)
+        seen = [value for value in found if value is not None]
         visual = [tokens for tokens, *_ in seen]
         if self.visual_projector == "trained":
             visual = [self.mllm.project(tokens) for tokens in visual]

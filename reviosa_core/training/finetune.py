@@ -89,13 +89,16 @@ def ahead(make: Callable[[int], Made], apart: int, end: int) -> Iterator[Callabl
     thread. Decoding videos and measuring masks take as long as a GPU's step. An error comes when its number is asked
     for."""
     coming: dict[int, Future[Made]] = {}
-    with ThreadPoolExecutor(1, "batches") as pool:
+    pool = ThreadPoolExecutor(1, "batches")
 
-        def get(number: int) -> Made:
-            made = (coming.pop(number, None) or pool.submit(make, number)).result()
-            coming.clear()
-            if number + apart < end:
-                coming[number + apart] = pool.submit(make, number + apart)
-            return made
+    def get(number: int) -> Made:
+        made = (coming.pop(number, None) or pool.submit(make, number)).result()
+        coming.clear()
+        if number + apart < end:
+            coming[number + apart] = pool.submit(make, number + apart)
+        return made
 
+    try:
         yield get
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # an interruption need not wait for a batch that nobody wants

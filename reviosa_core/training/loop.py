@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -83,6 +84,7 @@ def fit(
     Raises TrainingDiverged when a loss or the gradient norm is not finite, in every process; DataError when
     `checkpoint.pt` is broken.
     """
+    AcceleratorState._reset_state()  # which holds the precision of this process's last training
     accelerator = Accelerator(
         mixed_precision="bf16" if half and torch.cuda.is_available() else "no",
         kwargs_handlers=[

@@ -481,7 +481,9 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used():
     cache, asked = FeatureCache(100 / 2**30), []
 
     def get(key: str, size: int = 40) -> None:
-        cache.get(key, lambda: asked.append(key) or (torch.zeros(size, dtype=torch.uint8), torch.zeros(2)))
+        if cache.get(key) is None:
+            asked.append(key)
+            cache.keep(key, (torch.zeros(size, dtype=torch.uint8), torch.zeros(2)))
 
     get("a")
     get("b")
@@ -499,8 +501,26 @@ def test_the_cache_is_bounded_and_forgets_the_least_recently_used():
 
 def test_no_cache_keeps_nothing():
     cache = FeatureCache(0.0)
-    cache.get("a", lambda: (torch.zeros(3),))
-    assert not cache.store and cache.held == 0
+    cache.keep("a", (torch.zeros(3),))
+    assert not cache.store and cache.held == 0 and cache.get("a") is None
+
+
+@pytest.mark.parametrize("clips", [0.5, 1, 2, 3])
+def test_a_batch_may_hold_more_than_the_cache(clips: float):
+    """What is new in a batch pushes out what the same batch has found."""
+    made, plain = model(prompted="all"), model(prompted="all")
+    four = [sample(name, 3, (40, 56), (True, False), seed) for seed, name in enumerate("abcd")]
+    made.cache = FeatureCache(1.0)
+    made._seen(made.collate(four[:1]))
+    made.cache = FeatureCache((clips * made.cache.held + 1) / 2**30)
+    for names in ("ab", "ca", "dcab", "aa"):
+        batch = [four["abcd".index(name)] for name in names]
+        for found, due in zip(made._seen(made.collate(batch)), plain._seen(plain.collate(batch)), strict=True):
+            assert len(found) == len(due) == len(names)
+            for x, y in zip(found, due, strict=True):
+                torch.testing.assert_close(getattr(x, "stride16", x), getattr(y, "stride16", y))
+        assert made.cache.held == sum(t.nbytes for value in made.cache.store.values() for t in value)
+        assert made.cache.held <= made.cache.limit
 
 
 # -- segmenting --------------------------------------------------------------------------------------------------------

@@ -31,7 +31,17 @@ def test_processes_skip_each_others_and_a_jump_is_no_error():
     made: list[int] = []
     with finetune.ahead(lambda n: made.append(n) or n, apart=3, end=20) as batches:
         assert [batches(1), batches(4), batches(11), batches(14)] == [1, 4, 11, 14]
-    assert made == [1, 4, 7, 11, 14, 17]
+    assert made in ([1, 4, 7, 11, 14], [1, 4, 7, 11, 14, 17])  # nobody waits for the last
+
+
+def test_an_interruption_does_not_wait_for_a_batch():
+    waiting = threading.Event()
+    with pytest.raises(KeyboardInterrupt), finetune.ahead(lambda n: n == 1 or waiting.wait(60), 1, 9) as batches:
+        batches(1)
+        raise KeyboardInterrupt
+    begun = time.monotonic()
+    waiting.set()
+    assert time.monotonic() - begun < 30
 
 
 def test_an_error_comes_with_the_batch_it_belongs_to():

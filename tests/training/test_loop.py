@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from reviosa_core import config
@@ -115,6 +117,13 @@ def test_no_step_is_taken_with_attention_by_cudnn(tmp_path):
     fit(tmp_path, losses=lambda net, micro: seen.append(kernels.cudnn_sdp_enabled()) or net(micro))
     assert seen and not any(seen)
     assert kernels.flash_sdp_enabled() and kernels.mem_efficient_sdp_enabled() and kernels.math_sdp_enabled()
+
+
+def test_a_process_may_train_in_one_precision_after_the_other(tmp_path):
+    """On a GPU query systems train in another one than ReVIOSa."""
+    AcceleratorState._reset_state()
+    Accelerator(mixed_precision="bf16")
+    assert same(fit(tmp_path / "after"), fit(tmp_path / "again"))
 
 
 def test_every_micro_batch_is_asked_for_once_and_in_order(tmp_path):
