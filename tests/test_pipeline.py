@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import made
 import numpy as np
@@ -31,14 +32,18 @@ from reviosa_core.weights.design import design_of
 pytestmark = pytest.mark.slow
 
 
-def dvc(folder: Path, *arguments: str, tools: Path = Path(sys.executable).parent, fails: bool = False) -> str:
+def dvc(folder: Path, *arguments: str, **about: Any) -> str:
+    return called(folder, "dvc", *arguments, **about)
+
+
+def called(folder: Path, *command: str, tools: Path = Path(sys.executable).parent, fails: bool = False) -> str:
     """Its output. `tools` are found first; `fails` says that it should not succeed, and adds what went wrong."""
     path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     env = clean | {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    done = subprocess.run(["dvc", *arguments], cwd=folder, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     errors = [line for line in done.stderr.splitlines() if re.match(r"(\S*(Error|Exception|Killed)\b|ERROR)", line)]
-    assert (done.returncode != 0) is fails, "\n".join([f"dvc {' '.join(arguments)}", *errors[:20], done.stderr[-1500:]])
+    assert (done.returncode != 0) is fails, "\n".join([" ".join(command), *errors[:20], done.stderr[-1500:]])
     return done.stdout + done.stderr * fails
 
 
@@ -235,6 +240,21 @@ def test_the_same_seed_gives_the_same_numbers(copy: Path):
     assert trained(copy) - so_far == {f"{stage} {name}": 1 for stage, names in stages.items() for name in names}
 
 
+def test_your_own_files_beside_generated_ones_are_an_error(copy: Path):
+    """The side file of what was generated says nothing about what was put beside it."""
+    folder = copy / "data" / "smoke" / "train"
+    mine = folder / "JPEGImages" / "mine" / "00000.jpg"
+    mine.parent.mkdir()
+    mine.write_bytes(b"precious")
+    before = contents(folder)
+    assert "mine/00000.jpg: does not come with the InterShapes split" in dvc(copy, "repro", "dataset", fails=True)
+    assert contents(folder) == before
+    shutil.rmtree(mine.parent)
+    ran = re.findall(r"Running stage '([^']+)'", dvc(copy, "repro"))
+    assert ran == ["dataset"], "which DVC had cleared the card of; the data are as they were"
+    assert contents(folder) == {name: content for name, content in before.items() if "mine" not in name}
+
+
 @pytest.mark.parametrize(
     ("stage", "dead", "done", "left"),
     [
@@ -259,20 +279,23 @@ def test_what_was_interrupted_goes_on(copy: Path, tmp_path: Path, stage: str, de
     assert all({"seeds", "studies"} & {*path.parts} for path in kept), "which serve when one more is asked for"
 
 
-def test_your_own_files_beside_generated_ones_are_an_error(copy: Path):
-    """The side file of what was generated says nothing about what was put beside it."""
-    dvc(copy, "repro")  # a row that a test before this one trained again has a card of its own
-    folder = copy / "data" / "smoke" / "train"
-    mine = folder / "JPEGImages" / "mine" / "00000.jpg"
-    mine.parent.mkdir()
-    mine.write_bytes(b"precious")
-    before = contents(folder)
-    assert "mine/00000.jpg: does not come with the InterShapes split" in dvc(copy, "repro", "dataset", fails=True)
-    assert contents(folder) == before
-    shutil.rmtree(mine.parent)
-    ran = re.findall(r"Running stage '([^']+)'", dvc(copy, "repro"))
-    assert ran == ["dataset"], "which DVC had cleared the card of; the data are as they were"
-    assert contents(folder) == {name: content for name, content in before.items() if "mine" not in name}
+def test_rows_that_are_trained_alike_share_one_training(copy: Path):
+    """As `full` and `best` in the paper's profiles, where a training takes hours."""
+    params, runs, so_far = copy / "params.yaml", copy / "runs" / "smoke", trained(copy)
+    before = params.read_text()
+    params.write_text(before.replace("    best: {steps: 4}\n", "    best: {}\n"))
+    try:
+        for row in ("best", "full"):
+            about = ("--engine", "reviosa", "-k", "python3", "-p", "profile", "smoke", "-p", "experiment", row)
+            called(
+                copy, "papermill", *about, "notebooks/03_train.ipynb", str(runs / "notebooks" / f"again@{row}.ipynb")
+            )
+    finally:
+        params.write_text(before)
+    assert trained(copy) - so_far == {"03_train best": 1}
+    best, full = (checkpoint.load(runs / row).state_dict() for row in ("best", "full"))
+    assert all(torch.equal(value, full[name]) for name, value in best.items())
+    shutil.rmtree(runs / "resume")
 
 
 def test_your_own_data_is_left_alone_and_trained_on(copy: Path):
@@ -315,13 +338,8 @@ def test_a_profile_that_starts_from_released_files_trains(copy: Path):
         "license": "mit",
     }
     smoke["model"] = made.sizes().model_dump(mode="json")
-    smoke["best"] = {}
     yaml.dump(params, copy / "params.yaml")
-    dvc(copy, "repro", "train_aml")
-    runs = copy / "runs" / "smoke"
-    told = [(runs / "notebooks" / f"03_train@{row}.ipynb").read_text() for row in ("best", "full")]
-    assert sum(bool(re.search(r"(best|full): +0%", text)) for text in told) == 1, "one training is both rows"
-    assert (runs / "best" / "model.safetensors").read_bytes() == (runs / "full" / "model.safetensors").read_bytes()
+    dvc(copy, "repro", "train")
     internvl, sam = (json.loads((copy / "backbones" / "smoke" / f"{p}.json").read_text()) for p in ("internvl", "sam2"))
     assert internvl["named"]["template"] == "phi3_chat"
     assert sam["kind"] == "sam2" and sam["named"]["sam2"] == "weights/sam2.pt" and len(sam["md5"]) == 32
