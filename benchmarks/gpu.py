@@ -135,7 +135,7 @@ def steps(model: ReVIOSa, profile: config.Profile, count: int, seen: list[Clip])
 
     rules = changed(profile.train, steps=10 * count, accumulate=1, processes=1, checkpoint_every=10 * count)
     with tempfile.TemporaryDirectory() as folder:
-        finetune._fine_tune(
+        finetune.on_clips(
             model, seen, rules, profile.model.mllm.frames, seed=0, folder=Path(folder), label="steps",
             log=log, log_every=1, stop_after=count,
         )  # fmt: skip
@@ -401,7 +401,7 @@ def same(given: argparse.Namespace) -> Iterator[Measurement]:
             seen = [splits.to_clip(scene, str(i)) for i, scene in enumerate(scenes(profile.data, 8))]
             rules = changed(profile.train, steps=100, checkpoint_every=100)
             with tempfile.TemporaryDirectory() as folder:
-                finetune._fine_tune(
+                finetune.on_clips(
                     build(profile, "cpu"), seen, rules, profile.model.mllm.frames, seed=0, folder=Path(folder),
                     log=lambda metrics, step: told.append(metrics), log_every=1, stop_after=3,
                 )  # fmt: skip

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from reviosa_core import config
 from reviosa_core.schema import Clip
-from reviosa_core.training.loop import Log, adamw, code, fit
-from reviosa_core.training.sampler import Sampler
+from reviosa_core.training import finetune
+from reviosa_core.training.loop import Log, code
 
 CODE = ("baselines", "data/sampling.py", "masks.py", "schedules.py", "training")  # what a checkpoint depends on
 
@@ -31,14 +30,7 @@ def train(
     """`fit` a system (or `pretrain.Grounding`) on clips, `frames` of each at a time. It has `collate`,
     `parameter_groups`, and a forward that gives losses. Resumable, and the same bits on a CPU. In float32 everywhere,
     as the papers' code: in bfloat16 costs and gradients were seen to be NaN (LOG.md)."""
-    samples: Any = Sampler(clips, frames, settings.expressions, settings.frames, seed)
-    module: Any = system
-
-    def losses(prepared: nn.Module, micro: int) -> dict[str, Tensor]:
-        places = range(micro * settings.clips, (micro + 1) * settings.clips)
-        return prepared(module.collate([samples[place] for place in places]))
-
-    fit(
-        system, losses, adamw(module.parameter_groups(settings), settings), settings,
-        folder=folder, seed=seed, fingerprint=f"{fingerprint} {code(*CODE)}", log=log, label=label, half=False,
+    finetune.on_clips(
+        system, clips, settings, frames, seed=seed, folder=folder, fingerprint=f"{fingerprint} {code(*CODE)}",
+        log=log, label=label, half=False,
     )  # fmt: skip

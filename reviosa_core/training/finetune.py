@@ -52,21 +52,22 @@ def fine_tune(
     count = processes.processes(settings.processes, settings.accumulate)
     fingerprint += f" {code(*CODE)}"
     rest: dict[str, Any] = {"folder": folder, "seed": seed, "fingerprint": fingerprint, "label": label, "apart": count}
-    work = partial(_fine_tune, system, clips, settings, frames, **rest)
+    work = partial(on_clips, system, clips, settings, frames, **rest)
     with processes.group(count, work):
         work(log=log)
 
 
-def _fine_tune(
-    system: nn.Module,
+def on_clips(
+    system: Any,
     clips: Sequence[Clip],
-    settings: config.Train,
+    settings: config.Clips,
     frames: int,
     *,
     seed: int,
     apart: int = 1,
     **rest: Any,
 ) -> None:
+    """`fit` a system on clips in this process, one of `apart`; `rest` is what `fit` takes."""
     samples = Sampler(clips, frames, settings.expressions, settings.frames, seed)
 
     def batch(micro: int) -> Any:

@@ -21,7 +21,7 @@ from reviosa_core.baselines.soc import Soc
 from reviosa_core.data import sampling
 from reviosa_core.intershapes import language, scenes, splits
 from reviosa_core.schema import NOTHING, Expression, Role, System
-from reviosa_core.training import loop
+from reviosa_core.training import finetune, loop
 
 ALL = pytest.mark.parametrize("kind", list(queries.SIZES))
 SIZE = (48, 72)
@@ -113,7 +113,7 @@ def test_fine_tuning_resumes_as_if_it_had_not_stopped(kind: type[QuerySystem], t
     def tuned(name: str, stop: int | None = None) -> dict[str, torch.Tensor]:
         made = queries.system(kind, dropout=0.1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "fit", partial(loop.fit, stop_after=stop))
+            patch.setattr(finetune, "fit", partial(loop.fit, stop_after=stop))
             training.train(made, clips, rates, 3, folder=tmp_path / name, seed=3)
         return made.state_dict()
 

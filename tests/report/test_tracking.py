@@ -55,6 +55,17 @@ def test_flattened_by_hand():
     assert tracking.flatten(None) == {}
 
 
+def test_a_training_is_known_by_its_settings_and_by_what_its_files_hold(tmp_path):
+    data, moved = tmp_path / "data.json", tmp_path / "moved.json"
+    for path, text in ((data, "a"), (moved, "a")):
+        path.write_text(text)
+    known = origin.made_of({"lr": 1e-3}, {"data": data})
+    assert known == origin.made_of({"lr": 1e-3}, {"data": moved}), "wherever they are"
+    moved.write_text("other")
+    others = [({"lr": 2e-3}, {"data": data}), ({"lr": 1e-3}, {"data": moved}), ({"lr": 1e-3}, {})]
+    assert len({known, *(origin.made_of(*other) for other in others)}) == 4
+
+
 def test_a_run_holds_what_it_was_and_what_it_gave(store: Path, caplog: pytest.LogCaptureFixture, capfd):
     (store / "clips").mkdir()
     (store / "clips" / "a.txt").write_text("a")

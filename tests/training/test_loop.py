@@ -227,7 +227,7 @@ def test_code_is_told_apart(tmp_path, monkeypatch):
 
 def test_fine_tuning_is_another_run_with_other_code(tmp_path, monkeypatch):
     found = []
-    monkeypatch.setattr(finetune, "_fine_tune", lambda *args, **kwargs: found.append(kwargs["fingerprint"]))
+    monkeypatch.setattr(finetune, "on_clips", lambda *args, **kwargs: found.append(kwargs["fingerprint"]))
     for code in ("a", "b"):
         monkeypatch.setattr(finetune, "code", lambda *names, code=code: code)
         one = config.Train.model_construct(processes=1, accumulate=1)
