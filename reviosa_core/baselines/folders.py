@@ -40,14 +40,19 @@ KINDS = {
 }
 
 
-def open_system(path: str | Path, device: str | torch.device | None = None) -> System:
-    """Whatever segments: a query system as `save` left it, one as released (.pth), or any checkpoint of ReVIOSa."""
+def open_system(
+    path: str | Path, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> System:
+    """Whatever segments: a query system as `save` left it, one as released (.pth), or any checkpoint of ReVIOSa.
+
+    ValueError where a query system is asked for in another `dtype` than float32.
+    """
     path = Path(path)
-    if path.is_file():
-        return layouts.load(path, device=device)
-    if (path / ABOUT).is_file():
-        return load(path, device=device)
-    return checkpoint.load(path, device=device)
+    if not (path.is_file() or (path / ABOUT).is_file()):
+        return checkpoint.load(path, device=device, dtype=dtype)
+    if dtype != torch.float32:
+        raise ValueError(f"a query system computes in float32 only, not {str(dtype).removeprefix('torch.')}")
+    return layouts.load(path, device=device) if path.is_file() else load(path, device=device)
 
 
 def make(

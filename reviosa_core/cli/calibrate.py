@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from reviosa_core.cli.shared import DATA, Split, fail
+from reviosa_core.cli.shared import DATA, Device, Split, fail
 
 commands = typer.Typer()
 
@@ -23,9 +23,7 @@ def calibrate_(
     ] = None,
     check_split: Annotated[str | None, typer.Option(help="Which of the splits of --check.")] = None,
     figure: Annotated[Path | None, typer.Option(help="A .png with reliability diagrams of --check.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 ...; by default a GPU where there is one.")
-    ] = None,
+    device: Device = None,
 ) -> None:
     """Learn how often a role's object is in a frame when the model says so, and write that beside the checkpoint.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reviosa_core.cli.shared import fail
+from reviosa_core.cli.shared import Device, Half, fail
 
 if TYPE_CHECKING:
     from reviosa_core.predict.demo import Sample
@@ -32,9 +32,8 @@ def demo_(
     waiting: Annotated[
         int, typer.Option(min=1, help="Requests in the queue, at most; one is worked on at a time.")
     ] = 8,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 ...; by default a GPU where there is one.")
-    ] = None,
+    device: Device = None,
+    half: Half = False,
 ) -> None:
     """A page in the browser: upload a video, say who does what, see both masks, and keep them as files.
 
@@ -61,8 +60,8 @@ def demo_(
     from reviosa_core.predict.result import Settings, model_hash
 
     model = model_hash(checkpoint)
-    settings = Settings(checkpoint, model, calibration=calibration.read(checkpoint, model))
-    system = load_system(checkpoint, device)
+    settings = Settings(checkpoint, model, calibration=calibration.read(checkpoint, model), half=half)
+    system = load_system(checkpoint, device, half)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the folder is removed then, too
     with tempfile.TemporaryDirectory(prefix="reviosa-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = f"{folder}/uploads"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reviosa_core.cli.shared import DATA, Split, fail, warn
+from reviosa_core.cli.shared import DATA, Device, Half, Split, fail, warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,9 +95,8 @@ def predict_(
     gap: Annotated[int | None, typer.Option(help="Of a stream: frames between two questions, at least.")] = None,
     every: Annotated[int | None, typer.Option(help="Of a stream: frames between two questions, at most.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, with --data: one a GPU, or one a few cores.")] = 1,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 ...; by default a GPU where there is one.")
-    ] = None,
+    device: Device = None,
+    half: Half = False,
 ) -> None:
     """Segment the actor, and the target where the sentence has one, in your own videos.
 
@@ -129,7 +128,7 @@ def predict_(
         single = {"--text": text, "--fps": fps, "--start": start, "--end": end, "--also": also}
         single["--min-confidence"] = min_confidence or None
         _refuse("--data", single)
-        _predict_split(checkpoint, data, split, out, workers, device, stream)
+        _predict_split(checkpoint, data, split, out, workers, device, half, stream)
         return
     _refuse(named[0], {"--split": split, "--workers": None if workers == 1 else workers})
 
@@ -140,7 +139,7 @@ def predict_(
         _refuse("--video -", given | {"--min-confidence": min_confidence or None})
         if stream is None:
             fail("--video -: a pipe is read once, from its start: --mode stream is needed")
-        _piped(checkpoint, text or [], stream, device)
+        _piped(checkpoint, text or [], stream, device, half)
         return
 
     from reviosa_core.predict import calibration, exports, jobs
@@ -154,7 +153,7 @@ def predict_(
         model = model_hash(checkpoint)
         # What a stream is sure of is another number: nobody has calibrated it.
         known = calibration.read(checkpoint, model) if stream is None else None
-        return Settings(checkpoint, model, min_confidence, extra, known, stream)
+        return Settings(checkpoint, model, min_confidence, extra, known, stream, half)
 
     if manifest is not None:
         from reviosa_core.schema import DataError
@@ -203,13 +202,13 @@ def _stream(mode: str, given: dict[str, Any]) -> Stream | None:
         fail(f"--{next(complaints(error))}")
 
 
-def _piped(checkpoint: Path, texts: Sequence[str], stream: Stream, device: str | None) -> None:
+def _piped(checkpoint: Path, texts: Sequence[str], stream: Stream, device: str | None, half: bool) -> None:
     """A line of JSON a frame and sentence, as the frames come."""
     from reviosa_core.data.decoding import piped
     from reviosa_core.data.jsonfile import to_json
     from reviosa_core.data.video import FOLDER_FPS
 
-    model = _model(checkpoint, device)
+    model = _model(checkpoint, device, half)
     from reviosa_core.predict.stream import follow, line
 
     times: list[float] = []
@@ -234,7 +233,7 @@ def _single(job: Job, settings: Settings, device: str | None) -> None:
     result.check_folder(job.out, result.origin(job, settings.checkpoint))
     for index in range(len(opened.names) if job.video.is_dir() else 0):  # a file was looked at when it was opened
         opened.frames[index]  # one that cannot be read says so before the model runs
-    system = _system(settings.checkpoint, settings.stream, device)
+    system = _system(settings.checkpoint, settings.stream, settings.half, device)
     done = batch.one(job, opened, system, settings)
     for problem in done.problems:
         warn(problem)
@@ -268,7 +267,7 @@ def _many(todo: Sequence[Job], out: Path, settings: Settings, device: str | None
     for name in jobs.REPORT:
         outputs.try_out(out / name)
     found: dict[str, Done] = {}
-    for done in batch.run(todo, lambda: _system(settings.checkpoint, settings.stream, device), settings):
+    for done in batch.run(todo, lambda: _system(settings.checkpoint, settings.stream, settings.half, device), settings):
         found[done.job.id] = done
         if done.state == "failed":
             warn(f"{done.job.id}: {done.problems[0]}")
@@ -291,6 +290,7 @@ def _predict_split(
     out: Path | None,
     workers: int,
     device: str | None,
+    half: bool,
     stream: Stream | None,
 ) -> None:
     import torch
@@ -307,22 +307,22 @@ def _predict_split(
     devices: list[str | None] = [device] * workers
     if device is None and workers > 1 and (gpus := torch.cuda.device_count()):
         devices = [f"cuda:{i % gpus}" for i in range(workers)]
-    load, made_by = partial(_system, checkpoint, stream), f"{model_hash(checkpoint)} {stream}"
+    load, made_by = partial(_system, checkpoint, stream, half), f"{model_hash(checkpoint)} {stream}{' half' * half}"
     count = splits.write(out, clips, load, made_by, devices, progress=sys.stderr.isatty())
     typer.echo(f"written: {out}: {count} expressions of {len(clips)} videos")
 
 
-def _system(checkpoint: Path, stream: Stream | None, device: str | None) -> Segments:
+def _system(checkpoint: Path, stream: Stream | None, half: bool, device: str | None) -> Segments:
     if stream is None:
-        return load_system(checkpoint, device)
-    model = _model(checkpoint, device)
+        return load_system(checkpoint, device, half)
+    model = _model(checkpoint, device, half)
     from reviosa_core.predict.stream import Streaming
 
     return Streaming(model, stream)
 
 
-def _model(checkpoint: Path, device: str | None) -> ReVIOSa:
-    system = load_system(checkpoint, device)
+def _model(checkpoint: Path, device: str | None, half: bool) -> ReVIOSa:
+    system = load_system(checkpoint, device, half)
     from reviosa_core.model.reviosa import ReVIOSa
 
     if not isinstance(system, ReVIOSa):
@@ -330,7 +330,7 @@ def _model(checkpoint: Path, device: str | None) -> ReVIOSa:
     return system
 
 
-def load_system(checkpoint: Path, device: str | None) -> Segments:
+def load_system(checkpoint: Path, device: str | None, half: bool = False) -> Segments:
     import torch
 
     from reviosa_core.baselines.folders import open_system
@@ -343,6 +343,6 @@ def load_system(checkpoint: Path, device: str | None) -> Segments:
     if not known:
         raise DataError(f"--device {device}: cpu, cuda, cuda:<number> or mps is needed")
     try:
-        return open_system(checkpoint, device)
+        return open_system(checkpoint, device, torch.bfloat16 if half else torch.float32)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"--checkpoint {checkpoint}: {' '.join(str(error).split())}") from None

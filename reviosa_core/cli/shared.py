@@ -21,6 +21,10 @@ Predictions = Annotated[
         "docs/own-data.md), or a folder that predict wrote."
     ),
 ]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; by default a GPU where there is one.")]
+Half = Annotated[
+    bool, typer.Option("--half", help="Compute in bfloat16: faster on a GPU, in less memory; masks differ a little.")
+]
 DATA = "A data set: any of docs/datasets.md."
 
 

@@ -282,7 +282,11 @@ class ReVIOSa(nn.Module):
             for p in self.run_lengths(clip, expressions)
         ]
 
-    @torch.no_grad()
+    def numbers(self) -> torch.autocast:
+        """What predictions are computed in: bfloat16, SAM2 too, where InternVL is; SAM2's weights stay in float32."""
+        half = self.mllm.internvl.dtype == torch.bfloat16
+        return torch.autocast(self.mllm.device.type, torch.bfloat16, enabled=half)
+
     def run_lengths(self, clip: Clip, expressions: Sequence[Expression] | None = None) -> list[Prediction]:
         """One prediction per expression (by default all of the clip's), in order: run lengths by role, over all frames,
         at the clip's own size, the answer as the model wrote it, and how sure it is.
@@ -293,8 +297,10 @@ class ReVIOSa(nn.Module):
         held for as long as SAM2's memory looks back.
         """
         expressions = clip.expressions if expressions is None else expressions
-        if not expressions:
-            return []
+        with torch.no_grad(), self.numbers():
+            return self._run_lengths(clip, expressions) if expressions else []
+
+    def _run_lengths(self, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
         keys = {t: torch.tensor(np.asarray(clip.frames[t])) for t in sampling.frame_indices(len(clip), self.frames)}
         visual = self.mllm.see(torch.stack(list(keys.values())))
         answers = self.mllm.write(visual, [self.mllm.template.question(e.text) for e in expressions])

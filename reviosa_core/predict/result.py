@@ -41,6 +41,7 @@ class Settings:
     also: tuple[str, ...] = ()
     calibration: Calibration | None = None
     stream: Stream | None = None  # None: the whole clip is looked at before anything is said
+    half: bool = False  # computed in bfloat16
 
 
 def model_hash(checkpoint: Path) -> str:
@@ -72,6 +73,7 @@ def made_from(job: Job, settings: Settings) -> dict[str, Any]:
         "fps": job.fps,
         "min_confidence": settings.min_confidence,
         **({"stream": settings.stream.model_dump()} if settings.stream else {}),
+        **({"half": True} if settings.half else {}),
         **({"calibration": settings.calibration.digest} if settings.calibration else {}),
     }
 

@@ -156,10 +156,11 @@ def follow(
     tracks = [_Track(model, text, settings) for text in texts]
     for frame in frames:
         window.append(frame)
-        yield _at_newest(model, tracks, window)
+        with torch.no_grad(), model.numbers():
+            shown = _at_newest(model, tracks, window)
+        yield shown
 
 
-@torch.no_grad()
 def _at_newest(model: ReVIOSa, tracks: Sequence[_Track], window: Sequence[np.ndarray]) -> list[Shown]:
     view = _View(model, window)
     shown = [track.go_on(view) for track in tracks]

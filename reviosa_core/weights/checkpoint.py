@@ -216,11 +216,11 @@ def load(
 ) -> ReVIOSa:
     """Any ReVIOSa, ready to segment: one of this project's folders, or one as released (Sa2VA too).
 
-    On `device`, by default a GPU where there is one; InternVL in `dtype`. `backbones` belong to a folder that holds
-    what was trained only. For a released folder, `sam2` is SAM2's own file, whose original decoder then tracks, and
-    `frames` how many frames the model reads. `model.segment(clip)` gives a `Prediction` an expression: `masks[role]` is
-    bool [t h w] at the clip's own size. Raises DataError where nothing is, or naming file, key and both shapes;
-    FileNotFoundError for a folder that lacks a file.
+    On `device`, by default a GPU where there is one; InternVL in `dtype`: bfloat16 is what all predictions are computed
+    in then. `backbones` belong to a folder that holds what was trained only. For a released folder, `sam2` is SAM2's
+    own file, whose original decoder then tracks, and `frames` how many frames the model reads. `model.segment(clip)`
+    gives a `Prediction` an expression: `masks[role]` is bool [t h w] at the clip's own size. Raises DataError where
+    nothing is, or naming file, key and both shapes; FileNotFoundError for a folder that lacks a file.
     """
     folder = Path(folder)
     if not folder.exists():

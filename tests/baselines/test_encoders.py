@@ -70,3 +70,5 @@ def test_a_system_at_a_profiles_scale_is_saved_and_opened(tmp_path: Path):
     clip = queries.clip("a", 3, SIZE)
     for ours, theirs in zip(system.segment(clip), again.segment(clip), strict=True):
         assert (ours.masks["actor"] == theirs.masks["actor"]).all() and ours.score == theirs.score
+    with pytest.raises(ValueError, match="a query system computes in float32 only, not bfloat16"):
+        folders.open_system(tmp_path / "soc", "cpu", torch.bfloat16)

@@ -69,7 +69,7 @@ def arguments(video: Path, tmp_path: Path, text: str = "a pushing b", **more: ob
 
 
 def test_predict_writes_everything(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: Halves())
+    monkeypatch.setattr(cli_predict, "load_system", lambda *_: Halves())
     result = reviosa(*arguments(folder, tmp_path))
     assert result.exit_code == 0, result.output
     assert f"actor: in {T} of {T} frames, 50.0 %" in result.output and f"target: in 3 of {T} frames" in result.output
@@ -98,7 +98,7 @@ def test_predict_writes_everything(folder: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_two_videos_and_two_sentences_are_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: Halves())
+    monkeypatch.setattr(cli_predict, "load_system", lambda *_: Halves())
     monkeypatch.chdir(tmp_path)
     written = []
     for video in ("scene.01", "scene.02"):
@@ -118,7 +118,7 @@ def test_two_videos_and_two_sentences_are_two_folders(tmp_path: Path, monkeypatc
 
 
 def test_a_sentence_is_never_parsed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: Halves())
+    monkeypatch.setattr(cli_predict, "load_system", lambda *_: Halves())
     result = reviosa(*arguments(folder, tmp_path, text="the #1 fan paying $5 to the #2 fan with $10_{"))
     assert result.exit_code == 0 and "warning" not in result.output, result.output
     assert (tmp_path / "out" / "sheet.png").is_file()
@@ -128,7 +128,7 @@ def test_a_picture_costs_no_result(folder: Path, tmp_path: Path, monkeypatch: py
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no\nfont")
 
-    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: Halves())
+    monkeypatch.setattr(cli_predict, "load_system", lambda *_: Halves())
     monkeypatch.setattr(drawing, "overlay", broken)
     result = reviosa(*arguments(folder, tmp_path))
     assert result.exit_code == 0, result.output

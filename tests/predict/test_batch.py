@@ -24,7 +24,7 @@ from reviosa_core.predict.result import Settings
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> Standing:
     made = Standing()
-    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: made)
+    monkeypatch.setattr(cli_predict, "load_system", lambda *_: made)
     return made
 
 
@@ -99,6 +99,11 @@ def test_a_manifest_is_worked_off_and_resumed(system: Standing, manifest: Path, 
     assert system.asked[0] == ("yard", ["a dog", "a cat"]) and len(system.asked) == 2
     reviosa(*words, "--min-confidence", 0.3)
     assert len(system.asked) == 5
+    for again in (["yard", "gone.mp4", "street"], ["street"]):  # whose sentence fails each time
+        system.asked.clear()
+        reviosa(*words, "--min-confidence", 0.3, "--half")
+        assert [video for video, _ in system.asked] == again
+    assert json.loads((out / "cat" / "prediction.json").read_text())["made_from"]["half"] is True
 
 
 def test_one_sentence_of_several_that_fails_costs_the_others_nothing(system: Standing, tmp_path: Path):
@@ -202,7 +207,7 @@ def test_a_system_that_does_not_say_how_sure_it_is(tmp_path: Path, monkeypatch: 
         def run_lengths(self, clip, expressions=None):
             return [type(p)(p.clip_id, p.expression_id, p.masks) for p in super().run_lengths(clip, expressions)]
 
-    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: Silent())
+    monkeypatch.setattr(cli_predict, "load_system", lambda *_: Silent())
     frames(tmp_path / "yard")
     (tmp_path / "weights").mkdir()
     words = ("predict", "--video", tmp_path / "yard", "--text", "a dog", "--checkpoint", tmp_path / "weights")

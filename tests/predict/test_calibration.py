@@ -85,7 +85,7 @@ def test_a_role_that_is_not_annotated_is_not_learnt():
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: Standing())
+    monkeypatch.setattr(cli_predict, "load_system", lambda *_: Standing())
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "reviosa.json").write_text("{}")
     for name in ("val", "dev"):

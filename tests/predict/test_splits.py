@@ -36,7 +36,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_split_is_one_file_that_evaluate_reads(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     system = Standing()
-    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: system)
+    monkeypatch.setattr(cli_predict, "load_system", lambda *_: system)
     out, count = tmp_path / "p.json", sum(len(clip.expressions) for clip in read(data))
     done = reviosa("predict", "--data", data, "--checkpoint", tmp_path, "--out", out)
     assert done.exit_code == 0 and done.output == f"written: {out}: {count} expressions of 2 videos\n", done.output
@@ -46,7 +46,7 @@ def test_a_split_is_one_file_that_evaluate_reads(data: Path, tmp_path: Path, mon
 
 
 def test_what_single_predictions_wrote_is_scored_like_a_split(data: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(cli_predict, "load_system", lambda checkpoint, device: Standing())
+    monkeypatch.setattr(cli_predict, "load_system", lambda *_: Standing())
     (tmp_path / "w").mkdir()
     rows = [
         {"video": f"data/test/JPEGImages/{clip.id}", "text": e.text, "id": f"{clip.id}-{e.id}"}
@@ -157,19 +157,19 @@ def test_what_is_no_interrupted_split_is_left_alone(data: Path, tmp_path: Path, 
     assert (tmp_path / "p.json.partial").read_bytes() == content
 
 
-def test_the_command_goes_on_with_the_same_weights_and_mode_only(data: Path, tmp_path: Path, monkeypatch):
+def test_the_command_goes_on_with_the_same_weights_mode_and_numbers_only(data: Path, tmp_path: Path, monkeypatch):
     clips, system = read(data), Stopped(read(data)[1].id)
-    monkeypatch.setattr(cli_predict, "_system", lambda checkpoint, stream, device: system)
+    monkeypatch.setattr(cli_predict, "_system", lambda *_: system)
     words = ("predict", "--data", data, "--checkpoint", tmp_path / "w", "--out", tmp_path / "p.json")
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "model.safetensors").write_bytes(b"old")
-    for more in ((), ("--mode", "stream"), ("--mode", "stream", "--every", 5)):
+    for more in ((), ("--half",), ("--mode", "stream"), ("--mode", "stream", "--every", 5)):
         assert reviosa(*words, *more).exit_code
     (tmp_path / "w" / "model.safetensors").write_bytes(b"new")
     assert reviosa(*words).exit_code
     system.at = None
     assert reviosa(*words).exit_code == 0
-    assert [clip for clip, _ in system.asked] == [clips[0].id] * 4 + [clips[1].id]
+    assert [clip for clip, _ in system.asked] == [clips[0].id] * 5 + [clips[1].id]
 
 
 def half(device: str | None) -> Standing:

@@ -19,6 +19,7 @@ from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.predict.stream import Shown, Streaming, follow, line
 from reviosa_core.predict.streamed import Stream
 from reviosa_core.schema import UNKNOWN, Clip, Expression, Role
+from reviosa_core.scoring import metrics
 
 T, H, W, K = 22, 40, 56, 3
 NEVER = {"unsure": 0.0, "jump": 0.0, "every": 1000}
@@ -196,3 +197,28 @@ def test_a_line_is_what_json_takes(monkeypatch):
 def test_a_limit_below_the_gap_means_nothing():
     with pytest.raises(ValueError, match="must be at least gap 9"):
         Stream(gap=9, every=3)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_where_internvl_is_in_bfloat16_sam2_computes_in_it_too(monkeypatch, streamed: bool):
+    """Its weights stay; masks are nearly the same, and who takes the frames computes in what was chosen there."""
+    own, _ = model(monkeypatch)
+    system = Streaming(own, Stream(window=6, gap=2, every=5)) if streamed else own
+    whole = system.segment(clip())
+    own.mllm.internvl.bfloat16()
+    seen, sam = set(), own.segmenter.sam
+    for name, place in {
+        "encoder": sam.image_encoder.trunk.blocks[0].mlp.layers[0],
+        "memory": sam.memory_attention.layers[0].linear1,
+        "decoder": own.segmenter.decoder.transformer.layers[0].mlp.layers[0],
+    }.items():
+        place.register_forward_hook(lambda module, given, found, name=name: seen.add((name, found.dtype)))
+    half = system.segment(clip())
+    assert seen == {(name, torch.bfloat16) for name in ("encoder", "memory", "decoder")}
+    assert {p.dtype for p in own.segmenter.parameters()} == {torch.float32}
+    for one, other in zip(whole, half, strict=True):
+        for role in Role:
+            assert one.masks[role].any() and not np.array_equal(one.masks[role], other.masks[role])
+            assert metrics.region_similarity(one.masks[role], other.masks[role]).mean() > 0.95
+    if streamed:
+        assert not any(torch.is_autocast_enabled("cpu") for _ in follow(own, video(3), ["the star"]))
