@@ -85,7 +85,8 @@ def evaluate(
     clips = formats.read(data, *found.splits, found.format)
     named = None if pairs is None else jsonfile.read_json(pairs)
     table, absent = evaluate_source(source, clips, missing=allow_missing or "error", pairs=named, workers=workers)
-    if not annotates_targets(clips) and len(actors := table[table["role"] == Role.ACTOR]) < len(table):
+    annotated = annotates_targets(clips)
+    if not annotated and len(actors := table[table["role"] == Role.ACTOR]) < len(table):
         typer.echo(f"these {found.format} data annotate no targets: those of the predictions are not scored")
         table = actors
     if rows is not None:
@@ -103,6 +104,7 @@ def evaluate(
     voices = _by_voice(table, data, split, bootstrap, seed)
     if out is not None:
         about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
+        about["targets annotated"] = annotated  # else there is no score for them, whatever a system supports
         whole = {
             **summary,
             "direction": direction,
@@ -117,7 +119,7 @@ def evaluate(
         cells = {name: (tables.with_interval(line, "value"), line["n"] if line else 0) for name, line in own.items()}
         lines = [{"": name, "%": value, "n": str(n)} for name, (value, n) in cells.items()]
         typer.echo(f"{found.format}\n\n{tables.markdown(lines)}\n\nas InterRVOS\n")
-    typer.echo(tables.scores(summary, direction))
+    typer.echo(tables.scores(summary, direction, *([] if annotated else ["not annotated"])))
     if there:
         lines = [{"": name, "%": tables.with_interval(s, "value"), "n": str(s["n"])} for name, s in there.items() if s]
         typer.echo(tables.markdown(lines))

@@ -179,7 +179,7 @@ def level(scores: Mapping[str, Scores]) -> list[Finding]:
             f"{with_interval(scores['best']['InterRVOS-Target'])}; actors: (i) {number(rows['baseline']['J&F'])}, "
             f"(iv) {number(rows['full']['J&F'])}, best {number(rows['best']['J&F'])}",
             beside(scores["full"]["InterRVOS-Target"], 50.0),
-            "a target above 50 J&F is found more often than not",
+            "their J&F beside 50, half of what can be had",
             "`make repro`, reports/README.md",
         ),
         _asked({name: scores[name].get("targets asked for") for name in ("baseline", "aml")}, scores["full"]),

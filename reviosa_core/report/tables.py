@@ -192,8 +192,8 @@ def seeds(
         f"Mean of {runs} seeds (lowest–highest):\n\n{markdown(first)}\n\n"
         "Paired differences of the means, J&F in points, with intervals over seeds and videos by a hierarchical "
         "bootstrap, which of so few seeds covers less than the 95 % it is made for, and Student's t over their own "
-        "differences beside it, which few seeds leave wide: the verdicts above ask both. All pairs of rows, so "
-        f"exploratory: {count} intervals, none corrected.\n\n{markdown(second)}"
+        "differences beside it, which few seeds leave wide: a difference is one where neither has 0 in it. All pairs "
+        f"of rows, so exploratory: {count} intervals, none corrected.\n\n{markdown(second)}"
     )
 
 
@@ -266,7 +266,11 @@ def where(differences: Mapping[str, Mapping[str, Mapping[str, Scores | None]]], 
         for column, values in columns.items()
         for value in values
     ]
-    return f"Where the attention mask loss helps or costs, RVOS J&F in points, likewise:\n\n{markdown(rows)}"
+    count = sum(bool(found) for own in differences.values() for values in own.values() for found in values.values())
+    return (
+        "Where the attention mask loss helps or costs, RVOS J&F in points, with the bootstrap's intervals alone, which "
+        f"are too narrow by so few seeds; {count} more, none corrected:\n\n{markdown(rows)}"
+    )
 
 
 def transfer(results: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Mapping[str, str] = ROW) -> str:
@@ -340,15 +344,15 @@ def subsets(scores: Mapping[str, Scores], names: Mapping[str, str] = ROW) -> str
     return markdown(rows)
 
 
-def scores(summary: Scores, direction: Scores) -> str:
-    """The three settings and the direction metrics of one system."""
+def scores(summary: Scores, direction: Scores, why: str = "role not supported") -> str:
+    """The three settings and the direction metrics of one system; `why` there is no score where there is none."""
     settings = [
         {"": name, "J": number(s["J"]), "F": number(s["F"]), "J&F": with_interval(s)}
         | {"J&F present": number(s["J&F present"]), "n": str(s["n"])}
         for name in SETTINGS
         if (s := summary[name])
     ]
-    unsupported = {"J": "–", "F": "–", "J&F": "role not supported", "J&F present": "–", "n": "0"}
+    unsupported = {"J": "–", "F": "–", "J&F": why, "J&F present": "–", "n": "0"}
     settings += [{"": name} | unsupported for name in SETTINGS if not summary[name]]
     rows = [{"": n, "%": with_interval(v, "value"), "n": str(v["n"])} for n, v in direction.items() if v]
     return markdown(settings) + ("\n\n" + markdown(rows) if rows else "")

@@ -137,7 +137,9 @@ def _sentences(scored: Scored) -> Lines:
         measured.append(row | {"intersection": both, "union": either, "score": score})
     table = pd.DataFrame(measured).astype({"score": float})
     finite = table["score"][np.isfinite(table["score"])]
-    table["score"] = table["score"].replace(-np.inf, finite.min())
+    # Where it is as sure of all of them, a missing one should not be what tells them apart.
+    least = finite.min() if finite.nunique() < 2 else np.nextafter(finite.min(), -np.inf)
+    table["score"] = table["score"].replace(-np.inf, least)
     found = protocols.sentences(table, scored.bootstrap, scored.seed)
     return {name: _plain(value, len(table)) if isinstance(value, float) else value for name, value in found.items()}
 
@@ -148,14 +150,15 @@ def _revos(scored: Scored) -> Lines:
     foregrounds = dict(revos.foregrounds(scored.root)) if file.is_file() else {}
     measured = []
     for clip, e, _, pred, true in scored.each():
-        row = {"video": clip.id, "expression": e.id, "type_id": groups[clip.id, e.id], "R": np.nan}
+        accuracy = 0.0 if pred is None else protocols.pixel_accuracy(pred, true)
+        row = {"video": clip.id, "expression": e.id, "type_id": groups[clip.id, e.id], "A": accuracy, "R": np.nan}
         if clip.id in foregrounds:
             base = _foreground(foregrounds[clip.id], clip, file)
             row["R"] = 0.0 if pred is None else robustness(pred, true, base)
         measured.append(row)
     found = protocols.revos(scored.joined(measured), scored.bootstrap, scored.seed)
-    robust = found.pop("R")
-    return _flat(found) | _named("R", robust)
+    accuracy, robust = found.pop("A"), found.pop("R")
+    return _flat(found) | _named("A", accuracy) | _named("R", robust)
 
 
 def _foreground(stored: Any, clip: Clip, file: Path) -> Masks:

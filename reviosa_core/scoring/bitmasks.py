@@ -121,7 +121,7 @@ class BitMask:
         for x in range(radius, -1, -1):
             half = math.isqrt(radius**2 - x**2)
             while reach < half:  # at most double it: what left the first or last column is not missed then
-                step = min(half - reach, max(1, 2 * reach), 63)
+                step = min(half - reach, reach + 1, 63)
                 wider = _up(bar, step)
                 wider |= _down(bar, step)
                 wider |= bar

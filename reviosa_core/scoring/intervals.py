@@ -7,8 +7,11 @@ how many expressions the lower sum counts; without any, the number is None, not 
 `interval` is a 95 % bootstrap interval: as many whole videos as there are, are drawn again with replacement,
 `bootstrap` times, and the number is taken of each draw; the 2.5th and the 97.5th percentile are the ends. Expressions
 of one video share its objects and its difficulty, so they are not independent draws: videos are. A draw where the
-number is undefined (0 / 0) is left out. It is None for fewer than two videos, or without draws. It holds over videos:
-what another training run would give, it does not say.
+number is undefined (0 / 0) is left out. It is None for fewer than two videos, or without draws. Where every video has
+the lowest value that is possible, or every one the highest, all draws are alike and say nothing of the next video; the
+interval is exact there: its other end is as far off as a number can be for which v such videos in a row still have a
+chance of 2.5 % (Clopper and Pearson's; 41 points for 7 videos, 3 for 120). It holds over videos: what another training
+run would give, it does not say.
 """
 
 from __future__ import annotations
@@ -23,21 +26,26 @@ from scipy import stats
 from reviosa_core.schema import DataError
 
 
-def mean(table: pd.DataFrame, column: str, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Mean of a column, whose values are in [0, 1], by `video`: {"value", "n", "interval"}, in percent.
+def mean(table: pd.DataFrame, column: str, bootstrap: int, seed: int, least: float = 0.0) -> dict[str, Any]:
+    """Mean of a column, whose values are in [least, 1], by `video`: {"value", "n", "interval"}, in percent.
 
     DataError when a value is undefined.
     """
     values = table[column].to_numpy(dtype=float)
     if np.isnan(values).any():
         raise DataError(f"{column}: {np.isnan(values).sum()} of {len(values)} values are undefined")
-    return ratio(table["video"].to_numpy(), values, np.ones(len(values)), bootstrap, seed)
+    return ratio(table["video"].to_numpy(), values, np.ones(len(values)), bootstrap, seed, least)
 
 
 def ratio(
-    videos: np.ndarray, over: Float[np.ndarray, " n"], under: Float[np.ndarray, " n"], bootstrap: int, seed: int
+    videos: np.ndarray,
+    over: Float[np.ndarray, " n"],
+    under: Float[np.ndarray, " n"],
+    bootstrap: int,
+    seed: int,
+    least: float = 0.0,
 ) -> dict[str, Any]:
-    """sum(over) / sum(under): {"value", "n", "interval"}, in percent. Row i belongs to `videos[i]`."""
+    """sum(over) / sum(under), in [least, 1]: {"value", "n", "interval"}, in percent. Row i belongs to `videos[i]`."""
     n = int(np.count_nonzero(under))
     if n == 0:
         return {"value": None, "n": 0, "interval": None}
@@ -50,6 +58,11 @@ def ratio(
             values = (draws @ above) / (draws @ below)
         if not np.isnan(values).all():
             interval = [100 * float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
+            known, far = below > 0, 100 * (1 - least) * (1 - 0.025 ** (1 / np.count_nonzero(below)))
+            if (above == least * below)[known].all():
+                interval = [100 * least, 100 * least + far]
+            elif (above == below)[known].all():
+                interval = [100 - far, 100.0]
     return {"value": 100 * float(above.sum() / below.sum()), "n": n, "interval": interval}
 
 

@@ -20,7 +20,7 @@ The tables these functions read have one row per (video, expression, role), as `
     J_inverse             J of this role's prediction with the other role's of the inverse expression; NaN without one
 
 Rates and scores come out in percent, each with its number of observations `n` and a 95 % `interval` over videos (see
-`intervals`). None as a whole: the system does not support the role.
+`intervals`). None as a whole: the system does not support the role, or the data do not annotate it.
 """
 
 from __future__ import annotations
@@ -200,10 +200,9 @@ def paired_difference(
 
     None if either system lacks the role. Raises DataError when the two tables do not hold the same expressions.
     """
-    apart = _paired(rows_a, rows_b, setting)
-    return (
-        None if apart is None else intervals.mean(apart.reset_index(name="difference"), "difference", bootstrap, seed)
-    )
+    if (apart := _paired(rows_a, rows_b, setting)) is None:
+        return None
+    return intervals.mean(apart.reset_index(name="difference"), "difference", bootstrap, seed, least=-1.0)
 
 
 def paired_over_runs(

@@ -244,21 +244,23 @@ def robustness(pred: bitmasks.Masks, true: bitmasks.Masks, foreground: bitmasks.
 
 
 def revos(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
-    """Expressions by what they ask for: "referring" (`type_id` 0), "reasoning" (1), and "overall"; and "R" (see there).
+    """Expressions by what they ask for: "referring" (`type_id` 0), "reasoning" (1), and "overall"; and "A" and "R" (see
+    there).
 
-    Formula: mean of the actors' J, F and J&F over the expressions of a group; overall is the mean of the two groups.
+    Formula: mean of the actors' J, F, J&F and A over the expressions of a group; overall is the mean of the two groups.
     Range: 0 to 100, more is better.
     Empty: as in J and F. Expressions of type 2, about nothing, enter R only. None for a group without expressions, and
     overall where one has none.
     Elsewhere: ReVOS (VISA), whose overall is the mean of the groups, not of the expressions.
 
-    Rows have `type_id` besides, and `R` where it is known.
+    Rows have `type_id` and `A` besides, and `R` where it is known.
     """
     own = rows[rows["role"] == Role.ACTOR]
     groups = {name: own[own["type_id"] == number] for number, name in REVOS_GROUPS.items()}
     nothing = _mean(own[own["type_id"] == ABOUT_NOTHING], "R", bootstrap, seed)
     return _of_groups(groups, bootstrap, seed) | {
-        "R": _of_groups(groups, bootstrap, seed, "R") | {"about nothing": nothing}
+        "A": _of_groups(groups, bootstrap, seed, "A"),
+        "R": _of_groups(groups, bootstrap, seed, "R") | {"about nothing": nothing},
     }
 
 

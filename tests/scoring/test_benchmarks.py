@@ -137,6 +137,11 @@ def test_sentences_of_a2d(tmp_path, rng):
     sure, _ = evaluated(tmp_path, None, draw, score=lambda clip, e: {"0": 0.4, "1": 0.2, "2": 0.9}[e.id])
     # At 0.5 the two surest are right (COCO: at least), at 0.55 to 0.95 the surest one; at 101 recalls.
     assert sure["mAP"] == (pytest.approx(100 * (67 + 9 * 34) / 1010), 3)
+    # A missing one comes after the least sure answer, as in COCO, not beside it.
+    without = lambda clip, e: None if e.id == "2" else truth(clip, e)  # noqa: E731
+    zero = ("--allow-missing", "zero")
+    sure, _ = evaluated(tmp_path, None, without, *zero, score=lambda clip, e: 1.0 + int(e.id))
+    assert sure["mAP"] == (pytest.approx(100 * 67 / 101), 3)
 
 
 def test_a_missing_sentence_has_no_pixel_and_is_the_least_sure(tmp_path):
@@ -165,6 +170,8 @@ def test_revos_with_robustness(tmp_path):
     false = np.mean((BOX[0] & ~BOX[1]).sum((1, 2)) / pixels)
     assert found["R, referring"] == (100, 1) and found["R, reasoning"] == (pytest.approx(100 * (1 - false)), 1)
     assert found["R, overall"] == (pytest.approx(100 * (1 + 1 - false) / 2), 2)
+    accuracy = 1 - (BOX[0] & ~BOX[1]).sum() / BOX[0].size
+    assert found["A, referring"] == (100, 1) and found["A, overall"] == (pytest.approx(50 * (1 + accuracy)), 2)
     assert found["R, about nothing"] == (pytest.approx(100 * np.mean(1 - BOX[0].sum((1, 2)) / pixels)), 1)
     (tmp_path / "mask_dict_foreground.json").unlink()
     assert evaluated(tmp_path, "valid", draw)[0]["R, overall"] == (None, 0)
@@ -215,6 +222,7 @@ def test_targets_that_the_data_do_not_annotate_are_not_scored(tmp_path):
     words = ["evaluate", "--data", root, "--split", "valid_u", "--predictions", file, "--out", root / "s.json"]
     result = CliRunner().invoke(app, [str(word) for word in (*words, "--workers", 1, "--bootstrap", 0)])
     assert result.exit_code == 0 and "these mevis data annotate no targets" in result.stdout
+    assert "not annotated" in result.stdout and "not supported" not in result.stdout
     scores = read_json(root / "s.json")
     assert scores["RVOS"]["J&F"] == 100 and scores["direction"]["detection F1"] is None
     assert scores["existence"]["N-acc target"] is None and scores["benchmark"]["N-acc"]["value"] == 100

@@ -103,6 +103,22 @@ def test_disk_is_round():
         assert near(size) == {(y + i, x + j) for y, x in disk for i in (0, 1) for j in (0, 1)}
 
 
+@pytest.mark.parametrize("size", [(1080, 1920), (2160, 3840), (5400, 7200)])
+@pytest.mark.parametrize("row", [0, 1, 7, 20, 33, 60, -2, -7, -34])
+def test_disk_is_whole_beside_the_frames_ends(size: tuple[int, int], row: int):
+    """In the first and the last column of what is packed, where bits fall off: of a single pixel, its radius 18 to 72."""
+    (height, _), r, x = size, bitmasks.tolerance(size), 300
+    y = row % height
+    mask = np.zeros(size, dtype=bool)
+    mask[y, x] = True
+    first, words = bitmasks.BitMask(mask)._near
+    rows = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :height].T  # [y x], x from `first`
+    edge = np.array([(i, j) for i in (y - 1, y) for j in (x - 1, x) if i >= 0])
+    place = np.stack(np.mgrid[:height, first : first + rows.shape[1]], -1)[max(0, y - r - 2) : y + r + 3]
+    due = (((place[:, :, None] - edge) ** 2).sum(-1) <= r * r).any(-1)
+    assert np.array_equal(rows[max(0, y - r - 2) : y + r + 3].astype(bool), due) and rows.sum() == due.sum()
+
+
 @pytest.mark.parametrize(
     ("pred", "true", "j", "f"),
     [
@@ -272,6 +288,9 @@ def values(rows: pd.DataFrame) -> dict[str, float | None]:
     return {name: entry and entry["value"] for name, entry in metrics.direction(rows, bootstrap=0, seed=0).items()}
 
 
+ALL, NONE = (
+    pytest.approx([100 * low, 100 * high]) for low, high in ((0.025**0.25, 1), (0, 1 - 0.025**0.25))
+)  # of four
 DETECTION = ("detection precision", "detection recall", "detection F1")
 
 
@@ -279,7 +298,7 @@ def test_perfect():
     rows = rows_of(PREDICTORS["perfect"])
     for setting, entry in metrics.summarise(rows, bootstrap=100, seed=0).items():
         n = 12 if setting == "RVOS" else 8
-        assert entry == {"J": 100, "F": 100, "J&F": 100, "J&F present": 100, "n": n, "interval": [100, 100]}
+        assert entry == {"J": 100, "F": 100, "J&F": 100, "J&F present": 100, "n": n, "interval": ALL}
     assert values(rows) == {
         "joint J&F": 100,
         "both above 0.5": 100,
@@ -333,7 +352,7 @@ def test_union_leaks():
     assert got["detection precision"] == pytest.approx(200 / 3) and got["detection recall"] == 100
     by_type = metrics.detection_by_caption_type(rows, bootstrap=10, seed=0)
     assert by_type["single"] == {
-        "emitted": 100, "precision": 0, "recall": None, "F1": None, "n": 4, "interval": [100, 100], "by token": None,
+        "emitted": 100, "precision": 0, "recall": None, "F1": None, "n": 4, "interval": ALL, "by token": None,
     }  # fmt: skip
     assert by_type["unidirectional"]["F1"] == 100 and by_type["unidirectional"]["n"] == 8
 
@@ -441,7 +460,7 @@ def test_silence_is_zero_and_unsupported_is_none():
     silent, unsupported = rows_of(PREDICTORS["silent"]), rows_of(PREDICTORS["actor only"])
     summary = metrics.summarise(silent, 10, 0)
     assert summary["InterRVOS-Target"]["J&F"] == 0 and summary["InterRVOS-Target"]["n"] == 8
-    assert metrics.direction(silent, 10, 0)["detection recall"] == {"value": 0, "n": 8, "interval": [0, 0]}
+    assert metrics.direction(silent, 10, 0)["detection recall"] == {"value": 0, "n": 8, "interval": NONE}
     assert metrics.direction(silent, 10, 0)["detection precision"] == {"value": None, "n": 0, "interval": None}
     summary = metrics.summarise(unsupported, 10, 0)
     assert summary["InterRVOS-Target"] is None and summary["InterRVOS-Actor"]["J&F"] == 100
