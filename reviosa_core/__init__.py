@@ -2,7 +2,7 @@
 
     import reviosa_core as rv
 
-    model = rv.load("runs/tiny/best")                                # any checkpoint that `reviosa weights` knows
+    model = rv.load("runs/tiny/best")                                # any ReVIOSa or Sa2VA, released ones too
     clip = rv.open_clip("clip.mp4", ["the dog pulling the man"])     # frames are decoded when they are needed
     (found,) = model.segment(clip)
     found.masks["target"]                                            # bool [t h w], at the video's own size

@@ -137,13 +137,13 @@ def union(clip: Clip, keys: Iterable[str] | None, indices: Sequence[int] | None 
 
 def area_resize(mask: Bool[np.ndarray, "*n h w"], size: tuple[int, int]) -> Float[np.ndarray, "*n p q"]:
     """Share of each cell of a (p, q) grid that the mask covers, in [0, 1]. Exact: cells may cut pixels."""
-    rows, cols = _cell_weights(mask.shape[-2], size[0]), _cell_weights(mask.shape[-1], size[1])
+    rows, cols = cell_weights(mask.shape[-2], size[0]), cell_weights(mask.shape[-1], size[1])
     shares = np.einsum("ph,...hw,qw->...pq", rows, mask.astype(np.float32), cols, optimize=True).astype(np.float32)
     return shares.clip(0, 1)  # rounding takes a full cell past 1, which no cross-entropy accepts
 
 
-def _cell_weights(pixels: int, cells: int) -> np.ndarray:
-    """(cells, pixels) matrix whose row i averages the pixels that cell i covers, fractions included."""
+def cell_weights(pixels: int, cells: int) -> Float[np.ndarray, "cells pixels"]:
+    """A matrix whose row i averages the pixels that cell i covers, fractions included."""
     edges = np.linspace(0, pixels, cells + 1)
     starts, ends = edges[:-1, None], edges[1:, None]
     left, right = np.arange(pixels)[None], np.arange(1, pixels + 1)[None]

@@ -130,6 +130,12 @@ class Clip:
     def __len__(self) -> int:
         return len(self.frame_names)
 
+    def check_public(self) -> None:
+        """DataError where nobody knows the masks of an expression: there is nothing to score by, nor to learn."""
+        for expression in self.expressions:
+            if UNKNOWN in expression.actor:
+                raise DataError(f"clip {self.id}, expression {expression.id}: its masks are not public")
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

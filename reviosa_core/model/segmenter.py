@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reviosa_core import config
+from reviosa_core.masks import cell_weights
 from reviosa_core.model.pixels import normalise
 from reviosa_core.model.sam2 import Sam2
 
@@ -227,10 +228,13 @@ def stock_features(sam: SAM2Base, features: FrameFeatures, objects: int) -> dict
 
 
 def to_square(masks: Bool[Tensor, "*n h w"] | UInt8[Tensor, "*n h w"], size: int) -> Bool[Tensor, "*n s s"]:
-    """Masks at SAM2's input size: share of each pixel covered, at least half."""
-    flat = masks.reshape(-1, 1, *masks.shape[-2:]).float()
-    resized = F.interpolate(flat, (size, size), mode="area" if size <= masks.shape[-1] else "nearest")
-    return (resized[:, 0] >= 0.5).unflatten(0, masks.shape[:-2])
+    """Masks at SAM2's input size: of each pixel at least half is covered, by exact shares (`masks.area_resize`)."""
+    height, width = masks.shape[-2:]
+    if (height, width) == (size, size):
+        return masks > 0
+    rows, cols = (torch.from_numpy(cell_weights(n, size)).to(masks.device) for n in (height, width))
+    with torch.autocast(masks.device.type, enabled=False):
+        return rows @ (masks > 0).float() @ cols.T >= 0.5 - 1e-5  # half but for rounding
 
 
 def describe(sizes: config.Segmenter) -> Sam2:

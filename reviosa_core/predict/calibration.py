@@ -22,7 +22,6 @@ from reviosa_core import masks, outputs
 from reviosa_core.bounds import Count, Share, Strict, Words, complaints, need
 from reviosa_core.data.jsonfile import read_json, to_json
 from reviosa_core.schema import Clip, Confidence, DataError, Role, Segments
-from reviosa_core.scoring.evaluate import check_public
 
 BINS = 10  # of equal width
 Knots = Annotated[tuple[Share, ...], Field(min_length=1, max_length=100_000)]
@@ -71,7 +70,7 @@ def measure(system: Segments, clips: Sequence[Clip], progress: bool = True) -> p
     """
     rows, annotated = [], {Role.ACTOR}
     for clip in clips:
-        check_public(clip)
+        clip.check_public()
         if any(e.is_interaction for e in clip.expressions):
             annotated.add(Role.TARGET)
     for clip in tqdm(clips, desc="measure", unit="clip", disable=not progress):

@@ -19,7 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from reviosa_core.masks import segmented
-from reviosa_core.schema import UNKNOWN, Clip, DataError, Prediction, Role, Segments
+from reviosa_core.schema import Clip, DataError, Prediction, Role, Segments
 from reviosa_core.scoring import bitmasks, kept, metrics, pairing, predictions
 from reviosa_core.scoring.bitmasks import BitMask
 from reviosa_core.scoring.source import Extra, Source
@@ -181,7 +181,7 @@ def evaluate_source(
     """
     by_id = {clip.id: clip for clip in clips}
     for clip in clips:
-        check_public(clip)
+        clip.check_public()
     inverses = None if pairs is None else pairing.by_name(clips, pairs)
     size = source.file.stat().st_size if source.file and source.file.is_file() else None
     given: dict[str, set[str]] = {}
@@ -254,7 +254,7 @@ def score_clip(
     ids and both numbers, when an expression has no prediction or two, a prediction fits no expression, roles differ
     between predictions, or masks differ from the clip in frames or size.
     """
-    check_public(clip)
+    clip.check_public()
     by_id = _match(clip, found, roles, missing)
     roles = roles or tuple(found[0].masks if found else ())
     inverse = pairing.by_objects(clip.expressions) if inverse is None else inverse
@@ -378,10 +378,3 @@ def _match(
             elif len(mask) != len(clip):
                 raise DataError(f"{where}: {len(mask)} {role} masks for {len(clip)} frames")
     return {prediction.expression_id: prediction for prediction in found}
-
-
-def check_public(clip: Clip) -> None:
-    """DataError where the masks of an expression are not known."""
-    for expression in clip.expressions:
-        if UNKNOWN in expression.actor:
-            raise DataError(f"clip {clip.id}, expression {expression.id}: its masks are not public, a server scores it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from reviosa_core import config
-from reviosa_core.schema import Clip
+from reviosa_core.schema import Clip, DataError
 from reviosa_core.training import processes
 from reviosa_core.training.loop import Log, adamw, code, fit
 from reviosa_core.training.sampler import Sampler
@@ -67,7 +68,11 @@ def on_clips(
     apart: int = 1,
     **rest: Any,
 ) -> None:
-    """`fit` a system on clips in this process, one of `apart`; `rest` is what `fit` takes."""
+    """`fit` a system on clips in this process, one of `apart`; `rest` is what `fit` takes.
+
+    Clips without a sentence are left out, with a warning. DataError where that is all of them, or masks are not public.
+    """
+    clips = _taught(clips)
     samples = Sampler(clips, frames, settings.expressions, settings.frames, seed)
 
     def batch(micro: int) -> Any:
@@ -82,6 +87,18 @@ def on_clips(
             return module(batches(micro))
 
         fit(system, losses, optimizers, settings, seed=seed, **rest)
+
+
+def _taught(clips: Sequence[Clip]) -> Sequence[Clip]:
+    for clip in clips:
+        clip.check_public()
+    silent = [clip.id for clip in clips if not clip.expressions]
+    if len(silent) == len(clips):
+        raise DataError(f"none of {len(clips)} clips has a sentence to train on")
+    if silent:
+        some = ", ".join(silent[:3])
+        warnings.warn(f"{len(silent)} of {len(clips)} clips have no sentence to train on: {some} ...", stacklevel=2)
+    return [clip for clip in clips if clip.expressions]
 
 
 @contextmanager

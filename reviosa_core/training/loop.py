@@ -143,14 +143,14 @@ def fit(
         norm = nn.utils.clip_grad_norm_(trainable, loop.clip_norm)
         if not torch.isfinite(norm):
             raise TrainingDiverged(_epitaph({**totals, "gradient norm": float(norm)}, step, checkpoint))
+        rate = schedules[0].get_last_lr()[0]
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
             schedule.step()
 
         done = step + 1
         if done % log_every == 0 or done == loop.steps:
-            metrics = {"loss": sum(totals.values()), **totals, "gradient_norm": float(norm)}
-            metrics["learning_rate"] = schedules[0].get_last_lr()[0]
+            metrics = {"loss": sum(totals.values()), **totals, "gradient_norm": float(norm), "learning_rate": rate}
             rows.append({"step": done, **metrics})
             progress.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
             if log and accelerator.is_main_process:

@@ -211,22 +211,27 @@ def load(
     device: str | torch.device | None = None,
     backbones: config.Released | None = None,
     sam2: str | Path | None = None,
-    frames: int = 5,
+    frames: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> ReVIOSa:
     """Any ReVIOSa, ready to segment: one of this project's folders, or one as released (Sa2VA too).
 
     On `device`, by default a GPU where there is one; InternVL in `dtype`: bfloat16 is what all predictions are computed
     in then. `backbones` belong to a folder that holds what was trained only. For a released folder, `sam2` is SAM2's
-    own file, whose original decoder then tracks, and `frames` how many frames the model reads. `model.segment(clip)`
+    own file, whose original decoder then tracks, and `frames` how many the model reads (5). `model.segment(clip)`
     gives a `Prediction` an expression: `masks[role]` is bool [t h w] at the clip's own size. Raises DataError where
-    nothing is, or naming file, key and both shapes; FileNotFoundError for a folder that lacks a file.
+    nothing is, for a folder that lacks a file or has no place for what is given, or naming file, key and both shapes.
     """
     folder = Path(folder)
     if not folder.exists():
         raise DataError(f"{folder}: no such file or folder")
-    if (folder / "config.json").is_file() and not (folder / ABOUT).is_file():
-        model = load_reviosa(folder, sam2, frames=frames, dtype=dtype)
+    released = (folder / "config.json").is_file() and not (folder / ABOUT).is_file()
+    given = {"backbones": backbones} if released else {"sam2": sam2, "frames": frames}
+    if extra := [name for name, value in given.items() if value is not None]:
+        whose = "a released model, which holds them" if released else "this project's own, which says so itself"
+        raise DataError(f"{folder}: {extra[0]}: goes with another folder; this is {whose}")
+    if released:
+        model = load_reviosa(folder, sam2, frames=5 if frames is None else frames, dtype=dtype)
     else:
         model = folders.read(folder, dtype) if backbones is None else load_trained(folder, backbones, dtype)
     return model.to(device or best_device())
@@ -235,9 +240,11 @@ def load(
 def load_trained(folder: Path, backbones: config.Released, dtype: torch.dtype = torch.float32) -> ReVIOSa:
     """What `folders.save(..., trained_only=True)` left, joined with the backbones it was trained on.
 
-    Raises DataError for other backbones.
+    Raises DataError for other backbones, and for a folder that holds all of its model.
     """
     design, about, tokenizer = read_design(folder)
+    if "backbones" not in about:
+        raise DataError(f"{folder}: holds a whole model; leave the backbones out")
     *_, internvl = read_internvl(Path(backbones.internvl))
     if design.lora:
         internvl = layouts.with_lora(internvl)

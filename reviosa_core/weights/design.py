@@ -96,11 +96,11 @@ def write_about(
 def read_design(folder: Path) -> tuple[Design, dict[str, Any], PreTrainedTokenizerFast]:
     """What a saved folder says of its model, the rest of reviosa.json, and the tokenizer.
 
-    Raises FileNotFoundError naming a missing file, DataError for another format, or for a value that cannot be.
+    Raises DataError naming a missing file, for another format, or for a value that cannot be.
     """
     for name in (ABOUT, TOKENIZER):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is not a ReVIOSa checkpoint: no {name}")
+            raise DataError(f"{folder} is not a ReVIOSa checkpoint: no {name}")
     tokenizer = load_tokenizer(folder)
     design, about = read_about(folder)
     if len(tokenizer) > (rows := design.internvl.text_config.vocab_size):

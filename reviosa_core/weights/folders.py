@@ -30,6 +30,8 @@ def save(model: ReVIOSa, folder: str | Path, card: dict[str, Any] | None = None,
     `save(model.merge_lora(), ...)`. The folder appears when it is whole; DataError when there is one that holds more
     than an earlier `save`.
     """
+    if trained_only and not design_of(model).lora:
+        raise DataError(f"{folder}: without LoRA beside its layers nobody can tell what was trained; save it whole")
     held = model.trained() if trained_only else model.state_dict()
     parameters = sum(tensor.numel() for tensor in held.values())
     more = {"backbones": fingerprint(model)} if trained_only else {}
@@ -42,7 +44,7 @@ def read(folder: str | Path, dtype: torch.dtype = torch.float32) -> ReVIOSa:
     """A whole model that `save` left, in evaluation mode, on the CPU. `dtype` is that of InternVL; SAM2 and the
     projector are in float32.
 
-    Raises FileNotFoundError naming the missing file; DataError for tensors that are missing, unknown or misshapen.
+    Raises DataError naming the missing file, or for tensors that are missing, unknown or misshapen.
     """
     folder = Path(folder)
     design, about, tokenizer = read_design(folder)
@@ -84,11 +86,13 @@ def _empty(design: Design, tokenizer: PreTrainedTokenizerBase) -> ReVIOSa:
 
 
 def fingerprint(model: ReVIOSa) -> str:
-    """Of the backbones: their frozen biases and scales, rounded to bfloat16 as either precision rounds them."""
+    """Of the backbones: some values of each frozen tensor, spread over it, rounded to bfloat16 as either precision
+    rounds them."""
     found, trained = hashlib.sha256(), model.trained()
     for name, parameter in sorted(model.named_parameters()):
-        if name not in trained and parameter.dim() <= 1:
-            found.update(name.encode() + parameter.detach().cpu().bfloat16().view(torch.int16).numpy().tobytes())
+        if name not in trained:
+            some = parameter.detach().flatten()[:: 1 + parameter.numel() // 1024].cpu().bfloat16()
+            found.update(name.encode() + some.view(torch.int16).numpy().tobytes())
     return found.hexdigest()
 
 

@@ -22,7 +22,7 @@ from reviosa_core.model import prompts
 from reviosa_core.model.described import short
 from reviosa_core.schema import DataError, Role
 from reviosa_core.weights.files import Entry, Weights, finite
-from reviosa_core.weights.internvl import InternVL
+from reviosa_core.weights.internvl import InternVL, Text
 
 INTERNVL, SAM, DECODER, PROJECTOR = "mllm.internvl.", "segmenter.sam.", "segmenter.decoder.", "projector."  # ours
 RELEASED_SAM, RELEASED_PROJECTOR = "grounding_encoder.sam2_model.", "text_hidden_fcs."
@@ -247,7 +247,8 @@ def internvl_design(raw: Mapping[str, Any], where: str = "config.json") -> Inter
         },
         "text_config": {
             **language,
-            "rope_parameters": {"rope_theta": get(text, "rope_theta", (int, float), f"{where}: llm_config")},
+            **{key: text[key] for key in (*Text.FIXED, "rope_scaling") if key in text},
+            "rope_theta": get(text, "rope_theta", (int, float), f"{where}: llm_config"),
         },
         "downsample_ratio": get(raw, "downsample_ratio", object, where),
     }
@@ -304,9 +305,15 @@ def released_config(config: InternVLConfig, template: str, wording: Wording) -> 
             "max_position_embeddings": text.max_position_embeddings,
             "rms_norm_eps": text.rms_norm_eps,
             "rope_theta": text.rope_parameters["rope_theta"],
+            "rope_scaling": _scaling(text.rope_parameters),
             "tie_word_embeddings": False,
         },
     }
+
+
+def _scaling(rope: Mapping[str, Any]) -> dict[str, Any] | None:
+    """As transformers 4 wrote it, whose keys the released code reads."""
+    return {"type": "dynamic", "factor": rope["factor"]} if rope["rope_type"] == "dynamic" else None
 
 
 TEMPLATES = {"internvl2_5": "qwen_chat", "qwen_chat": "qwen_chat", "phi3_chat": "phi3_chat"}  # released, ours

@@ -10,6 +10,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
 from reviosa_core import bounds
+from reviosa_core.masks import area_resize
 from reviosa_core.model import segmenter
 from reviosa_core.model.pixels import normalise
 from reviosa_core.model.segmenter import FrameFeatures, Segmenter
@@ -303,6 +304,22 @@ def test_to_square_golden():
         [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1],
     ]  # fmt: skip
     assert segmenter.to_square(torch.zeros(2, 5, 7, 11, dtype=torch.bool), 3).shape == (2, 5, 3, 3)
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (1080, 1920), (480, 854), (1024, 1024)])
+def test_to_square_takes_exact_shares_of_real_frames(size: tuple[int, int]):
+    """Squares that begin anywhere: together they have the area that is due, under autocast too."""
+    height, width = size
+    drawn = torch.zeros(9, height, width, dtype=torch.bool)
+    for i in range(9):
+        top, left, side = 11 + 37 * i, 23 + 71 * i, 10 + 5 * i
+        drawn[i, top : top + side, left : left + side] = True
+    found = segmenter.to_square(drawn, 1024)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(segmenter.to_square(drawn, 1024), found)
+    assert torch.equal(found, torch.from_numpy(area_resize(drawn.numpy(), (1024, 1024)) >= 0.5))
+    due = drawn.sum((1, 2)) * 1024**2 / (height * width)
+    assert (found.sum((1, 2)) / due).mean() == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize(

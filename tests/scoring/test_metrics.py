@@ -106,7 +106,7 @@ def test_disk_is_round():
 @pytest.mark.parametrize("size", [(1080, 1920), (2160, 3840), (5400, 7200)])
 @pytest.mark.parametrize("row", [0, 1, 7, 20, 33, 60, -2, -7, -34])
 def test_disk_is_whole_beside_the_frames_ends(size: tuple[int, int], row: int):
-    """In the first and the last column of what is packed, where bits fall off: of a single pixel, its radius 18 to 72."""
+    """In the first and the last column of what is packed, where bits fall off; a pixel, with radius 18 to 72."""
     (height, _), r, x = size, bitmasks.tolerance(size), 300
     y = row % height
     mask = np.zeros(size, dtype=bool)

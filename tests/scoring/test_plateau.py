@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from reviosa_core.scoring import plateau
 
@@ -26,6 +27,14 @@ def test_a_run_that_learns_while_it_warms_up():
     """Means over 2: half is gone with the second window already, and less than a quarter of the rest follows."""
     assert plateau.left_at(curve(1, 1, 0.4, 0.4, 0.36, 0.35, 0.34, 0.33, 0.33), window=2) == 4
     assert plateau.left_at(curve(1, 1, 0.7, 0.7, 0.65, 0.65, 0.64, 0.64, 0.64), window=2) is None
+
+
+@pytest.mark.parametrize(("tau", "floor", "step"), [(20, 0.12, 70), (30, 0.16, 90), (50, 0.2, 220)])
+def test_a_run_that_learns_at_once(tau: float, floor: float, step: int):
+    """A row every ten steps, from 0.4: most is gone with the first window, of fifty steps."""
+    steps = np.arange(10, 410, 10)
+    dice = floor + (0.4 - floor) * np.exp(-steps / tau)
+    assert plateau.left_at(pd.DataFrame({"step": steps, "dice": dice})) == step
 
 
 def test_a_short_run_has_shorter_windows():

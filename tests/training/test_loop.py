@@ -77,6 +77,14 @@ def test_schedule_golden():
     assert loop.warmup_cosine(0, 10, 0.0) == 1  # no warm-up still has a first step
 
 
+def test_the_rate_of_a_step_is_noted_with_it(tmp_path):
+    fit(tmp_path)
+    rates = [float(row["learning_rate"]) for row in history(tmp_path)]  # of steps 2, 4, 6, 8; the last is not 0
+    assert rates == pytest.approx(
+        [0.05 * loop.warmup_cosine(done - 1, LOOP.steps, LOOP.warmup) for done in (2, 4, 6, 8)]
+    )
+
+
 def test_a_step_is_one_of_adamw_on_the_mean_over_micro_batches(tmp_path):
     """Whatever `accumulate`: the gradient is that of the mean loss, clipped to `clip_norm`."""
     rules = Loop(steps=1, accumulate=2, warmup=0.0, clip_norm=0.2, weight_decay=0.1)

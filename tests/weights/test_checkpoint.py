@@ -42,7 +42,7 @@ from reviosa_core.model.reviosa import ReVIOSa
 from reviosa_core.model.sam2 import unallocated
 from reviosa_core.schema import DataError, Role
 from reviosa_core.training import finetune
-from reviosa_core.weights import checkpoint, files, folders
+from reviosa_core.weights import checkpoint, files, folders, layouts
 from reviosa_core.weights.design import design_of
 
 
@@ -131,6 +131,24 @@ def test_a_released_folder_reads_as_the_plain_forward(folder: Path):
     assert model.config.image_token_id == CONTEXT and not any(p.is_meta for p in model.parameters())
     assert not any(b.is_meta for b in model.buffers())
     assert model.lm_head.weight.data_ptr() != model.get_input_embeddings().weight.data_ptr()
+
+
+@torch.no_grad()
+def test_positions_that_stretch_are_read_as_they_are_written(folder: Path):
+    """As in InternVL2.5's own files: up to the longest text that was trained they change nothing."""
+    model, *_ = checkpoint.load_internvl(folder)
+    scaling = {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}
+    text = {**CONFIG["llm_config"], "rope_scaling": scaling, "hidden_act": "silu"}
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "llm_config": text}))
+    longer, *_ = checkpoint.load_internvl(folder)
+    rope = longer.config.text_config.rope_parameters
+    assert (rope["rope_type"], rope["factor"]) == ("dynamic", 2.0)
+    for count, same in ((64, True), (80, False)):  # 64 were trained
+        pixels, ids = torch.randn(1, 3, IMAGE, IMAGE), torch.arange(count) % 5
+        (_, one), (_, other) = (outputs(m, pixels, ids) for m in (model, longer))
+        assert torch.equal(one, other) is same
+    written = layouts.released_config(longer.config, "qwen_chat", "labelled")["llm_config"]
+    assert layouts.internvl_design({**CONFIG, "llm_config": written}).text_config.rope_parameters.factor == 2.0
 
 
 @torch.no_grad()
@@ -241,6 +259,12 @@ def test_two_names_for_one_tensor(folder: Path, tmp_path: Path):
         ({"llm_config": {**CONFIG["llm_config"], "architectures": ["InternLM2ForCausalLM"]}}, "InternLM2ForCausalLM"),
         ({"llm_config": {k: v for k, v in CONFIG["llm_config"].items() if k != "rope_theta"}}, "no key 'rope_theta'"),
         ({"vision_config": {**CONFIG["vision_config"], "qkv_bias": False}}, r"attn\.qkv\.bias has no place"),
+        ({"llm_config": {**CONFIG["llm_config"], "rope_scaling": {"type": "yarn", "factor": 4.0}}}, "rope_type"),
+        (
+            {"llm_config": {**CONFIG["llm_config"], "use_sliding_window": True}},
+            "use_sliding_window is True; only False",
+        ),
+        ({"llm_config": {**CONFIG["llm_config"], "hidden_act": "gelu"}}, "hidden_act is 'gelu'; only 'silu'"),
     ],
 )
 def test_what_cannot_be_loaded_is_said(folder: Path, change: dict, message: str):
@@ -626,9 +650,21 @@ def test_what_was_trained_and_its_backbones_are_the_model(
         assert design_of(other) == design_of(model)
     with pytest.raises(DataError, match=r"holds what was trained only; load it with its backbones"):
         checkpoint.load(tmp_path / "part")
-    rewrite(folder, **{"vision_model.encoder.layers.1.ls1": torch.ones(DV)})
-    with pytest.raises(DataError, match="was trained on other backbones than"):
-        checkpoint.load(tmp_path / "part", backbones=start)
+    with pytest.raises(DataError, match="whole: holds a whole model; leave the backbones out"):
+        checkpoint.load(tmp_path / "whole", backbones=start)
+    for given in ({"sam2": start.sam2}, {"frames": 8}):
+        with pytest.raises(DataError, match=f"whole: {[*given][0]}: goes with another folder"):
+            checkpoint.load(tmp_path / "whole", **given)
+    with pytest.raises(DataError, match="nobody can tell what was trained; save it whole"):
+        folders.save(model.merge_lora(), tmp_path / "merged", trained_only=True)
+    matrix = "language_model.model.layers.1.mlp.up_proj.weight"
+    for name, tensor in {
+        "vision_model.encoder.layers.1.ls1": torch.ones(DV),
+        matrix: 1.1 * released_tensors()[matrix],
+    }.items():
+        rewrite(folder, **released_tensors() | {name: tensor})
+        with pytest.raises(DataError, match="was trained on other backbones than"):
+            checkpoint.load(tmp_path / "part", backbones=start)
 
 
 def test_half_precision_is_internvls_and_predicts_nearly_the_same(start: config.Released, tmp_path: Path):
