@@ -50,14 +50,15 @@ def write(project: config.Project, out: str | Path) -> int:
     texts += reports.rglob("*.md")
     named = {path: path.relative_to(project.root).with_suffix(".html").as_posix() for path in sorted(set(texts))}
     with outputs.folder(out, WHAT, {"profile": project.profile}) as folder:
-        site = _Site(project.root, folder, {**named, **notebooks})
+        pages = {Path(os.path.abspath(path)): name for path, name in {**named, **notebooks}.items()}
+        site = _Site(Path(os.path.abspath(project.root)), folder, pages)
         for path, name in named.items():
             site.page(name, markdown2html(path.read_text(encoding="utf-8")), path, path.parent)
         read = {path: nbformat.read(path, as_version=4) for path in notebooks}
         for path, name in notebooks.items():
             site.page(name, _notebook(read[path]), path, project.root / "notebooks", reports)  # it shows pages of these
         index = _index(project, named, {name: read[path] for path, name in notebooks.items()})
-        site.page("index.html", markdown2html(index), project.root / "index.md", project.root)
+        site.page("index.html", markdown2html(index), Path("the list of all pages"), project.root)
     return len(named) + len(notebooks) + 1
 
 
@@ -103,12 +104,13 @@ class _Site:
             raise DataError(f"{source}: {link[:80]!r} is none of the project's files")
         if not parts.path:
             return link
-        places = [(base / unquote(parts.path)).resolve() for base in bases]
-        found = next((p for p in places if p.is_relative_to(self.root.resolve()) and p.is_file()), None)
-        if found is None:
-            raise DataError(f"{source}: links to {link!r}, which is no file of the project")
-        page = self.pages.get(found) or self.pages.get(self.root / found.relative_to(self.root.resolve()))
+        named = [Path(os.path.abspath(base / unquote(parts.path))) for base in bases]
+        page = next((self.pages[path] for path in named if path in self.pages), None)  # whatever it is a link to
         if page is None:
+            places = [path.resolve() for path in named]
+            found = next((p for p in places if p.is_relative_to(self.root.resolve()) and p.is_file()), None)
+            if found is None:
+                raise DataError(f"{source}: links to {link!r}, which is no file of the project")
             page = found.relative_to(self.root.resolve()).as_posix()
             (self.folder / page).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found, self.folder / page)

@@ -119,6 +119,19 @@ def test_the_whole_project_has_no_dead_link(project: config.Project, tmp_path: P
     assert any("LOG.html" in line for line in dead(out)), "or this test would say nothing"
 
 
+@pytest.mark.parametrize("cache", ["my project/.dvc/cache", "elsewhere"])
+def test_a_notebook_that_is_a_link_into_dvcs_cache_is_a_page(project: config.Project, tmp_path: Path, cache: str):
+    """As with `dvc config cache.type symlink`; a file there has no ending."""
+    notebook, held = project.run("notebooks", "05_evaluate@full.ipynb"), tmp_path / cache / "ab" / "cdef"
+    held.parent.mkdir(parents=True)
+    notebook.rename(held)
+    notebook.symlink_to(held)
+    out = tmp_path / "out"
+    site.write(project, out)
+    assert not dead(out) and not [*out.rglob("cdef")]
+    assert "notebooks/05_evaluate%40full.html" in [link for _, link in Links(out / "index.html").links]
+
+
 def test_nothing_runs_in_it_and_nothing_is_loaded(project: config.Project, tmp_path: Path):
     site.write(project, tmp_path / "out")
     for page in (tmp_path / "out").rglob("*.html"):
