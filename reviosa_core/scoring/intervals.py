@@ -58,7 +58,7 @@ def ratio(
             values = (draws @ above) / (draws @ below)
         if not np.isnan(values).all():
             interval = [100 * float(q) for q in np.nanpercentile(values, [2.5, 97.5])]
-            known, far = below > 0, 100 * (1 - least) * (1 - 0.025 ** (1 / np.count_nonzero(below)))
+            known, far = below > 0, 100 * (1 - least) * (1 - 0.025 ** (1 / int(np.count_nonzero(below))))
             if (above == least * below)[known].all():
                 interval = [100 * least, 100 * least + far]
             elif (above == below)[known].all():
