@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -142,8 +143,9 @@ def area_resize(mask: Bool[np.ndarray, "*n h w"], size: tuple[int, int]) -> Floa
     return shares.clip(0, 1)  # rounding takes a full cell past 1, which no cross-entropy accepts
 
 
+@lru_cache(16)
 def cell_weights(pixels: int, cells: int) -> Float[np.ndarray, "cells pixels"]:
-    """A matrix whose row i averages the pixels that cell i covers, fractions included."""
+    """A matrix whose row i averages the pixels that cell i covers, fractions included; not to be written to."""
     edges = np.linspace(0, pixels, cells + 1)
     starts, ends = edges[:-1, None], edges[1:, None]
     left, right = np.arange(pixels)[None], np.arange(1, pixels + 1)[None]
