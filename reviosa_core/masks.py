@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 from pycocotools import mask as coco
 
-from reviosa_core.schema import RLE, Clip, Compact, DataError, Expression, Prediction, Role, Segments
+from reviosa_core.schema import RLE, Clip, Compact, DataError, Each, Expression, Prediction, Role, Segments
 
 AT_ONCE = 16  # expressions that a model segments together; InterShapes has at most 13 of a clip
 GROUPS = 7  # of five bits: COCO's run lengths are 32-bit numbers
@@ -119,6 +119,13 @@ def segmented(system: Segments, clip: Clip, expressions: Sequence[Expression]) -
     ask = system.run_lengths if isinstance(system, Compact) else system.segment
     parts = (expressions[start : start + AT_ONCE] for start in range(0, len(expressions), AT_ONCE))
     return [found for part in parts for found in ask(clip, part)]
+
+
+def each(system: Segments | Each, clips: Sequence[Clip]) -> Iterator[list[Prediction]]:
+    """What a system segments in clips, in order, with all of their expressions: `segmented`."""
+    if isinstance(system, Each):
+        return system.each(clips)
+    return (segmented(system, clip, clip.expressions) for clip in clips)
 
 
 def union(clip: Clip, keys: Iterable[str] | None, indices: Sequence[int] | None = None) -> Bool[np.ndarray, "t h w"]:

@@ -203,6 +203,15 @@ class Compact(Protocol):
 
 
 @runtime_checkable
+class Each(Protocol):
+    """A system that is asked about many clips, since it does some ahead."""
+
+    def each(self, clips: Sequence[Clip]) -> Iterator[list[Prediction]]:
+        """One prediction per expression of each clip, all in order."""
+        ...
+
+
+@runtime_checkable
 class System(Protocol):
     """Anything that turns a clip and expressions into masks: ReVIOSa, or a baseline."""
 

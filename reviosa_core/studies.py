@@ -151,13 +151,20 @@ def place(
 
 def points(gains: dict[str, dict[Variant, dict[str, Any]]], setting: str = "RVOS") -> pd.DataFrame:
     """What AML adds, a row a comparison: `gains[study][variant][setting]`, of a run against the same without AML."""
-    rows = []
+    rows, seeds = [], {variant.seed for found in gains.values() for variant in found}
     for study, found in gains.items():
         for variant, by_setting in found.items():
+            seed = f", seed {variant.seed}" if len(seeds) > 1 else ""
             value, interval = by_setting[setting]["value"], by_setting[setting]["interval"]
             low, high = interval or (value, value)
             rows.append(
-                {"study": study, "run": f"{variant.row}, {variant.otherwise}", "value": value, "low": low, "high": high}
+                {
+                    "study": study,
+                    "run": f"{variant.row}, {variant.otherwise}{seed}",
+                    "value": value,
+                    "low": low,
+                    "high": high,
+                }
             )
     return pd.DataFrame(rows, columns=["study", "run", "value", "low", "high"])
 

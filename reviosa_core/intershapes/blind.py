@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Float
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from reviosa_core.intershapes import language, pairs, verbs, world
@@ -22,6 +22,10 @@ from reviosa_core.schema import Clip
 from reviosa_core.scoring import intervals
 
 Side = Mapping[str, Mapping[str, Any]]  # splits.read_side_file
+
+SAID = sorted(  # what is said of an event's subject, and whether that is the one who does it
+    ((said, first) for verb in verbs.VERBS.values() for _, said, first in verb.voices()), key=lambda one: -len(one[0])
+)
 
 # --- blind predictors -------------------------------------------------------------------------------------------------
 
@@ -42,7 +46,8 @@ class Question:
 
     @property
     def passive(self) -> bool:
-        return " by " in f"{self.text} "
+        """Whether it is done to the subject: "being pushed by", and "leading", who is followed."""
+        return not next(first for said, first in SAID if f" {said} " in self.text)
 
     @property
     def paths(self) -> np.ndarray:
@@ -84,19 +89,34 @@ def _learned(see: Callable[[Question], list[float]]) -> Guess:
     """What could be had from features, not what somebody thought of."""
 
     def guess(train: Sequence[Question], test: Sequence[Question], seed: int) -> np.ndarray:
-        return _fitted([see(q) for q in train], [q.low_is_actor for q in train], [see(q) for q in test], seed)
+        return _fitted([see(q) for q in train], [q.low_is_actor for q in train], [see(q) for q in test], seed) > 0.5
+
+    return guess
+
+
+def _placed(t: int) -> Guess:
+    """What the text and one frame give away, read as `order_table` reads all of them: trees say which of the two does
+    it, from the verb and the frame, asked with either one first; the voice says whether that is the subject."""
+
+    def guess(train: Sequence[Question], test: Sequence[Question], seed: int) -> np.ndarray:
+        see = lambda q, turned: [float(q.verb == name) for name in verbs.DIRECTED] + _frame(q, t, turned)  # noqa: E731
+        asked = [(q, turned) for q in test for turned in (False, True)]
+        known = [(q, turned) for q in train for turned in (False, True)]
+        answers = [(q.low_is_actor != q.passive) != turned for q, turned in known]
+        sure = _fitted([see(*one) for one in known], answers, [see(*one) for one in asked], seed).reshape(-1, 2)
+        return (sure[:, 0] > sure[:, 1]) != np.array([q.passive for q in test], dtype=bool)
 
     return guess
 
 
 def _fitted(
     known: Sequence[Sequence[float]], answers: Sequence[bool], asked: Sequence[Sequence[float]], seed: int
-) -> Bool[np.ndarray, " n"]:
-    """Answers of boosted trees, both answers weighing alike; always yes where there is too little to learn from."""
+) -> Float[np.ndarray, " n"]:
+    """How sure boosted trees are of yes, both answers weighing alike; wholly, where there is too little to learn from."""
     if not asked or len(set(answers)) < 2:
-        return np.ones(len(asked), dtype=bool)
+        return np.ones(len(asked))
     trees = HistGradientBoostingClassifier(max_iter=100, random_state=seed, class_weight="balanced")
-    return trees.fit(known, answers).predict(asked)
+    return trees.fit(known, answers).predict_proba(asked)[:, 1]
 
 
 def _words(q: Question) -> list[float]:
@@ -104,18 +124,19 @@ def _words(q: Question) -> list[float]:
     return [float(word in text) for word in language.vocabulary()]
 
 
-def _frame(q: Question, t: int) -> list[float]:
-    """The two objects' places, sizes and looks, and where the others are, in one frame."""
+def _frame(q: Question, t: int, turned: bool) -> list[float]:
+    """The two objects' places, sizes and looks, and where the others are, in one frame; the higher one first where
+    they are `turned`."""
     features = []
     everywhere = np.array(q.clip["centres"])[:, t]
-    for own, k in enumerate((q.low, q.high)):
-        shape, here = q.clip["shapes"][k], q.paths[own, t]
+    for k in (q.high, q.low) if turned else (q.low, q.high):
+        shape, here = q.clip["shapes"][k], everywhere[k]
         others = np.delete(everywhere, [q.low, q.high], axis=0)
         crowd = np.linalg.norm(others - here, axis=1).min(initial=1.0)
         looks = (list(world.COLORS).index(shape["color"]), world.KINDS.index(shape["kind"]))
         features += [*here, shape["radius"], shape["angle"], crowd, np.abs(here - 0.5).max(), *looks]
-    low, high = np.array(features, float).reshape(2, -1)
-    return [*low, *high, *(low - high)]
+    one, other = np.array(features, float).reshape(2, -1)
+    return [*one, *other, *(one - other)]
 
 
 SENTENCES: dict[str, Callable[[Question], bool]] = {
@@ -128,8 +149,8 @@ SENTENCES: dict[str, Callable[[Question], bool]] = {
 BLIND: dict[str, tuple[str, Guess]] = {
     "random": ("all", lambda train, test, seed: np.random.default_rng(seed).random(len(test)) < 0.5),
     "text only": ("same names", _learned(_words)),
-    "text and first frame": ("same names, first frame shared", _learned(lambda q: _words(q) + _frame(q, 0))),
-    "text and last frame": ("same names, last frame shared", _learned(lambda q: _words(q) + _frame(q, -1))),
+    "text and first frame": ("same names, first frame shared", _placed(0)),
+    "text and last frame": ("same names, last frame shared", _placed(-1)),
     "larger = actor": (
         "same names",
         _rule(lambda q: q.clip["shapes"][q.low]["radius"] > q.clip["shapes"][q.high]["radius"]),
@@ -263,8 +284,8 @@ def _by_words(
     vocabulary = language.vocabulary()
     see = lambda text: [float(word in text.split()) for word in vocabulary]  # noqa: E731
     due = np.array([due for *_, due in asked], dtype=bool)
-    guess = _fitted([see(t) for _, t, _ in known], [due for *_, due in known], [see(t) for _, t, _ in asked], seed)
-    right = guess == due
+    sure = _fitted([see(t) for _, t, _ in known], [due for *_, due in known], [see(t) for _, t, _ in asked], seed)
+    right = (sure > 0.5) == due
     # Both answers weigh alike: doubling the rarer one's rows would say the same with a wrong n.
     weight = len(due) / 2 / np.maximum(np.where(due, due.sum(), (~due).sum()), 1)
     return pd.DataFrame({"video": [video for video, *_ in asked], "right": right * weight})
@@ -287,7 +308,7 @@ def order_table(train: Side, test: Side, bootstrap: int, seed: int) -> pd.DataFr
     rng, rows = np.random.default_rng(seed), []
     for name, order in ORDERS.items():
         (_, known, answers), (videos, asked, truth) = (_places(side, order, rng) for side in (train, test))
-        right = _fitted(known, answers, asked, seed) == np.array(truth, dtype=bool)
+        right = (_fitted(known, answers, asked, seed) > 0.5) == np.array(truth, dtype=bool)
         score = intervals.mean(pd.DataFrame({"video": videos, "right": right}), "right", bootstrap, seed)
         rows.append({"frames": name, "accuracy": score["value"], "interval": score["interval"], "n": score["n"]})
     return pd.DataFrame(rows)

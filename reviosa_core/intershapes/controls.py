@@ -95,14 +95,18 @@ def unchanged(clip: Clip, known: Mapping[str, Any], rng: np.random.Generator) ->
 
 
 Control = Callable[[Clip, Mapping[str, Any], np.random.Generator], Clip]
+FRAMES: dict[str, Control] = {"shuffled frames": shuffled, "reversed time": reversed_time}
 CONTROLS: dict[str, Control] = {
     "unchanged": unchanged,
     "wrong names": wrong_names,
     "opposite verb": wrong_verb,
     'passive without "by"': no_by,
-    "shuffled frames": lambda clip, known, rng: shuffled(unchanged(clip, known, rng), known, rng),
-    "reversed time": lambda clip, known, rng: reversed_time(unchanged(clip, known, rng), known, rng),
+    **{
+        name: lambda clip, known, rng, change=change: change(unchanged(clip, known, rng), known, rng)
+        for name, change in FRAMES.items()
+    },
 }
+LOOKS = "one, appearance"  # the kind of a sentence that nobody has to watch for
 
 
 def controlled(clips: Sequence[Clip], side: Side, control: str, seed: int) -> Iterator[Clip]:
@@ -122,13 +126,16 @@ def measured(
     bootstrap: int,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """What each control does to a system: {control: {"scores", "all", "same names"}}, summaries, and direction
-    of all sentences and of those whose two objects bear one name. A control that changes none of `clips` is
-    left out.
+    """What each control does to a system: {control: {"scores", "all", "same names", "looks"}}, summaries, and direction
+    of all sentences and of those whose two objects bear one name; of the frames' controls also the score of sentences
+    about one object by its looks: what other frames cost where nobody has to watch. A control that changes none of
+    `clips` is left out.
 
     `answered` are the rows of the unchanged clips, which need no second answer; `notes` those of `splits.read_notes`.
     """
     changes = {}
+    kinds = notes.set_index(["video", "expression"])["kind"]
+    plain = [replace(c, expressions=tuple(e for e in c.expressions if kinds[c.id, e.id] == LOOKS)) for c in clips]
     for control in CONTROLS:
         changed = list(controlled(clips, side, control, seed))
         if not changed:
@@ -136,12 +143,19 @@ def measured(
         if control == "unchanged":
             asked = pd.MultiIndex.from_tuples([(clip.id, e.id) for clip in changed for e in clip.expressions])
             found = answered[pd.MultiIndex.from_frame(answered[["video", "expression"]]).isin(asked)]
+            looks = answered[answered["video"].isin([clip.id for clip in clips]) & (answered["kind"] == LOOKS)]
         else:
+            looks = None
+            if change := FRAMES.get(control):
+                moved = (change(c, side[c.id], np.random.default_rng((seed, i))) for i, c in enumerate(plain))
+                looks = [clip for clip in moved if clip.expressions]
+                looks = evaluate.evaluate(system, looks) if looks else None
             found = evaluate.evaluate(system, changed).merge(notes, on=["video", "expression"], how="left")
         changes[control] = {
             "scores": metrics.summarise(found, bootstrap, seed),
             "all": metrics.direction(found, bootstrap, seed),
             "same names": metrics.direction(found[found["cue"] == "motion"], bootstrap, seed),
+            "looks": None if looks is None else metrics.summarise(looks, bootstrap, seed)["RVOS"],
         }
     return changes
 

@@ -104,6 +104,8 @@ def page(system: Segments, settings: Settings, folder: Path, samples: Sequence[S
 
 def launch(blocks: gr.Blocks, host: str, port: int | None, limits: Limits) -> str:
     """Serve the page, in threads of its own, and say where; without a port, at any that is free."""
+    for name in ("NO_PROXY", "no_proxy"):  # gradio asks its own address whether it is there
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), host, "localhost", "127.0.0.1")))
     _, address, _ = blocks.launch(
         server_name=host,
         server_port=port,

@@ -1,5 +1,6 @@
 """What a notebook's numbers say, in one paragraph, for its end. Every sentence follows from numbers, by one rule
-(`findings.verdict`): a difference is one where its 95 % interval is on one side of 0."""
+(`findings.verdict`): a difference is one where its 95 % interval is on one side of 0. `moved` has no interval, and says
+what was measured."""
 
 from __future__ import annotations
 
@@ -47,9 +48,13 @@ def dataset(counts: Sequence[Mapping[str, Any]], blind: pd.DataFrame | None, ord
         return f"{text} They are your own: what can be guessed about them is not known."
     made = [row for row in blind[blind["against"]].to_dict("records") if row["n"]]
     if made:
-        best = max(made, key=lambda row: row["accuracy"] - row["chance"])
+        best = max(made, key=lambda row: abs(row["accuracy"] - row["chance"]))
         stands = against(best, best["chance"])
-        holds = "it games the benchmark" if stands == "above chance" else "the benchmark holds against it"
+        holds = {
+            "above chance": "it games the benchmark",
+            "below chance": "turned round it games the benchmark",
+            "not told from chance": "the benchmark holds against it",
+        }[stands]
         text += (
             f" Of the predictors that see too little, {best['predictor']!r} gets furthest on sentences made against it "
             f"({best['question']} {with_interval(best, 'accuracy')} %, chance {number(best['chance'])}): {stands}; "
@@ -140,10 +145,12 @@ def moved(shares: Mapping[str, Mapping[str, float]], before: str, after: str) ->
         "own object's share of their area",
     )
     old, new = shares[before], shares[after]
-    ways = "more" if new[own] > old[own] else "less" if new[own] < old[own] else "no more"
-    knows = "it knows which object is meant" if new[part] > new[area] else "it does not tell which object is meant"
+    apart, times = round(100 * new[own], 1) - round(100 * old[own], 1), new[part] / new[area]
+    ways = "more than" if apart > 0 else "less than" if apart < 0 else "as much as"
+    knows = "knows" if times >= 2 else "leans to" if times >= 1.25 else "does not tell"
+    knows = f"it {knows} {'the object that' if knows == 'leans to' else 'which object'} is meant"
     return (
-        f"Of the token's attention {100 * new[own]:.1f} % ({after}) falls on its own object, {ways} than "
+        f"Of the token's attention {100 * new[own]:.1f} % ({after}) falls on its own object, {ways} "
         f"{100 * old[own]:.1f} % ({before}). Of what falls on any object the own one gets {100 * new[part]:.0f} %, "
         f"of their area it has {100 * new[area]:.0f} %: {knows}."
     )

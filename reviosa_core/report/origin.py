@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -28,11 +29,13 @@ def flatten(params: Any, prefix: str = "") -> dict[str, str]:
 
 
 def md5(path: str | Path) -> str:
-    """The md5 that DVC writes for a file or a folder (`.dir` at its end), to match a run with dvc.lock. A process reads
-    a file once, however often it is asked, until its size or its time is another: data sets are large."""
+    """The md5 that DVC writes for a file or a folder (`.dir` at its end), to match a run with dvc.lock; but what lies
+    behind links to folders, which DVC does not see, counts as well. A process reads a file once, however often it is
+    asked, until its size or its time is another: data sets are large."""
     path = Path(path)
     if path.is_dir():
-        files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+        inside = (Path(folder, name) for folder, _, names in os.walk(path, followlinks=True) for name in names)
+        files = sorted((file.relative_to(path).as_posix(), file) for file in inside if file.is_file())
         listing = [{"md5": md5(file), "relpath": name} for name, file in files]
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
     about = path.stat()
@@ -51,10 +54,14 @@ def _of_file(path: Path, size: int, modified: int) -> str:
 
 
 def commit(project: config.Project) -> dict[str, str]:
-    """Commit and whether tracked files of the project differ from it; nothing outside a repository. What the pipeline
-    makes does not count: while its stages run, DVC takes their outputs away, and locks are written."""
+    """Commit and whether tracked files of the project differ from it; nothing outside a repository, or where git says
+    nothing. What the pipeline makes does not count: while its stages run, DVC takes their outputs away, and locks are
+    written."""
     ask = ["git", "-C", str(project.root)]
-    head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True)
+    try:
+        head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True)
+    except OSError:  # no git here
+        return {}
     if head.returncode:
         return {}
     made = [f":(exclude,literal){folder}" for folder in {project.params.reports, "reports", "backbones"}]

@@ -63,9 +63,9 @@ def data_card(
         "# InterShapes",
         f"Profile `{project.profile}`, seed {project.settings.seed}; written by notebook 01.",
         "Procedural clips in the InterRVOS-127K file format. Shapes of known class and colour interact in pairs; sentences "
-        "say who does what to whom; masks are exact. Who acts takes more than one look: whether the circle pushes the square "
-        "or is pushed by it, the text, the looks and one frame, the first or the last, are the same. "
-        "How much several frames tell without their order is below.",
+        "say who does what to whom; masks are exact. Whether the circle pushes the square or is pushed by it, the text, the "
+        "looks and one frame, the first or the last, are the same. What the other one gives away is below, and how much "
+        "several frames tell without their order.",
         "## What is in it",
         markdown(counts),
         f"{data.frames} frames of {data.size} x {data.size} pixels; {hard.objects[0]}–{hard.objects[1]} objects; "
@@ -81,6 +81,7 @@ def data_card(
         "Each predictor is scored on the sentences made against it, in percent; fitted ones (boosted trees) learn on one "
         "half of the train split and are scored on the other. All of these should stay near chance.",
         blind(blind_table[blind_table["against"]]),
+        "Below chance is as good as above it, turned round: who is followed, chased or caught sets out first.",
         "Which frame is shared is a coin toss for the first pair of a clip; for the second, and in `shift`, it is the "
         "first. The other frame is not shared, and gives something away; on sentences not made against it:",
         blind(blind_table[~blind_table["against"]]),
@@ -181,7 +182,8 @@ def _controls(found: Mapping[str, Any], some: int, test: int) -> list[str]:
         f"The best row on changed inputs, on {f'the first {some} of the {test}' if some < test else f'all {test}'} test "
         "clips, scored against the unchanged truth. With names of other objects, and with the opposite verb, a system that "
         "reads must lose; with frames in disorder, one that follows what happens loses the roles, though much of who acts "
-        "is in the places alone ([the data card](intershapes.md) says how much)."
+        "is in the places alone ([the data card](intershapes.md) says how much). Part of what disorder costs is that other "
+        "frames are read, prompted and tracked: sentences about one object by its looks (last column) need no watching."
     ]
     if turned:
         said.append(

@@ -242,9 +242,11 @@ def study(runs: Mapping[Any, Mapping[str, Any]], places: Mapping[Any, choice.Sel
 
 def what_aml_adds(gains: Mapping[str, Mapping[Any, Mapping[str, Any]]]) -> str:
     """`gains[study][variant][setting]`, of each run with AML against the same without (`studies.without_aml`)."""
+    several = len({variant.seed for found in gains.values() for variant in found}) > 1
     return markdown(
         [
             {"study": study, "row": ROW.get(variant.row, variant.row), "otherwise": variant.otherwise}
+            | ({"seed": str(variant.seed)} if several else {})
             | {setting: with_interval(gain[setting], "value") for setting in SETTINGS}
             for study, found in gains.items()
             for variant, gain in found.items()
@@ -370,6 +372,7 @@ def controls(results: Mapping[str, Scores]) -> str:
             | {setting: with_interval(scores["scores"][setting]) for setting in list(SETTINGS)[:2]}
             | {f"role confusion, {part}": with_interval(r, "value") if r else "–" for part, r in roles.items()}
             | {"expressions": scores["scores"]["InterRVOS-Actor"]["n"]}
+            | {"RVOS of one object by its looks": with_interval(scores["looks"])}
         )
     return markdown(rows)
 

@@ -392,7 +392,8 @@ def keep_notebooks(folder: str | Path, profile: str) -> None:
     try:
         for path in sorted(Path(folder).glob("*.ipynb")):
             name = path.stem.replace("@", " ")
-            named = f"tags.mlflow.runName LIKE '{name}%' AND tags.profile = '{profile}'"
+            alike = f"= '{name}'" if "@" in path.stem else f"LIKE '{name}%'"
+            named = f"tags.mlflow.runName {alike} AND tags.profile = '{profile}'"
             found = client.search_runs([_experiment(root)], named, max_results=1)
             if found:
                 client.log_artifact(found[0].info.run_id, str(path))

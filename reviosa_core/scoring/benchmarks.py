@@ -136,9 +136,9 @@ def _sentences(scored: Scored) -> Lines:
         score = given.score if given else -math.inf
         measured.append(row | {"intersection": both, "union": either, "score": score})
     table = pd.DataFrame(measured).astype({"score": float})
-    finite = table["score"][np.isfinite(table["score"])]
+    finite = sorted({score for score in table["score"] if math.isfinite(score)})
     # Where it is as sure of all of them, a missing one should not be what tells them apart.
-    least = finite.min() if finite.nunique() < 2 else np.nextafter(finite.min(), -np.inf)
+    least = math.nextafter(finite[0], -math.inf) if len(finite) > 1 else finite[0] if finite else math.nan
     table["score"] = table["score"].replace(-np.inf, least)
     found = protocols.sentences(table, scored.bootstrap, scored.seed)
     return {name: _plain(value, len(table)) if isinstance(value, float) else value for name, value in found.items()}

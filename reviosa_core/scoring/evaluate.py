@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from reviosa_core.masks import segmented
-from reviosa_core.schema import Clip, DataError, Prediction, Role, Segments
+from reviosa_core.masks import each
+from reviosa_core.schema import Clip, DataError, Each, Prediction, Role, Segments
 from reviosa_core.scoring import bitmasks, kept, metrics, pairing, predictions
 from reviosa_core.scoring.bitmasks import BitMask
 from reviosa_core.scoring.source import Extra, Source
@@ -30,7 +30,7 @@ Pairs = Mapping[str, Any]  # video -> [[expression, its inverse], ...], as peopl
 
 
 def evaluate(
-    system: Segments,
+    system: Segments | Each,
     clips: Iterable[Clip],
     progress: bool = True,
     save: str | Path | None = None,
@@ -44,13 +44,16 @@ def evaluate(
     by clip, as in `score_clip`.
     """
     rows: list[dict[str, Any]] = []
+    clips = list(clips)
     with kept.writer(Path(save), made_by) if save else nullcontext((None, None)) as (write, done):
+        there = {clip.id for clip in clips if done is not None and clip in done}
+        coming = each(system, [clip for clip in clips if clip.id not in there])
         for clip in tqdm(clips, desc="evaluate", unit="clip", disable=not progress):
-            if done is not None and clip in done:
+            if done is not None and clip.id in there:
                 text, entry = done.of(clip)
                 own, found = json.loads(text), predictions.of_entry(done.path, clip.id, entry)
             else:
-                found = segmented(system, clip, clip.expressions)
+                found = next(coming)
                 own = score_clip(clip, found, inverse=inverses and inverses[clip.id])
                 if done is not None:  # rows as a text: JSON proper has no NaN
                     done.add(clip, f"[{json.dumps(json.dumps(own))}, {predictions.entry(found)}]")

@@ -50,7 +50,10 @@ def table(train, test) -> pd.DataFrame:
 
 
 def test_every_blind_predictor_is_near_chance(table):
-    for name, row in table[table["against"]].iterrows():
+    made = table[table["against"]]
+    first = made["predictor"] == "first mover acts, voice read"
+    assert 35 < made[first]["accuracy"].item() < 48, "who is followed, chased or caught sets out first: it is said"
+    for name, row in made[~first].iterrows():
         spread = 3 * 50 / np.sqrt(row["n"] / 2)  # an active and its passive are one draw
         assert abs(row["accuracy"] - row["chance"]) < max(spread, 4), (name, row.to_dict())
         assert row["n"] > 150 and row["interval"][0] <= row["accuracy"] <= row["interval"][1]

@@ -118,7 +118,7 @@ def test_flipped_labels_are_drawn_where_they_belong():
 
 
 def test_claims_that_take_other_trainings():
-    """The upper layers are better here, all heads as good as two, and AML costs where every sentence is about one."""
+    """The layers that look more are better here, all heads as good as two, and AML costs where all is about one."""
 
     def rows(*values: float) -> pd.DataFrame:
         return scored(values)
@@ -130,10 +130,13 @@ def test_claims_that_take_other_trainings():
     layers |= {run("tokens", "one"): rows(1, 1, 1, 1), run("full", "tuned", 0): rows(99, 99, 99, 99)}
     heads = {run("full", "one"): rows(50, 50, 40, 60), run("full", "head4"): rows(50, 50, 60, 40)}
     alone = {run("aml", "one_object"): rows(50, 50, 40, 60), run("baseline", "one_object"): rows(60, 60, 50, 70)}
-    found = studied.claims({"layers": layers, "heads": heads, "one_object": alone}, 200, 0)
+    given = {"layers": layers, "heads": heads, "one_object": alone}
+    found = studied.claims(given, [0.2, 0.1, 0.9], 200, 0)
     assert [one.verdict for one in found] == ["holds", "can't tell", "doesn't"]
-    assert [one.ours.split()[0] for one in found] == ["20.0", "0.0", "-10.0"], "layer 2 against layer 0"
-    assert studied.claims({"layers": {run("tokens", "one"): rows(1, 1, 1, 1)}}, 200, 0) == []
+    assert [one.ours.split()[0] for one in found] == ["10.0", "0.0", "-10.0"], "layer 2 against layer 1, by attention"
+    assert "layers 2 against that of layers 1" in found[0].why
+    assert studied.claims(given, [0.9, 0.2, 0.1], 200, 0)[0].verdict == "doesn't"
+    assert studied.claims({"layers": {run("tokens", "one"): rows(1, 1, 1, 1)}}, [], 200, 0) == []
 
 
 def test_claims_are_of_all_seeds():
@@ -142,7 +145,7 @@ def test_claims_are_of_all_seeds():
 
     heads = {Variant("full", rule, None, None, seed): rows(value) for rule, seed, value in (
         ("one", 0, 40), ("one", 1, 70), ("head4", 0, 60), ("head4", 1, 30))}  # fmt: skip
-    (claim,) = studied.claims({"heads": heads}, 200, 0)
+    (claim,) = studied.claims({"heads": heads}, [], 200, 0)
     assert claim.ours.startswith("10.0 "), "55 against 45, and not the last seed's 40"
 
 
