@@ -394,8 +394,7 @@ def keep_notebooks(folder: str | Path, profile: str) -> None:
             name = path.stem.replace("@", " ")
             alike = f"= '{name}'" if "@" in path.stem else f"LIKE '{name}%'"
             named = f"tags.mlflow.runName {alike} AND tags.profile = '{profile}'"
-            found = client.search_runs([_experiment(root)], named, max_results=1)
-            if found:
+            if found := client.search_runs([_experiment(root)], named, max_results=1):
                 client.log_artifact(found[0].info.run_id, str(path))
     except LOSSES as error:
         _lost(error)

@@ -145,7 +145,8 @@ def test_actor_only_system_has_no_target_rows():
 def test_evaluate_feeds_the_metrics():
     rows = evaluate(Oracle(), [make_clip("v0"), make_clip("v1")], progress=False)
     assert len(rows) == 20 and rows["J"].eq(1).all() and rows["F"].eq(1).all()
-    assert metrics.direction(rows, 10, 0)["strict pair accuracy"] == {"value": 100, "n": 2, "interval": [100, 100]}
+    due = {"value": 100, "n": 2, "interval": pytest.approx([100 * 0.025**0.5, 100])}  # two videos
+    assert metrics.direction(rows, 10, 0)["strict pair accuracy"] == due
 
 
 def test_missing_doubled_unknown():
