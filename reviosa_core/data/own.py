@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from reviosa_core import masks, outputs
 from reviosa_core.data import files, images, interrvos, jsonfile, tables
 from reviosa_core.data.tables import Problems
-from reviosa_core.data.video import Video, open_video
+from reviosa_core.data.video import Video, clip_id, open_video
 from reviosa_core.schema import RLE, CaptionType, Clip, DataError, Expression
 
 COLUMNS = ("video", "expression", "caption_type", "actor", "target")
@@ -134,7 +134,7 @@ def _references(cell: Any, name: str) -> tuple[str, ...]:
 
 def _check(path: Path, rows: list[Row], problems: Problems) -> Checked:
     """One video with all its rows. A mask that is wrong is noted with the first row that names it."""
-    video, where = open_video(path), path.resolve()
+    video = open_video(path)
     names = video.names
     if any(a >= b for a, b in zip(names, names[1:], strict=False)):
         raise DataError(
@@ -151,7 +151,7 @@ def _check(path: Path, rows: list[Row], problems: Problems) -> Checked:
                 with problems.of(row.number):
                     drawn[reference] = _masks(problems.path.parent, reference, video)
     expressions = tuple(Expression(str(i), r.text, r.caption_type, r.actor, r.target) for i, r in enumerate(rows))
-    return Checked(path, rows[0].number, where.name if where.is_dir() else where.stem, expressions, drawn)
+    return Checked(path, rows[0].number, clip_id(path), expressions, drawn)
 
 
 def _masks(folder: Path, reference: str, video: Video) -> list[RLE | None]:

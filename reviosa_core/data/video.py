@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Generator, Iterable, Sequence
@@ -118,8 +119,9 @@ def open_clip(path: str | Path, texts: str | Sequence[str]) -> Clip:
 
 
 def clip_id(path: str | Path) -> str:
-    """The name of a folder of frames, that of a file without its suffix."""
-    path = Path(path).resolve()
+    """The name of a folder of frames, that of a file without its suffix. Of a link its own, not what it leads to: that
+    may be a hash."""
+    path = Path(os.path.abspath(path))
     return path.name if path.is_dir() else path.stem
 
 
