@@ -16,6 +16,7 @@ from the table's folder.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -119,6 +120,8 @@ def _row(number: int, cells: dict[str, Any]) -> Row:
     if (kind == "unidirectional") != bool(target):
         due = "needs a target" if kind == "unidirectional" else "has no target; only unidirectional has one"
         raise DataError(f"{kind} {due}, and target is {cells.get('target')!r}")
+    if both := [part for part in target if _place(part) in set(map(_place, actor))]:
+        raise DataError(f"{kind} has mask {both[0]!r} as actor and as target")
     return Row(number, video, text, kind, actor, target or None)
 
 
@@ -127,9 +130,15 @@ def _references(cell: Any, name: str) -> tuple[str, ...]:
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise DataError(f"{name} {cell!r}: a text or a list of texts is needed")
     found = tuple(part.strip() for part in parts if part.strip())
-    if len(set(found)) != len(found):
+    if len(set(map(_place, found))) != len(found):
         raise DataError(f"{name} {cell!r} names a mask twice")
     return found
+
+
+def _place(reference: str) -> str:
+    """The same for "man" and "./man"."""
+    base, mark, part = reference.partition("#")
+    return os.path.normpath(base) + mark + part
 
 
 def _check(path: Path, rows: list[Row], problems: Problems) -> Checked:
