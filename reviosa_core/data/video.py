@@ -119,10 +119,15 @@ def open_clip(path: str | Path, texts: str | Sequence[str]) -> Clip:
 
 
 def clip_id(path: str | Path) -> str:
-    """The name of a folder of frames, that of a file without its suffix. Of a link its own, not what it leads to: that
-    may be a hash."""
-    path = Path(os.path.abspath(path))
+    """The name of a folder of frames, that of a file without its suffix."""
+    path = named(path)
     return path.name if path.is_dir() else path.stem
+
+
+def named(path: str | Path) -> Path:
+    """A path that ends in a name, also of "." and "clips/..". Of a link it is its own: what a link of git-annex or DVC
+    leads to is called by a hash."""
+    return Path(os.path.abspath(path))
 
 
 def write_mp4(
