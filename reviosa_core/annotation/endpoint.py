@@ -1,13 +1,15 @@
 """Asking an OpenAI-compatible endpoint: every question once, every answer checked, every answer kept.
 
 The only file that speaks to the network. What ends a run is an `EndpointError`: nothing is lost, since all answers so
-far are in the cache. What does not end it is an abstention: a refusal, or three answers in a row that are not usable.
+far are in the cache. What does not end it is an abstention: a refusal, three answers in a row that are not usable, or
+a status that is about this question, as of one that is too long.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections import defaultdict
@@ -33,10 +35,17 @@ WAIT = 120.0  # seconds: an endpoint that asks for more is not waited for
 SECONDS = 300.0  # for an answer
 HERE = ("localhost", "127.0.0.1", "::1")
 REFUSED = ("content_filter", "content_policy_violation")  # codes of errors that are about the question, not about us
+NOT_TAKEN = (400, 413, 422)  # statuses that are about the question: too long, too large, not understood
+IN_A_ROW = 8  # questions not taken before one was: it is none of them, then, but the model or the form
+INSTEAD = {"max_tokens": "max_completion_tokens", "temperature": ""}  # reasoning models want the one, not the other
 
 
 class EndpointError(ValueError):
     """The endpoint does not answer, or not to us. The message holds no key."""
+
+
+class NotTakenError(Exception):
+    """The endpoint does not take this question. The message holds no key."""
 
 
 class Answer(NamedTuple):
@@ -107,6 +116,8 @@ class Endpoint:
         )
         self._client = openai.OpenAI(api_key=key or "none", base_url=self._url, max_retries=0, http_client=http)
         self._lock, self._locks = threading.Lock(), dict[str, threading.Lock]()
+        self._instead: dict[str, str] = {}  # parameters that the model does not know: what they are called, if anything
+        self._taken, self._not_taken = False, 0
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line a call would drown the progress bars
 
     def __enter__(self) -> Endpoint:
@@ -116,7 +127,8 @@ class Endpoint:
         self._client.close()
 
     def ask(self, question: Question) -> Answer:
-        """From the cache, or from the endpoint and into the cache. EndpointError."""
+        """From the cache, or from the endpoint and into the cache; a question that is not taken is no answer, and not
+        kept. EndpointError."""
         key = question.key(self.model, self.seed)
         asked = Asked(question=key, model=self.model, prompt=question.prompt_hash, images=question.images_hash)
         with self._lock:
@@ -124,7 +136,10 @@ class Endpoint:
         with own:  # of two who ask the same at once, the second finds the answer
             kept = self._kept(key, question)
             if kept is None:
-                kept = self._ask(question, key)
+                try:
+                    kept = self._ask(question, key)
+                except NotTakenError as error:
+                    kept = {"answer": None, "reason": str(error)}
             else:
                 self._count(question.name, cached=1)
         value = None if kept["answer"] is None else _parse(kept["answer"], question)
@@ -175,6 +190,7 @@ class Endpoint:
         body = {"model": self.model, "messages": messages, "temperature": 0, "seed": self.seed}
         body |= {"max_tokens": self.tokens, "response_format": question.format()}
         raw = self._post(body, question)
+        self._taken = True
         usage = raw.get("usage") or {}
         counted = [usage.get(key) if isinstance(usage, dict) else 0 for key in ("prompt_tokens", "completion_tokens")]
         used = {what: n if isinstance(n, int) else 0 for what, n in zip(("in", "out"), counted, strict=True)}
@@ -188,13 +204,15 @@ class Endpoint:
 
     def _post(self, body: dict[str, Any], question: Question) -> dict[str, Any]:
         """The endpoint's answer. Busy, down and cut off are waited for and asked again; EndpointError then, and for
-        whatever asking again will not change."""
+        whatever asking again will not change; NotTakenError where another question may be taken."""
         pause = 1.0
         for call in range(1, CALLS + 1):
             self._count(question.name, calls=1, images=len(question.images))
             wait = pause
             try:
-                got = self._client.chat.completions.with_raw_response.create(**body)
+                said = {self._instead.get(name, name): value for name, value in body.items()}
+                said.pop("", None)
+                got = self._client.chat.completions.with_raw_response.create(**said)
                 if found := _choices(got.text):
                     return found
                 reason = "an answer without choices, or cut off"
@@ -202,6 +220,8 @@ class Endpoint:
                 cause = error.__cause__ or error
                 reason = type(cause).__name__ + (f": {cause}" if str(cause) else "")
             except openai.APIStatusError as error:
+                if self._says_otherwise(error, said):
+                    continue
                 if error.status_code != 429 and error.status_code < 500:
                     return self._final(error)
                 reason = f"status {error.status_code}"
@@ -214,13 +234,32 @@ class Endpoint:
                 pause *= 2
         raise EndpointError(f"{_host(self._url)}: {reason}, {CALLS} times; answers so far are kept, run it again")
 
+    def _says_otherwise(self, error: openai.APIStatusError, said: dict[str, Any]) -> bool:
+        """Whether a parameter is not known to the model, and is from now on called otherwise, or left out."""
+        message = self._message(error)
+        named = [name for name in INSTEAD if name in said and re.search(rf"\b{name}\b", message)]
+        if error.status_code != 400 or not named or not re.search("unsupported|not support", message, re.IGNORECASE):
+            return False
+        self._instead |= {name: INSTEAD[name] for name in named}
+        return True
+
     def _final(self, error: openai.APIStatusError) -> dict[str, Any]:
         """A status that stays: a refusal where its code says so."""
-        body = error.body if isinstance(error.body, dict) else {}
-        message = self._clean(str(body.get("message") or error.response.text))
-        if body.get("code") in REFUSED:
+        message = self._message(error)
+        if isinstance(error.body, dict) and error.body.get("code") in REFUSED:
             return {"choices": [{"message": {"refusal": message}}]}
-        raise EndpointError(f"{_host(self._url)}: status {error.status_code}: {' '.join(message.split())[:300]}")
+        said = f"status {error.status_code}: {' '.join(message.split())[:300]}"
+        if error.status_code not in NOT_TAKEN:
+            raise EndpointError(f"{_host(self._url)}: {said}")
+        with self._lock:
+            self._not_taken += 1
+        if not self._taken and self._not_taken >= IN_A_ROW:
+            raise EndpointError(f"{_host(self._url)}: none of {self._not_taken} questions was taken: {said}")
+        raise NotTakenError(said)
+
+    def _message(self, error: openai.APIStatusError) -> str:
+        body = error.body if isinstance(error.body, dict) else {}
+        return self._clean(str(body.get("message") or error.response.text))
 
     def _clean(self, text: str) -> str:
         """Without the key, which some endpoints repeat in what they say, and without half characters, which JSON may

@@ -42,7 +42,7 @@ def naming(one: Wanted, objects: Mapping[str, Object]) -> tuple[str, str]:
 
     def call(id: str) -> str:
         known = objects[id]
-        name = (known.category if one.level == "class" else known.look).removeprefix("the ").removeprefix("a ")
+        name = known.category if one.level == "class" else known.look
         said.append(name)
         return f"the {name}" if said.count(name) == 1 else f"another {name}"
 

@@ -1,4 +1,8 @@
-"""Texts that are false of their clip, from what is known already: no model is asked.
+"""Texts that are false of their clip as far as is known: no model is asked anew.
+
+The verifier has contradicted a swap; an object is absent where somebody has said that all objects of the clip have
+masks, and no name here has a word of its name. Names are what a model called things: a puppy may be absent where a dog
+is.
 
 Such a text tests whether a system says "nothing" where nothing is meant. None is in the released format unless asked
 for.
@@ -10,68 +14,54 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from reviosa_core.annotation.records import Negative, Object, Text, Track
+from reviosa_core.annotation.records import Negative, Object, Text, Track, Verdict
+from reviosa_core.annotation.voices import exchanged, split, words
 
 
-def all_known(tracks: Sequence[Track], objects: Sequence[Object]) -> bool:
-    """Is there no object in the clip but these, as far as its tracks go? What is absent can be told of no other: not
-    where a track is poor or has no name, nor where tracks begin on the first frame only."""
+def all_known(tracks: Sequence[Track], objects: Sequence[Object], complete: bool) -> bool:
+    """Is there no object in the clip but these? Only where its masks are said to be `complete`; and not where a track
+    is poor or has no name, nor where tracks begin on the first frame only."""
     named = {o.id for o in objects}
-    return bool(tracks) and all(track.id in named and track.source != "grid" for track in tracks)
+    whole = all(track.id in named and track.source != "grid" for track in tracks)
+    return complete and bool(tracks) and whole
 
 
-def roles_swapped(clip: str, texts: Sequence[Text]) -> list[Negative]:
-    """Subject and object exchanged, where another text of the same event shows how the words go and neither direction
-    is true of other objects: "the dog pulling the man" for "the man pulling the dog"."""
-    true = {_words(t.text) for t in texts}
+def roles_swapped(clip: str, verdicts: Sequence[Verdict]) -> list[Negative]:
+    """What the verifier was shown as the swap of a text that holds, and contradicted: "the dog pulling the man" for
+    "the man pulling the dog". `verdicts` are all of the clip's, as `verify.run` gives them."""
+    texts = [v.text for v in verdicts]
+    true = {words(text.text) for text in texts}
     found = []
-    for text in texts:
-        if text.target is None:
+    for v in verdicts:
+        if v.rejected is not None or v.swapped != "contradicted":
             continue
-        parts = _split(text, texts)
-        if parts is None:
-            continue
-        subject, verb, object = parts
-        swapped = f"{object} {verb} {subject}".replace("another ", "the ")
-        if not _same(subject.split(), object.split()) and _words(swapped) not in true:
-            of = f"{clip}/{text.id}"
-            found.append(Negative(id=f"{text.id}.swapped", text=swapped, kind="roles swapped", actor=(), of=of))
+        said = exchanged(v.text, texts)
+        if said is not None and words(said) not in true:
+            of = f"{clip}/{v.text.id}"
+            found.append(Negative(id=f"{v.text.id}.swapped", text=said, kind="roles swapped", actor=(), of=of))
     return found
 
 
-def _words(text: str) -> str:
-    return " ".join(text.lower().split())
+def _absent(one: Object, here: Sequence[Object]) -> bool:
+    """Is there no word of its class in a name here, nor of a class here in its names? A person may be "man in red"."""
+    classes = [(_words(one.category), o) for o in here] + [(_words(o.category), one) for o in here]
+    return not any(own & (_words(other.category) | _words(other.look)) for own, other in classes)
 
 
-def _split(text: Text, texts: Sequence[Text]) -> tuple[str, str, str] | None:
-    """Subject, verb and object of a directed text: its other voice begins with the object and ends with the subject."""
-    voice = {"active": "passive", "passive": "active"}[text.voice]
-    other = next((t for t in texts if (t.event, t.level, t.voice) == (text.event, text.level, voice)), None)
-    if other is None:
-        return None
-    a, b = text.text.split(), other.text.split()
-    subject = max((n for n in range(1, len(a)) if _same(a[:n], b[-n:])), default=0)
-    object = max((n for n in range(1, len(a)) if _same(a[-n:], b[:n])), default=0)
-    if not subject or not object or subject + object >= len(a):
-        return None
-    return " ".join(a[:subject]), " ".join(a[subject : len(a) - object]), " ".join(a[len(a) - object :])
-
-
-def _same(a: Sequence[str], b: Sequence[str]) -> bool:
-    return ["the" if w == "another" else w for w in a] == ["the" if w == "another" else w for w in b]
+def _words(name: str) -> set[str]:
+    return set(name.casefold().split())
 
 
 def partner_absent(
     clip: str, texts: Sequence[Text], here: Sequence[Object], elsewhere: Mapping[str, Sequence[Object]], seed: int
 ) -> list[Negative]:
-    """The object's name is that of something of another clip, whose class is not here: there is an actor, and no
-    target."""
-    classes = {o.category.casefold() for o in here}
-    others = (o for other in elsewhere.values() for o in other if o.category.casefold() not in classes)
+    """The object's name is that of something of another clip, whose class is in no name here: there is an actor, and
+    no target."""
+    others = (o for other in elsewhere.values() for o in other if _absent(o, here))
     absent = sorted({(o.category, o.look) for o in others})
     found = []
     for text in texts:
-        if text.target is None or not absent or (parts := _split(text, texts)) is None:
+        if text.target is None or not absent or (parts := split(text, texts)) is None:
             continue
         rng = np.random.default_rng([seed, *clip.encode(), *text.id.encode()])
         category, look = absent[int(rng.integers(len(absent)))]
@@ -88,15 +78,13 @@ def object_absent(
     objects: Mapping[str, Sequence[Object]],
     seed: int,
 ) -> list[Negative]:
-    """A text about a single object of another clip, of a class that is not here."""
-    classes = {o.category.casefold() for o in here}
+    """A text about a single object of another clip, whose class is in no name here."""
     fits = [
         (other, text)
         for other, texts in elsewhere.items()
         if other != clip
         for text in texts
-        if text.caption_type == "single"
-        and not classes & {o.category.casefold() for o in objects[other] if o.id in text.actor}
+        if text.caption_type == "single" and all(_absent(o, here) for o in objects[other] if o.id in text.actor)
     ]
     if not fits:
         return []

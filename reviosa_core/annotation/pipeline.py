@@ -99,7 +99,8 @@ class Pipeline:
         self._asking("events", lambda view, of: events.run(view, self._items("objects", view), of), "objects")
         self._asking("interactions", self._interactions, "objects", "events")
         self._asking("verified", self._verified, "expressions", "interactions")
-        self._stage("negatives", self._negatives, lambda id: digest(self.settings.seed, self._everything()), at_once=1)
+        everything = digest(self.settings.seed, self._everything())
+        self._stage("negatives", self._negatives, lambda id: digest(everything, self.sources[id].complete), at_once=1)
         false = self.lines["negatives"] if self.options.negatives else None
         clips = {id: self._clip(id) for id in self.sources}
         written = dataset.write(self.out, clips, self.lines["verified"], false)
@@ -140,8 +141,8 @@ class Pipeline:
     def _negatives(self, id: str, made_from: str) -> Line[Negative]:
         known = {clip: line.items for clip, line in self.lines["objects"].items()}
         texts = dataset.texts(self.lines["verified"])
-        found, seed = negatives.roles_swapped(id, texts[id]), self.settings.seed
-        if negatives.all_known(self.lines["tracks"][id].items, known[id]):
+        found, seed = negatives.roles_swapped(id, self.lines["verified"][id].items), self.settings.seed
+        if negatives.all_known(self.lines["tracks"][id].items, known[id], self.sources[id].complete):
             found += negatives.partner_absent(id, texts[id], known[id], known, seed)
             found += negatives.object_absent(id, known[id], texts, known, seed)
         return Line[Negative](clip=id, made_from=made_from, items=tuple(found))
@@ -150,7 +151,7 @@ class Pipeline:
         """A stage that asks the model: out of date when the model, the prompt, the settings or what it reads change."""
         name = "verify" if stage == "verified" else stage
         fixed = [self.endpoint.model, self.prompts[name], self._shown()]
-        fixed += [self.options.verify] if stage == "verified" else []
+        fixed += [self.options.verify, verify.SWAP] if stage == "verified" else []
 
         def made_from(id: str) -> str:
             return digest(
@@ -195,11 +196,13 @@ class Pipeline:
 
     def _summary(self, written: Mapping[str, int]) -> dict[str, Any]:
         stages: dict[str, Any] = {}
+        not_taken: list[str] = []
         for stage, lines in self.lines.items():
             items = [item for line in lines.values() for item in line.items]
             out = [item for item in items if getattr(item, "poor", None) or getattr(item, "rejected", None)]
-            lost = sum(len(line.abstained) for line in lines.values())
-            stages[stage] = {"kept": len(items) - len(out), "rejected": len(out), "abstained": lost}
+            lost = [(id, gap.reason) for id, line in lines.items() for gap in line.abstained]
+            stages[stage] = {"kept": len(items) - len(out), "rejected": len(out), "abstained": len(lost)}
+            not_taken += [f"clip {id}, {stage}: {reason}" for id, reason in lost if reason.startswith("status ")]
         usage = {name: asdict(used) for name, used in self.endpoint.usage.items()}
         empty = [id for id, count in written.items() if not count]
         return {
@@ -208,6 +211,7 @@ class Pipeline:
             "expressions": sum(written.values()),
             "without an expression, left out": empty,
             "stages": stages,
+            "questions not taken": not_taken,
             "asked in this run": usage,
         }
 

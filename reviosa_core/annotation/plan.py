@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from reviosa_core.annotation.questions import Prompts
-from reviosa_core.annotation.verify import AT_ONCE
+from reviosa_core.annotation.verify import AT_ONCE, looks
 from reviosa_core.config import Annotation
 from reviosa_core.data.sampling import frame_indices
 
@@ -47,7 +47,7 @@ def estimate(
     shown = {clip: len(frame_indices(clip.frames, settings.frames)) for clip in clips}
     own = {clip: min(clip.objects, settings.objects) for clip in clips}
     texts = {clip: TEXTS["object"] * own[clip] + TEXTS["event"] * per_clip * (clip.objects > 1) for clip in clips}
-    rounds = {clip: 2 * math.ceil(texts[clip] / AT_ONCE) for clip in clips}
+    rounds = {clip: looks(own[clip]) * math.ceil(texts[clip] / AT_ONCE) for clip in clips}
 
     def step(stage: str, asked: Sequence[tuple[Shape, int | float, int | float, int | float]], seen: bool) -> None:
         """`asked` holds clips, how often each is asked about, how many things are listed and how many answered."""
@@ -61,7 +61,7 @@ def estimate(
     step("expressions", [(clip, 1, own[clip], own[clip]) for clip in clips if own[clip]], False)
     step("events", [(clip, 1, own[clip], per_clip) for clip in pairs], True)
     step("interactions", [(clip, per_clip, per_clip, per_clip) for clip in pairs], False)
-    claims = [(clip, rounds[clip], 2 * texts[clip], 2 * texts[clip]) for clip in clips]
+    claims = [(clip, rounds[clip], *(looks(own[clip]) * texts[clip],) * 2) for clip in clips]
     step("verify", claims if verify else [], True)
     return found
 

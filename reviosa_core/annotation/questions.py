@@ -18,7 +18,8 @@ from reviosa_core.schema import DataError
 
 PROMPTS = Path(__file__).parent / "prompts"
 NAMES = ("objects", "expressions", "events", "interactions", "verify")
-NUMBERED = re.compile(r"\b(object|number|track|id) [0-9]", re.IGNORECASE)
+# "number 2 pushing number 3", but not "the player wearing number 7" nor "the number 7 bus".
+NUMBERED = re.compile(r"\b(object|id) [0-9]|^(the )?(number|track) [0-9]+( \w+ing\b|$)", re.IGNORECASE)
 FACTS = "Facts:\n"  # what begins the part of a question that holds JSON
 
 

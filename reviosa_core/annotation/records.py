@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from reviosa_core import outputs
 from reviosa_core.bounds import Strict
@@ -49,13 +50,18 @@ class Track(Strict):
 
 
 class Object(Strict):
-    """Stage 1: one object's class, look and motion, as phrases."""
+    """Stage 1: one object's class, look and motion, as phrases. Names are without the article that models put there."""
 
     id: str
     category: str
     look: str
     motion: str
     asked: Asked
+
+    @field_validator("category", "look")
+    @classmethod
+    def _bare(cls, name: str) -> str:
+        return re.sub(r"^(the|an|a) (?=\S)", "", name, flags=re.IGNORECASE)
 
 
 class Event(Strict):
@@ -101,7 +107,8 @@ class Text(Strict):
 
 
 class Verdict(Strict):
-    """What the verifier said of a text. `claimed`: of the objects as annotated; `swapped`: with the roles exchanged."""
+    """What the verifier said of a text. `claimed`: of the objects as annotated; `swapped`: with the roles exchanged,
+    None where that was not asked."""
 
     text: Text
     claimed: str
@@ -112,7 +119,8 @@ class Verdict(Strict):
 
 
 class Negative(Strict):
-    """A text that is false of its clip, by construction. `actor` is who it is about, if anybody is there."""
+    """A text that is false of its clip, by the verifier's word or as far as names tell. `actor` is who it is about, if
+    anybody is there."""
 
     id: str
     text: str

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ SURE = 0.7  # SAM2's own estimate of a mask's IoU, from which on a point's mask 
 STABLE = 0.8  # IoU of the mask at logits +1 and -1
 LARGE = 0.7  # share of the frame from which on a mask is background
 AT_ONCE = 16  # frames or points
+HELD = 512  # frames whose features are held, 16.8 MB each at 1024 px: 8.6 GB
 
 
 class Tracker:
@@ -35,30 +37,33 @@ class Tracker:
         self.segmenter, self.weights, self.design = seeing, weights, design
 
     def __call__(self, clip: Clip, boxes: Boxes | None, settings: Annotation) -> dict[str, Sequence[RLE | None]]:
-        features = self._see(clip)
-        side = self.segmenter.image_size
+        see, side = self._see(clip), self.segmenter.image_size
         if boxes is None:
-            found = grid(self.segmenter, features[:1], settings.grid)
+            found = grid(self.segmenter, see(0), settings.grid)
             keys = {str(k): {0: mask} for k, mask in enumerate(found)}
         else:
-            keys = {id: self._prompted(clip, features, own) for id, own in boxes.items()}
-        tracked = {}
+            keys = {id: self._prompted(clip, see, own) for id, own in boxes.items()}
+        tracked: dict[str, Sequence[RLE | None]] = {}
         for id, own in keys.items():
             given = {t: to_square(mask[None].float() > 0.5, side) for t, mask in own.items()}
-            logits = self.segmenter.track(features, given)[0]
-            large = self.segmenter.upsample(logits, clip.size) > 0
-            rows = large.cpu().numpy()
-            tracked[id] = [masks.encode(row) if row.any() else None for row in rows]
+            rows: list[RLE | None] = [None] * len(clip)
+            for t, carried in self.segmenter.carry(see, len(clip), given):
+                row = (self.segmenter.upsample(carried.logits, clip.size)[0] > 0).cpu().numpy()
+                rows[t] = masks.encode(row) if row.any() else None
+            tracked[id] = rows
         return tracked
 
-    def _see(self, clip: Clip) -> FrameFeatures:
-        parts = []
-        for start in range(0, len(clip), AT_ONCE):
-            some = np.stack([clip.frames[i] for i in range(start, min(start + AT_ONCE, len(clip)))])
-            parts.append(self.segmenter.see(torch.from_numpy(some)))
-        return FrameFeatures.cat(parts)
+    def _see(self, clip: Clip) -> Callable[[int], FrameFeatures]:
+        """The features of a frame. Of a long clip the latest are held, and the others made anew for each object."""
 
-    def _prompted(self, clip: Clip, features: FrameFeatures, boxes: dict) -> dict[int, Bool[Tensor, "s s"]]:
+        @lru_cache(HELD // AT_ONCE)
+        def some(block: int) -> FrameFeatures:
+            places = range(len(clip))[block * AT_ONCE : (block + 1) * AT_ONCE]
+            return self.segmenter.see(torch.from_numpy(np.stack([clip.frames[i] for i in places])))
+
+        return lambda t: some(t // AT_ONCE)[t % AT_ONCE : t % AT_ONCE + 1]
+
+    def _prompted(self, clip: Clip, see: Callable[[int], FrameFeatures], boxes: dict) -> dict[int, Bool[Tensor, "s s"]]:
         """The mask in each frame with a box. DataError for a frame that is not there."""
         height, width = clip.size
         found = {}
@@ -67,7 +72,7 @@ class Tracker:
                 raise DataError(f"clip {clip.id}: a box in frame {t} of {len(clip)}")
             corners = torch.tensor([[[left, top], [right + 1, bottom + 1]]], dtype=torch.float32)
             scale = torch.tensor([width, height], dtype=torch.float32)
-            logits, _ = prompt(self.segmenter, features[t : t + 1], corners / scale, labels=(2, 3))
+            logits, _ = prompt(self.segmenter, see(t), corners / scale, labels=(2, 3))
             found[t] = logits[0] > 0
         return found
 

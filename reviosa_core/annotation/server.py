@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,26 +19,15 @@ from reviosa_core.schema import Clip
 
 
 class Server:
-    """`with Server(clips, truths) as server: ... server.url`. Loopback only.
-
-    For tests: `faults` are taken by the next requests, one each ("429", "500", "cut", "empty", "401", or the content
-    of an answer after "say "); `requests` are the bodies received; `key`, if any, is asked for.
-    """
+    """`with Server(clips, truths) as server: ... server.url`. Loopback only."""
 
     def __init__(
         self,
         clips: Iterable[Clip] = (),
         truths: Mapping[str, Truth] | None = None,
         errors: Errors | None = None,
-        key: str | None = None,
-        retry_after: str | None = None,
     ) -> None:
         self.answers = Answers(clips, truths or {}, errors or Errors())
-        self.key, self.retry_after = key, retry_after
-        self.faults: deque[str] = deque()
-        self.requests: list[dict[str, Any]] = []
-        self.busiest = self._now = 0
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Server:
         server = self
@@ -67,53 +55,31 @@ class Server:
 
     def _handle(self, handler: BaseHTTPRequestHandler) -> None:
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
-        with self._lock:
-            self.requests.append(body)
-            self._now += 1
-            self.busiest = max(self.busiest, self._now)
-            fault = self.faults.popleft() if self.faults else ""
-        try:
-            status, raw, headers = self._answer(handler, body, fault)
-        finally:
-            with self._lock:
-                self._now -= 1
+        status, raw, more = self.respond(body, handler.headers.get("Authorization") or "")
         handler.send_response(status)
-        handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", str(len(raw)))
-        for name, value in headers.items():
+        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(raw))} | more).items():
             handler.send_header(name, value)
         handler.end_headers()
-        handler.wfile.write(raw[: len(raw) // 2] if fault == "cut" else raw)
-        if fault == "cut":
-            handler.close_connection = True
+        handler.wfile.write(raw)
 
-    def _answer(
-        self, handler: BaseHTTPRequestHandler, body: dict[str, Any], fault: str
-    ) -> tuple[int, bytes, dict[str, str]]:
-        given = handler.headers.get("Authorization") or ""
-        if fault == "401" or (self.key and given != f"Bearer {self.key}"):
-            said = f"Incorrect API key provided: {given.removeprefix('Bearer ')}"  # as hosted endpoints do
-            return 401, _json({"error": {"message": said, "code": "invalid_api_key"}}), {}
-        if fault in ("429", "500", "503"):
-            headers = {"Retry-After": self.retry_after} if self.retry_after else {}
-            return int(fault), _json({"error": {"message": "try later", "code": None}}), headers
-        if fault == "filter":
-            return 400, _json({"error": {"message": "filtered", "code": "content_filter"}}), {}
-        if fault == "empty":
-            return 200, _json({"choices": []}), {}
+    def respond(self, body: dict[str, Any], authorization: str) -> tuple[int, bytes, dict[str, str]]:
+        """Status, content and further headers. Whoever asks needs no key."""
         try:
-            if fault.startswith("say "):
-                said = fault.removeprefix("say ").replace("KEY", given)
-                message, tokens = {"role": "assistant", "content": said}, 1
-            else:
-                message, tokens = self.answers.message(body)
+            message, tokens = self.answers.message(body)
         except (KeyError, TypeError, ValueError, StopIteration, OSError) as error:
-            return 400, _json({"error": {"message": f"not a question of the pipeline: {error!r}", "code": None}}), {}
+            return failed(400, f"not a question of the pipeline: {error!r}")
         time.sleep(self.answers.errors.delay)
-        finish = "length" if fault == "long" else "stop"
-        choice = {"index": 0, "message": message, "finish_reason": finish}
-        usage = {"prompt_tokens": tokens, "completion_tokens": len(json.dumps(message)) // 4}
-        return 200, _json({"object": "chat.completion", "choices": [choice], "usage": usage}), {}
+        return answered(message, tokens)
+
+
+def answered(message: dict[str, Any], tokens: int, finish: str = "stop") -> tuple[int, bytes, dict[str, str]]:
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    usage = {"prompt_tokens": tokens, "completion_tokens": len(json.dumps(message)) // 4}
+    return 200, _json({"object": "chat.completion", "choices": [choice], "usage": usage}), {}
+
+
+def failed(status: int, message: str, code: str | None = None) -> tuple[int, bytes, dict[str, str]]:
+    return status, _json({"error": {"message": message, "code": code}}), {}
 
 
 def _json(value: Any) -> bytes:

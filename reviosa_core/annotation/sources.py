@@ -12,27 +12,31 @@ from reviosa_core import outputs
 from reviosa_core.annotation.records import digest
 from reviosa_core.annotation.tracks import plain
 from reviosa_core.config import Annotation
-from reviosa_core.data import files, formats, vidor
+from reviosa_core.data import files, formats, ref_davis, vidor
 from reviosa_core.data.interrvos import IMAGES
 from reviosa_core.data.jsonfile import read_json, to_json
+from reviosa_core.data.report import Report
 from reviosa_core.data.video import IMAGES as SUFFIXES
-from reviosa_core.data.video import Video, open_video
-from reviosa_core.schema import RLE, Clip, DataError
+from reviosa_core.data.video import Video, clip_id, open_video, stated
+from reviosa_core.schema import NOTHING, RLE, UNKNOWN, Clip, DataError
 
-VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg")
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp")
+NO_OBJECTS = (UNKNOWN, NOTHING, ref_davis.NOBODY)  # mask keys of what nobody has drawn, of nothing, of void pixels
 Boxes = Mapping[str, Mapping[int, tuple[int, int, int, int]]]  # object -> frame -> left, top, right, bottom
 Tracker = Callable[[Clip, Boxes | None, Annotation], dict[str, Sequence[RLE | None]]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A clip, its own expressions left out. `boxes` prompt the tracker; without, a grid of points does."""
+    """A clip, its own expressions left out. `boxes` prompt the tracker; without, a grid of points does. `complete`:
+    somebody says that every object of the clip has a mask, or boxes."""
 
     clip: Clip
     kind: Literal["given", "box", "grid"]
     boxes: Boxes | None = None
     tracker: Tracker | None = None
     tracked_by: str = ""  # what tells the tracker from others: other weights make other masks
+    complete: bool = False
 
     def fingerprint(self, settings: Annotation) -> str:
         """Of all that tracks depend on."""
@@ -61,34 +65,71 @@ class Source:
         return Clip(clip.id, clip.frames, clip.frame_names, clip.size, (), kept["masks"])
 
 
-def read(path: Path, split: str | None = None, tracker: Tracker | None = None, tracked_by: str = "") -> list[Source]:
+def read(
+    path: Path,
+    split: str | None = None,
+    tracker: Tracker | None = None,
+    tracked_by: str = "",
+    complete: bool = False,
+) -> list[Source]:
     """A video file; a folder of frames; a folder of videos, files or folders; what `reviosa data vidor` wrote, with its
-    frames; or a data set of any of our formats. DataError for anything else."""
+    frames; or a data set of any of our formats. DataError for anything else, for pictures beside videos, and for masks
+    that are not read where they are said to be `complete`."""
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     with_boxes = path / vidor.PROMPTS
     if with_boxes.is_dir():
-        return [_vidor(path, file, tracker, tracked_by) for file in sorted(with_boxes.glob("*.json"))]
+        return [_vidor(path, file, tracker, tracked_by, complete) for file in sorted(with_boxes.glob("*.json"))]
     if path.is_dir() and any(reader.splits(path) for reader in formats.READERS.values()):
-        return [Source(_bare(clip), "given") for clip in formats.read(path, split)]
+        report = Report()
+        clips = formats.read(path, split, report=report)
+        if complete and report.unnamed:
+            raise DataError(
+                f"{path}: {len(report.unnamed)} masks, as {report.unnamed[0]}, are named by no sentence, so whose they "
+                "are is not known: its clips are not complete"
+            )
+        return [_given(clip, tracker, tracked_by, complete) for clip in clips]
     videos = [Source(_opened(p), "grid", None, tracker, tracked_by) for p in _videos(path)]
     if not videos:
         raise DataError(f"{path}: no video, no frames and no data set in here; see docs/annotation.md")
     return videos
 
 
-def _bare(clip: Clip) -> Clip:
-    return Clip(clip.id, clip.frames, clip.frame_names, clip.size, (), clip.masks)
+def _given(clip: Clip, tracker: Tracker | None, tracked_by: str, complete: bool) -> Source:
+    """By its masks; by a grid where it has none."""
+    masks = {key: track for key, track in clip.masks.items() if key not in NO_OBJECTS}
+    bare = Clip(clip.id, clip.frames, clip.frame_names, clip.size, (), masks)
+    return Source(bare, "given", complete=complete) if masks else Source(bare, "grid", None, tracker, tracked_by)
 
 
 def _videos(path: Path) -> list[Path]:
+    """Those of a folder; itself, where it is a file or holds frames. What is neither is passed over, and that is
+    said."""
     if path.is_file():
         return [path]
-    if any(file.suffix.lower() in SUFFIXES for file in path.iterdir() if not file.name.startswith(".")):
-        return [path]
     inside = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    return [p for p in inside if p.suffix.lower() in VIDEOS or (p.is_dir() and any(_images(p)))]
+    pictures = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.is_dir()]
+    others = [p for p in inside if p not in pictures]
+    found = [p for p in others if _is_video(p)]
+    if pictures and found:
+        raise DataError(
+            f"{path}: {len(pictures)} pictures, as {pictures[0].name}, beside {len(found)} videos, as {found[0].name}: "
+            "one video's frames, or a folder of videos? Keep them apart"
+        )
+    if others := [p for p in others if p not in found]:
+        print(f"{path}: {len(others)} passed over that are no videos, as {others[0].name}")
+    return [path] if pictures else found
+
+
+def _is_video(path: Path) -> bool:
+    """A folder of frames; a file that is called a video, or opens as one."""
+    if path.is_dir():
+        return any(_images(path))
+    try:
+        return path.suffix.lower() in VIDEOS or bool(stated(path))
+    except DataError:
+        return False
 
 
 def _images(folder: Path) -> list[Path]:
@@ -102,7 +143,7 @@ def _clip(path: Path, video: Video, id: str | None = None) -> Clip:
         raise DataError(
             f"{path}: frames {names[0]} to {names[-1]} are not sorted as text; name them with leading zeros"
         )
-    return Clip(id or path.resolve().stem, video.frames, names, video.size)
+    return Clip(id or clip_id(path), video.frames, names, video.size)
 
 
 def _opened(path: Path) -> Clip:
@@ -125,7 +166,7 @@ def _files(clip: Clip) -> tuple[int, int, int] | None:
     return files.stamp([frames.path]) if hasattr(frames, "path") else None
 
 
-def _vidor(root: Path, file: Path, tracker: Tracker | None, tracked_by: str) -> Source:
+def _vidor(root: Path, file: Path, tracker: Tracker | None, tracked_by: str, complete: bool) -> Source:
     about = read_json(file)
     folder = root / IMAGES / file.stem
     if not folder.is_dir():
@@ -143,4 +184,4 @@ def _vidor(root: Path, file: Path, tracker: Tracker | None, tracked_by: str) -> 
         }
     except (KeyError, TypeError) as error:
         raise DataError(f"{file}: not what `reviosa data vidor` writes ({error!r})") from None
-    return Source(clip, "box", boxes, tracker, tracked_by)
+    return Source(clip, "box", boxes, tracker, tracked_by, complete)

@@ -1,7 +1,9 @@
 """A second look: does each text hold of the objects it is about, and would it hold with the roles exchanged?
 
 Two questions for a dozen texts, on tracks with new numbers each time. A directed text is claimed in one of them and
-swapped in the other, so that nobody can tell from its place which is which; any other is claimed in both.
+swapped in the other, so that nobody can tell from its place which is which: subject and object change places in the
+words and in the numbers, so that only the direction can be false. Any other is claimed in both, as is one whose words
+cannot be turned round. A single track has one number and gets one question: the same one twice is no second look.
 """
 
 from __future__ import annotations
@@ -13,29 +15,38 @@ from typing import Any, Literal, NamedTuple
 from pydantic import create_model
 
 from reviosa_core.annotation.questions import Question, Reply, check_ids
-from reviosa_core.annotation.records import Asked, Line, Text, Verdict
+from reviosa_core.annotation.records import Abstained, Asked, Line, Text, Verdict
 from reviosa_core.annotation.view import View, one_of, several
+from reviosa_core.annotation.voices import exchanged, words
 
 AT_ONCE = 12  # texts a question
 LABELS = "ABCDEFGHIJKL"
+SWAP = "words and numbers"  # what changes places: verdicts of another way of asking are out of date
 
 
 class Claim(NamedTuple):
-    """A text with the objects it is said to be about."""
+    """What is said of a text, with the objects that it is said to be about."""
 
     text: Text
+    said: str
     subject: tuple[str, ...]
     object: tuple[str, ...]
     swapped: bool
 
 
-def claims(texts: Sequence[Text], order: int) -> list[Claim]:
-    """Every other directed text swapped; the next time, the others."""
+def looks(tracks: int) -> int:
+    """How many questions for each dozen."""
+    return min(tracks, 2)
+
+
+def claims(texts: Sequence[Text], turned: Mapping[str, str], order: int) -> list[Claim]:
+    """Every other text that can be `turned` (by id, what is said then) swapped; the next time, the others."""
     found = []
     for place, text in enumerate(texts):
         roles = (text.actor, text.target or ())
-        swapped = text.target is not None and (place + order) % 2 == 1
-        found.append(Claim(text, *(roles[::-1] if swapped else roles), swapped))
+        swapped = text.id in turned and (place + order) % 2 == 1
+        said = turned[text.id] if swapped else text.text
+        found.append(Claim(text, said, *(roles[::-1] if swapped else roles), swapped))
     return found
 
 
@@ -59,7 +70,7 @@ def question(view: View, made: Sequence[Claim], order: int) -> Question:
     said = [
         {
             "label": label,
-            "text": claim.text.text,
+            "text": claim.said,
             "subject": [str(numbers[id]) for id in claim.subject],
             "object": [str(numbers[id]) for id in claim.object],
         }
@@ -74,10 +85,14 @@ def run(view: View, texts: Sequence[Text], made_from: str, ask: bool = True) -> 
     twice = ambiguous(texts)
     found = {id: _verdict(text, reason) for id, (text, reason) in twice.items()}
     rest = [text for text in texts if text.id not in twice]
+    turned = {text.id: said for text in rest if (said := exchanged(text, texts))}
+    silent: list[Abstained] = []
     for some in _batches(rest) if ask else ():
-        found |= {verdict.text.id: verdict for verdict in _verify(view, some)}
+        verdicts, lost = _verify(view, some, turned)
+        found |= {verdict.text.id: verdict for verdict in verdicts}
+        silent += lost
     ordered = tuple(found.get(text.id) or _verdict(text, None) for text in texts)
-    return Line[Verdict](clip=view.clip.id, made_from=made_from, items=ordered)
+    return Line[Verdict](clip=view.clip.id, made_from=made_from, items=ordered, abstained=tuple(silent))
 
 
 def _batches(texts: Sequence[Text]) -> list[Sequence[Text]]:
@@ -93,7 +108,7 @@ def ambiguous(texts: Sequence[Text]) -> dict[str, tuple[Text, str]]:
     the same twice."""
     by_words: dict[str, list[Text]] = defaultdict(list)
     for text in texts:
-        by_words[" ".join(text.text.lower().split())].append(text)
+        by_words[words(text.text)].append(text)
     found = {}
     for same in by_words.values():
         meant = {(tuple(sorted(t.actor)), tuple(sorted(t.target or ()))) for t in same}
@@ -103,22 +118,24 @@ def ambiguous(texts: Sequence[Text]) -> dict[str, tuple[Text, str]]:
     return found
 
 
-def _verify(view: View, texts: Sequence[Text]) -> list[Verdict]:
+def _verify(view: View, texts: Sequence[Text], turned: Mapping[str, str]) -> tuple[list[Verdict], list[Abstained]]:
+    """A verdict a text, and the questions that got no usable answer: all that they were about is not verified."""
     said: dict[str, dict[bool, list[tuple[str, str]]]] = {text.id: {False: [], True: []} for text in texts}
     asked: list[Asked] = []
-    silent = ""
-    for order in (1, 2):
-        made = claims(texts, order)
+    silent: list[Abstained] = []
+    for order in range(1, 1 + looks(len(view.ids))):
+        made = claims(texts, turned, order)
         answer = view.endpoint.ask(question(view, made, order))
         asked.append(answer.asked)
         if answer.value is None:
-            silent = answer.reason
+            silent.append(Abstained(of="", reason=answer.reason, question=answer.asked.question))
             continue
         by_label = {one.label: one for one in answer.value.claims}
         for label, claim in zip(LABELS, made, strict=False):
             one = by_label[label]
             said[claim.text.id][claim.swapped].append((one.verdict, one.evidence.strip()))
-    return [_judge(text, said[text.id], tuple(asked), silent) for text in texts]
+    reason = silent[-1].reason if silent else ""
+    return [_judge(text, said[text.id], tuple(asked), reason) for text in texts], silent
 
 
 def _judge(

@@ -49,10 +49,13 @@ class View:
         return tuple(found)
 
     def renumbered(self, order: int) -> dict[str, int]:
-        """Other numbers for the same tracks, the same each time."""
-        seed = [self.settings.seed, order, *self.clip.id.encode()]
-        mixed = np.random.default_rng(seed).permutation(len(self.ids))
-        return {id: int(number) + 1 for id, number in zip(self.ids, mixed, strict=True)}
+        """Other numbers for the same tracks, the same each time: in two looks none keeps its own. Of three tracks or
+        more neither look has the numbers of the other questions; two have two ways only."""
+        count = len(self.ids)
+        mixed = np.random.default_rng([self.settings.seed, *self.clip.id.encode()]).permutation(count)
+        turns = [np.roll(mixed, k) for k in range(count)]
+        new = [turn for turn in turns if count < 3 or (turn != np.arange(count)).any()]
+        return {id: int(number) + 1 for id, number in zip(self.ids, new[order % len(new)], strict=True)}
 
 
 def one_of(values: Sequence[Any]) -> Any:

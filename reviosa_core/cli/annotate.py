@@ -61,6 +61,9 @@ def run(
     sam2_yaml: Annotated[str | None, typer.Option(help="Its configuration, where it is none of SAM2's own.")] = None,
     verify: Annotated[bool, typer.Option(help="Look at every text a second time, and drop what does not hold.")] = True,
     negatives: Annotated[bool, typer.Option(help="Write texts that are false of their clip, too, marked.")] = False,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Every object of the clips has a mask: then something can be absent.")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="Ask once more what got no usable answer.")] = False,
     at_once: Annotated[int | None, typer.Option(min=1, help="Questions under way; by default params.yaml's.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and ask nothing.")] = False,
@@ -96,7 +99,7 @@ def run(
 
         tracker = tracking.load(sam2, sam2_yaml)
         tracked_by = digest(model_hash(tracker.weights), tracker.design)
-    found = sources.read(videos, split, tracker, tracked_by)
+    found = sources.read(videos, split, tracker, tracked_by, complete)
     if endpoint is None or dry_run:
         _plan(found, settings, asked, (events, objects), verify, (price_in, price_out))
         return
@@ -155,6 +158,8 @@ def _report(summary: dict, out: Path) -> None:
     used = summary["asked in this run"].values()
     counts = {what: sum(one[what] for one in used) for what in ("calls", "cached", "tokens_in", "tokens_out")}
     typer.echo(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in counts.items()))
+    if lost := summary["questions not taken"]:
+        typer.echo(f"questions not taken: {len(lost)}, as of {lost[0]}")
     empty = summary["without an expression, left out"]
     if empty:
         typer.echo(f"without an expression, left out: {len(empty)} clips, as {', '.join(empty[:3])}")

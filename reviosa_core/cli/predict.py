@@ -142,6 +142,7 @@ def predict_(
         _piped(checkpoint, text or [], stream, device, half)
         return
 
+    from reviosa_core.data.video import named
     from reviosa_core.predict import calibration, exports, jobs
     from reviosa_core.predict.result import Settings, model_hash
 
@@ -170,7 +171,7 @@ def predict_(
         return
     assert video is not None and text
     if len(text) > 1:
-        folder = out or jobs.DEFAULT / video.resolve().name
+        folder = out or jobs.DEFAULT / named(video).name
         todo = jobs.of_texts(video, text, folder, fps=fps, start=start, end=end)
         _many(todo, folder, settings(), device)
         return

@@ -149,8 +149,7 @@ def _raw(expression: Expression, objects: dict[str, int], first: int) -> dict[st
             role: keys and [offset + objects[key] for key in keys if key != NOTHING] for role, keys in roles.items()
         }
 
-    return {
-        "exp": expression.text,
-        "caption_type": expression.caption_type,
-        "subject/object": {"obj_id": ids(0), "anno_id": ids(first)},
-    }
+    about = {"exp": expression.text, "caption_type": expression.caption_type}
+    if expression.caption_type == "unidirectional" and expression.target is None:  # of an older file, without roles
+        return about | {"obj_id": ids(0)["subject"], "anno_id": ids(first)["subject"]}
+    return about | {"subject/object": {"obj_id": ids(0), "anno_id": ids(first)}}

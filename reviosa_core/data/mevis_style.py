@@ -55,6 +55,8 @@ def read(
             clip = _clip(name, video, f"{where}: video {name!r}", folder / name, masks, spans, parse, report)
             if clip:
                 clips.append(clip)
+    named = {key for clip in clips for key in clip.masks}
+    report.unnamed += [key for key in spans or () if key not in named]
     return clips
 
 

@@ -16,6 +16,7 @@ from the table's folder.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -27,7 +28,7 @@ from tqdm.auto import tqdm
 from reviosa_core import masks, outputs
 from reviosa_core.data import files, images, interrvos, jsonfile, tables
 from reviosa_core.data.tables import Problems
-from reviosa_core.data.video import Video, open_video
+from reviosa_core.data.video import Video, clip_id, open_video
 from reviosa_core.schema import RLE, CaptionType, Clip, DataError, Expression
 
 COLUMNS = ("video", "expression", "caption_type", "actor", "target")
@@ -119,6 +120,8 @@ def _row(number: int, cells: dict[str, Any]) -> Row:
     if (kind == "unidirectional") != bool(target):
         due = "needs a target" if kind == "unidirectional" else "has no target; only unidirectional has one"
         raise DataError(f"{kind} {due}, and target is {cells.get('target')!r}")
+    if both := [part for part in target if _place(part) in set(map(_place, actor))]:
+        raise DataError(f"{kind} has mask {both[0]!r} as actor and as target")
     return Row(number, video, text, kind, actor, target or None)
 
 
@@ -127,14 +130,20 @@ def _references(cell: Any, name: str) -> tuple[str, ...]:
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise DataError(f"{name} {cell!r}: a text or a list of texts is needed")
     found = tuple(part.strip() for part in parts if part.strip())
-    if len(set(found)) != len(found):
+    if len(set(map(_place, found))) != len(found):
         raise DataError(f"{name} {cell!r} names a mask twice")
     return found
 
 
+def _place(reference: str) -> str:
+    """The same for "man" and "./man"."""
+    base, mark, part = reference.partition("#")
+    return os.path.normpath(base) + mark + part
+
+
 def _check(path: Path, rows: list[Row], problems: Problems) -> Checked:
     """One video with all its rows. A mask that is wrong is noted with the first row that names it."""
-    video, where = open_video(path), path.resolve()
+    video = open_video(path)
     names = video.names
     if any(a >= b for a, b in zip(names, names[1:], strict=False)):
         raise DataError(
@@ -151,7 +160,7 @@ def _check(path: Path, rows: list[Row], problems: Problems) -> Checked:
                 with problems.of(row.number):
                     drawn[reference] = _masks(problems.path.parent, reference, video)
     expressions = tuple(Expression(str(i), r.text, r.caption_type, r.actor, r.target) for i, r in enumerate(rows))
-    return Checked(path, rows[0].number, where.name if where.is_dir() else where.stem, expressions, drawn)
+    return Checked(path, rows[0].number, clip_id(path), expressions, drawn)
 
 
 def _masks(folder: Path, reference: str, video: Video) -> list[RLE | None]:

@@ -7,6 +7,7 @@ has masks: every actor is UNKNOWN there. `read_tree` also serves Ref-DAVIS17 as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def read(root: Path | str, split: str, report: Report | None = None) -> list[Cli
 def read_tree(
     root: Path, split: str, report: Report, videos: dict[str, Any] | None = None, void: str | None = None
 ) -> list[Clip]:
-    """All clips of a split, or just those of `videos`; `void` as in `clip_of`."""
+    """All clips of a split, or just those of `videos`, with masks of all objects that meta.json knows; `void` as in
+    `clip_of`."""
     file = _expressions(root, split)
     videos = _videos(file, report) if videos is None else videos
     objects = None
@@ -69,12 +71,11 @@ def read_tree(
             for id, raw in jsonfile.get(video, "expressions", dict, where).items():
                 with report.each():
                     expressions.append(_expression(id, raw, f"{where}, expression {id}"))
-            if objects is not None:
-                at = f"{root / split / 'meta.json'}: video {name!r}"
-                _check_objects(expressions, objects.get(name), at, report)
+            at = f"{root / split / 'meta.json'}: video {name!r}"
+            others = () if objects is None else _known(expressions, objects.get(name), at, report)
             names = frame_names(jsonfile.get(video, "frames", list, where), where)
             frames, maps = root / split / IMAGES / name, root / split / MASKS / name
-            clip = clip_of(frames, maps, names, expressions, where, report, void)
+            clip = clip_of(frames, maps, names, expressions, where, report, void, others)
             if clip:
                 clips.append(clip)
     return clips
@@ -88,14 +89,16 @@ def clip_of(
     where: str,
     report: Report,
     void: str | None = None,
+    others: Sequence[str] = (),
 ) -> Clip | None:
-    """A clip whose masks are label maps of the same names as its frames. With `void`, the key of the pixels that belong
-    to nobody, also those of objects that no expression is about: all up to the highest label of the first frame."""
+    """A clip whose masks are label maps of the same names as its frames, also those of `others` that no expression is
+    about. With `void`, the key of the pixels that belong to nobody, all up to the highest label of the first frame."""
     extent = None
     with report.each():
         check_folder(frames, names, ".jpg", where)
         extent = size(frames / f"{names[0]}.jpg")
-    values = {key: int(key) for e in expressions for key in e.actor if key != UNKNOWN}
+    named = [key for e in expressions for key in e.actor if key != UNKNOWN]
+    values = {key: int(key) for key in (*named, *others)}
     if values:
         with report.each():
             check_folder(maps, names, ".png", where)
@@ -112,13 +115,19 @@ def clip_of(
     return Clip(frames.name, Frames(frames, names, size=extent), names, extent, tuple(expressions), masks)
 
 
-def _check_objects(expressions: list[Expression], video: Any, where: str, report: Report) -> None:
+def _known(expressions: list[Expression], video: Any, where: str, report: Report) -> tuple[str, ...]:
+    """The objects that meta.json has of a video; a problem for an expression about another."""
     known: dict[str, Any] = {}
     with report.each():
         known = jsonfile.get(video, "objects", dict, where)
     for e in expressions if known else ():
         if e.actor[0] not in (*known, UNKNOWN):
             report.problem(DataError(f"{where}: no object {e.actor[0]!r} (expression {e.id}), only {sorted(known)}"))
+    found: list[str] = []
+    for key in known:
+        with report.each():
+            found.append(object_id(key, where))
+    return tuple(found)
 
 
 def object_id(raw: Any, where: str) -> str:

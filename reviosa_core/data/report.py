@@ -10,10 +10,12 @@ from reviosa_core.schema import DataError, Expression
 
 
 class Report:
-    """By default the first problem is an error. What a rule leaves out is kept in `excluded`, with the reason."""
+    """By default the first problem is an error. What a rule leaves out is kept in `excluded`, with the reason;
+    `unnamed` are masks of no expression, in files that do not say of which video they are."""
 
     def __init__(self) -> None:
         self.excluded: list[str] = []
+        self.unnamed: list[str] = []
 
     def problem(self, error: DataError) -> None:
         raise error

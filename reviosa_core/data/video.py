@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Generator, Iterable, Sequence
@@ -119,8 +120,14 @@ def open_clip(path: str | Path, texts: str | Sequence[str]) -> Clip:
 
 def clip_id(path: str | Path) -> str:
     """The name of a folder of frames, that of a file without its suffix."""
-    path = Path(path).resolve()
+    path = named(path)
     return path.name if path.is_dir() else path.stem
+
+
+def named(path: str | Path) -> Path:
+    """A path that ends in a name, also of "." and "clips/..". Of a link it is its own: what a link of git-annex or DVC
+    leads to is called by a hash."""
+    return Path(os.path.abspath(path))
 
 
 def write_mp4(

@@ -22,6 +22,7 @@ from reviosa_core.schema import Clip
 from reviosa_core.scoring import intervals
 
 Side = Mapping[str, Mapping[str, Any]]  # splits.read_side_file
+AFTER = ("chase", "follow", "catch")  # verbs of one that goes after another
 
 SAID = sorted(  # what is said of an event's subject, and whether that is the one who does it
     ((said, first) for verb in verbs.VERBS.values() for _, said, first in verb.voices()), key=lambda one: -len(one[0])
@@ -69,6 +70,24 @@ def questions(clips: Sequence[Clip], side: Side) -> list[Question]:
                 asked = (clip.id, known, expression.text, note["cue"], note["verb"], anchor, low, high, actor == low)
                 found.append(Question(*asked))
     return found
+
+
+def alike(side: Side) -> tuple[int, int]:
+    """Sentences with a target whose names, in the same roles, also fit another pair of the clip that is at another of
+    AFTER: a fine difference of motion tells which is meant. And all sentences with a target."""
+    found = total = 0
+    for clip in side.values():
+        looks = [{"class": s["kind"], "appearance": f"{s['color']} {s['kind']}"} for s in clip["shapes"]]
+        events = [e for e in clip["interactions"] if e["verb"] in AFTER]
+        for note in clip["expressions"].values():
+            if note["target"] is None:
+                continue
+            total += 1
+            pair = {*note["actor"], *note["target"]}
+            called = {e["verb"]: [looks[k][note["level"]] for k in (e["a"], e["b"])] for e in events}
+            own = [e["verb"] for e in events if {e["a"], e["b"]} == pair]
+            found += any(called[verb] == called[v] for v in own for verb in called if verb != v)
+    return found, total
 
 
 def _moves_first(q: Question) -> bool:

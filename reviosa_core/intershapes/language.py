@@ -1,4 +1,6 @@
-"""What can be said about a scene, each sentence true of it and of one reading only."""
+"""What can be said about a scene, each sentence true of it, and of one reading only as far as its words go. Chasing,
+following and catching look alike: a sentence about one may seem to fit another pair that is at another
+(`blind.alike` counts these)."""
 
 from __future__ import annotations
 
@@ -101,7 +103,7 @@ def nameless(scene: Scene, rng: np.random.Generator) -> tuple[Utterance, ...]:
 def _about_pairs(
     rng: np.random.Generator, interactions: Sequence[Interaction], level: str, names: list[str]
 ) -> Iterator[Utterance]:
-    """Both voices of every interaction whose words denote one pair and one direction only."""
+    """Both voices of every interaction whose words, verb included, denote one pair and one direction only."""
     for event in interactions:
         verb = VERBS[event.verb]
         same_verb = [(e.a, e.b) for e in interactions if e.verb == event.verb]

@@ -4,7 +4,7 @@ Shapes interact in pairs (push, chase, ...) among bystanders, some of whom move 
 and every clip comes with InterRVOS-127K style expressions. Roles are at exact chance from the text and the looks of the
 objects: shapes are drawn before roles, a place is kept only if the interaction fits into the frame *with either object
 as the agent*, and then a coin decides. Some interactions share their first frame with the exchanged one, some their
-last. `reviosa_core.probes` measures what can be had without reading or watching.
+last. `reviosa_core.intershapes.blind` measures what can be had without reading or watching.
 
 Coordinates are (x, y) in units of the frame side, y down. Time runs from 0 to 1 over the clip, whatever its length.
 """

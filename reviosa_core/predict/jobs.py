@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reviosa_core.data import tables
+from reviosa_core.data.video import named
 from reviosa_core.schema import DataError, Expression
 
 COLUMNS, OPTIONAL = ("video", "text", "id", "fps", "start", "end"), ("id", "fps", "start", "end")
@@ -55,10 +56,10 @@ def name_of(video: Path, text: str) -> str:
     words = "-".join(re.findall(r"\w+", text.lower()))[:LETTERS].strip("-")
     if words.replace("-", " ") != text:
         words = f"{words}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}".strip("-")
-    name = f"{video.resolve().name}--{words}"
+    name = f"{named(video).name}--{words}"
     if len(name.encode(errors="surrogatepass")) <= NAME:
         return name
-    end = "-" + hashlib.sha256(f"{video.resolve().name}\0{text}".encode(errors="surrogatepass")).hexdigest()[:12]
+    end = "-" + hashlib.sha256(f"{named(video).name}\0{text}".encode(errors="surrogatepass")).hexdigest()[:12]
     return name.encode(errors="surrogatepass")[: NAME - len(end)].decode(errors="ignore") + end
 
 

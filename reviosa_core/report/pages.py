@@ -56,8 +56,10 @@ def data_card(
     frame_table: pd.DataFrame,
     order_table: pd.DataFrame,
     verbs: list[str],
+    alike: tuple[int, int],
 ) -> str:
-    """What InterShapes is, what is in it, what cannot be had from it by guessing, and every verb in pictures."""
+    """What InterShapes is, what is in it, what cannot be had from it by guessing, and every verb in pictures. `alike`
+    are those of `blind.alike`."""
     data, hard = project.settings.data, project.settings.data.difficulty
     lines = [
         "# InterShapes",
@@ -76,7 +78,10 @@ def data_card(
         "speeds. `reviosa data intershapes --help` makes more, easier or harder. What is not in it: photographs, "
         "deformable objects, camera motion, free language.",
         "![Statistics](figures/dataset.png)",
-        "The split `train`. An event is said in both voices, and not at all where words cannot tell it from another.",
+        "The split `train`. An event is said in both voices, and not at all where the same words, verb included, are true "
+        f"of another. Verbs may look alike: in {alike[0]} of its {alike[1]} sentences with a target "
+        f"({alike[0] / max(alike[1], 1):.1%}) another pair is called the same in the same roles, and is at another of "
+        "chase, follow and catch. A fine difference of motion tells the two, and people could disagree.",
         "## What can be had without reading or watching",
         "Each predictor is scored on the sentences made against it, in percent; fitted ones (boosted trees) learn on one "
         "half of the train split and are scored on the other. All of these should stay near chance.",

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from faulty import Faulty
 from PIL import Image
 from running import run
 
@@ -15,7 +16,6 @@ from reviosa_core.annotation import dataset, endpoint, pipeline, sources, truth
 from reviosa_core.annotation.answers import holds
 from reviosa_core.annotation.endpoint import Endpoint, EndpointError
 from reviosa_core.annotation.questions import PROMPTS, Prompts
-from reviosa_core.annotation.server import Server
 from reviosa_core.data import interrvos
 from reviosa_core.data.verify import verify
 from reviosa_core.schema import DataError
@@ -96,7 +96,11 @@ def test_nothing_but_broken_answers_is_an_empty_data_set_and_says_so(annotate):
     ran = annotate(broken=1.0)
     stages = ran.summary["stages"]
     assert stages["objects"] == {"kept": 0, "rejected": 0, "abstained": stages["tracks"]["kept"]}
-    assert stages["events"]["abstained"] == 5 and ran.summary["expressions"] == 0
+    assert (
+        stages["events"]["abstained"] == 5
+        and not ran.summary["questions not taken"]
+        and ran.summary["expressions"] == 0
+    )
     assert len(ran.summary["without an expression, left out"]) == 5
     assert ran.summary["asked in this run"]["events"]["calls"] == 15, "three tries each"
 
@@ -195,16 +199,61 @@ def test_abstentions_are_asked_for_again_when_told(annotate):
     assert third.summary["stages"]["objects"]["abstained"] == 0 and third.summary["expressions"] > 30
 
 
+def test_what_the_verifier_did_not_answer_is_an_abstention_and_asked_for_again_when_told(world: Path, tmp_path: Path):
+    class Moody(Faulty):
+        def respond(self, body, authorization):
+            if body["response_format"]["json_schema"]["name"] == "verify" and self.sick:
+                self.faults.appendleft("say not JSON")
+            return super().respond(body, authorization)
+
+    found, truths, out = sources.read(world)[:2], truth.of_intershapes(world), tmp_path / "out"
+
+    def ran(sick: bool, again: bool = False) -> dict:
+        with Moody([s.clip for s in found], truths) as server:
+            server.sick = sick
+            with Endpoint(server.url, "truth", pipeline.work(out) / "answers", again=again) as asking:
+                options = pipeline.Options(again=again)
+                settings = pipeline.Annotation(frames=3, side=128, at_once=1)
+                return pipeline.Pipeline(found, out, asking, settings, options=options, progress=False).run()
+
+    first = ran(sick=True)
+    assert first["expressions"] == 0 and first["stages"]["verified"]["abstained"] > 0
+    assert ran(sick=False)["expressions"] == 0, "an abstention is an answer"
+    last = ran(sick=False, again=True)
+    assert last["expressions"] > 10 and last["stages"]["verified"]["abstained"] == 0
+
+
+def test_a_question_that_is_not_taken_costs_its_clip_and_no_run(annotate, world: Path, tmp_path: Path):
+    class Short(Faulty):
+        def respond(self, body, authorization):
+            facts = json.loads(body["messages"][0]["content"][-1]["text"].removeprefix("Facts:\n"))
+            if body["response_format"]["json_schema"]["name"] == "events" and len(facts["objects"]) >= 5:
+                self.faults.appendleft("400")
+            return super().respond(body, authorization)
+
+    found, truths, out = sources.read(world), truth.of_intershapes(world), tmp_path / "out"
+    long = [s.clip.id for s in found if len(s.clip.masks) >= 5]
+    with Short([s.clip for s in found], truths) as server:
+        with Endpoint(server.url, "truth", pipeline.work(out) / "answers") as asking:
+            settings = pipeline.Annotation(frames=3, side=128, at_once=1)
+            summary = pipeline.Pipeline(found, out, asking, settings, progress=False).run()
+    assert 0 < len(long) < 5 and summary["stages"]["events"]["abstained"] == len(long)
+    said = summary["questions not taken"]
+    assert [entry.partition(": This")[0] for entry in said] == [f"clip {id}, events: status 400" for id in long]
+    longer = annotate(options=pipeline.Options(again=True))
+    assert longer.score.recall == 1 and not longer.summary["questions not taken"]
+
+
 def test_no_more_questions_at_once_than_allowed(annotate):
     ran = annotate(settings=pipeline.Annotation(frames=2, side=96, at_once=2), delay=0.01)
     assert ran.server.busiest == 2
 
 
 def test_negatives_are_marked_and_only_there_when_asked_for(annotate):
-    without = annotate()
+    without = annotate(complete=True)
     assert without.summary["stages"]["negatives"]["kept"] > 0
     assert dataset.read_roles(without.out)["negative"].isna().all()
-    false = annotate(out=without.out, options=pipeline.Options(negatives=True))
+    false = annotate(out=without.out, options=pipeline.Options(negatives=True), complete=True)
     assert not verify(false.out)["problems"]
     table = dataset.read_roles(false.out)
     assert set(table["negative"].dropna()) == {"partner absent"}, "the others refer to nothing at all"
@@ -217,7 +266,7 @@ def test_negatives_are_marked_and_only_there_when_asked_for(annotate):
 
 
 def test_the_words_of_negatives_are_false(annotate, world: Path):
-    ran, truths = annotate(), truth.of_intershapes(world)
+    ran, truths = annotate(complete=True), truth.of_intershapes(world)
     for clip, line in ran.lines("negatives").items():
         ids = list(truths[clip].objects)
         for n in line.items:
@@ -237,7 +286,7 @@ def test_two_clips_of_one_name_are_refused(world: Path, tmp_path: Path):
 def test_an_endpoint_that_gives_out_leaves_what_was_done(annotate, world: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(endpoint, "CALLS", 1)
     found, truths = sources.read(world), truth.of_intershapes(world)
-    with Server([s.clip for s in found], truths) as server:
+    with Faulty([s.clip for s in found], truths) as server:
         server.faults.extend([""] * 7 + ["500"] * 200)
         with Endpoint(server.url, "truth", pipeline.work(tmp_path / "out") / "answers") as asking:
             settings = pipeline.Annotation(frames=3, side=128, at_once=4)

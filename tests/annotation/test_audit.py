@@ -118,7 +118,7 @@ def test_nothing_to_judge(annotate, tmp_path: Path):
 
 
 def test_negatives_are_judged_as_what_they_are(annotate, tmp_path: Path):
-    out = annotate(options=Options(negatives=True)).out
+    out = annotate(options=Options(negatives=True), complete=True).out
     audit.write(out, tmp_path / "audit.html", 10_000, 0)
     facts = [item["facts"] for item in content(tmp_path / "audit.html")["items"]]
     assert {"partner absent"} == {f["negative"] for f in facts if "negative" in f}

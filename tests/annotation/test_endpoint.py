@@ -13,11 +13,12 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from faulty import Faulty
 
-from reviosa_core.annotation.endpoint import CALLS, Endpoint, EndpointError
+from reviosa_core.annotation.endpoint import CALLS, IN_A_ROW, Endpoint, EndpointError
 from reviosa_core.annotation.pictures import jpeg
 from reviosa_core.annotation.questions import Question, Reply, check_text, plain_schema
-from reviosa_core.annotation.server import Server
+from reviosa_core.annotation.server import failed
 
 KEY = "sk-very-secret-123456"
 
@@ -45,7 +46,7 @@ GOOD = 'say {"id": "1", "text": "a word"}'
 class Setup:
     def __init__(self, cache: Path, **server) -> None:
         self.cache, self.slept = cache, list[float]()
-        self.server = Server(**server)
+        self.server = Faulty(**server)
 
     def ask(self, *faults: str, number: int = 0, key: str | None = None, **options):
         self.slept.clear()
@@ -157,6 +158,58 @@ def test_refusals_are_answers(tmp_path: Path):
     assert setup.ask("filter", number=1).reason == "refused: filtered"
 
 
+@pytest.mark.parametrize("status", ["400", "413", "422"])
+def test_a_question_that_is_not_taken_is_an_abstention_that_is_not_kept(setup: Setup, status: str):
+    answer = setup.ask(status)
+    assert answer.value is None and answer.reason.startswith(f"status {status}: This model's maximum context length")
+    assert setup.usage.abstained == 1 and len(setup.server.requests) == 1
+    assert setup.ask(GOOD).value.text == "a word", "no answer: it is not kept"
+
+
+@pytest.mark.parametrize("status", ["401", "403", "404"])
+def test_a_status_that_is_about_us_ends_the_run(setup: Setup, status: str):
+    with pytest.raises(EndpointError, match=f"status {status}"):
+        setup.ask(status)
+
+
+def test_where_no_question_is_taken_it_is_none_of_them(tmp_path: Path):
+    with Faulty() as server, Endpoint(server.url, "m", tmp_path) as endpoint:
+        server.faults.extend(["422"] * IN_A_ROW)
+        for number in range(1, IN_A_ROW):
+            assert endpoint.ask(question(number)).value is None
+        with pytest.raises(EndpointError, match=f"none of {IN_A_ROW} questions was taken: status 422: This model's"):
+            endpoint.ask(question(IN_A_ROW))
+    with Faulty() as server, Endpoint(server.url, "m", tmp_path / "other") as endpoint:
+        server.faults.extend([GOOD, *["422"] * 2 * IN_A_ROW])
+        assert endpoint.ask(question()).value
+        assert not any(endpoint.ask(question(number)).value for number in range(1, 2 * IN_A_ROW))
+
+
+def test_a_model_that_calls_its_limit_otherwise_is_asked_so_from_then_on(tmp_path: Path):
+    with Faulty(reasoning=True) as server, Endpoint(server.url, "m", tmp_path, sleep=lambda _: None) as endpoint:
+        server.answers.message = lambda body: ({"content": '{"id": "1", "text": "a"}'}, 1)
+        assert endpoint.ask(question()).value.text == "a"
+        limits = [{"max_tokens", "max_completion_tokens", "temperature"} & body.keys() for body in server.requests]
+        assert limits == [
+            {"max_tokens", "temperature"},
+            {"max_completion_tokens", "temperature"},
+            {"max_completion_tokens"},
+        ]
+        assert server.requests[-1]["max_completion_tokens"] == endpoint.tokens
+        assert endpoint.ask(question(1)).value and len(server.requests) == 4, "known by now"
+
+
+def test_a_limit_that_is_too_large_is_no_other_name(setup: Setup):
+    class Small(Faulty):
+        def respond(self, body, authorization):
+            self.requests.append(body)
+            said = "'max_tokens' or 'max_completion_tokens' is too large: 2000. This model supports at most 1000"
+            return failed(400, said)
+
+    setup.server = Small()
+    assert setup.ask().reason.startswith("status 400: 'max_tokens' or") and len(setup.server.requests) == 1
+
+
 def test_an_answer_in_parts_and_one_of_another_kind(setup: Setup):
     parts = [{"type": "text", "text": '{"id": "1",'}, {"type": "text", "text": ' "text": "a \ud83d"}'}, {"type": "x"}]
     setup.server.answers.message = lambda body: ({"content": parts}, 1)
@@ -193,6 +246,12 @@ def test_more_tokens_ask_again_what_was_cut(setup: Setup):
         ("the squid 3 divers follow", None),
         ("the id 2 one", "by its number"),
         ("object 1", "by its number"),
+        ("the number 2 pushing number 3", "by its number"),
+        ("Track 2", "by its number"),
+        ("the player wearing number 7", None),
+        ("the man with number 23 on his shirt", None),
+        ("the number 7 bus", None),
+        ("the track 5 train", None),
         ('the man behind "Object 1"', "by its number"),
         ("...", "empty"),
         ("…", "empty"),
@@ -247,7 +306,7 @@ def test_the_key_is_in_no_log_no_file_no_trace_and_no_message(tmp_path: Path, ca
 
 
 def test_the_same_question_at_once_is_asked_once(tmp_path: Path):
-    with Server() as server:
+    with Faulty() as server:
         server.answers.errors = server.answers.errors.model_copy(update={"delay": 0.05})
         server.faults.extend([GOOD] * 8)
         with Endpoint(server.url, "m", tmp_path) as endpoint, ThreadPoolExecutor(8) as pool:

@@ -63,6 +63,22 @@ def test_who_is_subject_and_who_is_object():
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "due"),
+    [
+        ("an old man", "the old man"),
+        ("A brown dog", "the brown dog"),
+        ("The dog", "the dog"),
+        ("theatre", "the theatre"),
+        ("a", "the a"),
+    ],
+)
+def test_a_name_has_one_article(name: str, due: str):
+    objects = {id: Object(id=id, category=name, look=name, motion="running", asked=ASKED) for id in "ab"}
+    for one in interactions.wanted(event("a", "b")):
+        assert interactions.naming(one, objects) == (due, due.replace("the ", "another ", 1))
+
+
 def test_who_is_called_alike_is_another():
     looks = {"a": "brown dog", "b": "black dog", "c": "white cat"}
     objects = {

@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faulty import Faulty
 from PIL import Image
 from running import SETTINGS
 
@@ -19,12 +21,11 @@ from reviosa_core.annotation import dataset, pipeline, sources, truth
 from reviosa_core.annotation.answers import Errors
 from reviosa_core.annotation.endpoint import Endpoint
 from reviosa_core.annotation.records import Asked, Line, Text, Verdict, read_lines
-from reviosa_core.annotation.server import Server
 from reviosa_core.config import Annotation
-from reviosa_core.data import vidor
+from reviosa_core.data import formats, vidor
 from reviosa_core.data.verify import verify
 from reviosa_core.data.video import write_mp4
-from reviosa_core.schema import Clip, DataError
+from reviosa_core.schema import NOTHING, UNKNOWN, Clip, DataError
 
 H, W, T = 24, 36, 6
 ASKED = Asked(question="q", model="m", prompt="p", images="i")
@@ -110,6 +111,39 @@ def test_videos_and_folders_of_frames(tmp_path: Path):
     assert [s.clip.id for s in sources.read(tmp_path / "many" / "a")] == ["a"]
 
 
+def test_pictures_beside_videos_are_refused_and_both_named(tmp_path: Path):
+    film(tmp_path / "clips" / "a.mp4")
+    stills(tmp_path / "clips" / "b")
+    Image.fromarray(np.zeros((H, W, 3), np.uint8)).save(tmp_path / "clips" / "cover.jpg")
+    said = "clips: 1 pictures, as cover.jpg, beside 2 videos, as a.mp4: one video's frames, or a folder of videos?"
+    with pytest.raises(DataError, match=re.escape(said)):
+        sources.read(tmp_path / "clips")
+
+
+def test_what_opens_is_a_video_whatever_it_is_called_and_what_does_not_is_said(tmp_path: Path, capsys):
+    for name in ("a.mp4", "b.m2ts", "c.MPEG", "d"):
+        film(tmp_path / "clips" / "x.mp4").rename(tmp_path / "clips" / name)
+    assert [s.clip.id for s in sources.read(tmp_path / "clips")] == ["a", "b", "c", "d"]
+    assert not capsys.readouterr().out
+    (tmp_path / "clips" / "notes.txt").write_text("1 2 3")
+    (tmp_path / "clips" / "old").mkdir()
+    assert len(sources.read(tmp_path / "clips")) == 4
+    assert capsys.readouterr().out == f"{tmp_path / 'clips'}: 2 passed over that are no videos, as notes.txt\n"
+    (tmp_path / "clips" / "e.wmv").write_text("-")
+    with pytest.raises(DataError, match="e.wmv: unreadable video"):
+        sources.read(tmp_path / "clips")
+
+
+def test_a_clip_is_called_as_its_folder_or_file_is_also_where_that_is_a_link(tmp_path: Path):
+    """As git-annex and DVC leave them: the file's own name is a hash."""
+    for name in ("walk.1", "walk.2"):
+        stills(tmp_path / "many" / name)
+    film(tmp_path / "annex" / "5d41402abc.mp4")
+    (tmp_path / "many" / "run.mp4").symlink_to(tmp_path / "annex" / "5d41402abc.mp4")
+    assert [s.clip.id for s in sources.read(tmp_path / "many")] == ["run", "walk.1", "walk.2"]
+    assert [s.clip.id for s in sources.read(tmp_path / "many" / "run.mp4")] == ["run"]
+
+
 def test_another_video_in_the_place_of_one_is_tracked_again(tmp_path: Path):
     asked = []
 
@@ -160,7 +194,7 @@ def test_no_video_is_held(tmp_path: Path):
     found = sources.read(tmp_path / "clips", None, tracker, "sam2")
     clips = [source.clip for source in found]
     assert held(tmp_path, clips) == []
-    with Server(errors=Errors(refusal=1)) as server, Endpoint(server.url, "m", tmp_path / "answers") as endpoint:
+    with Faulty(errors=Errors(refusal=1)) as server, Endpoint(server.url, "m", tmp_path / "answers") as endpoint:
         run = pipeline.Pipeline(found, tmp_path / "out", endpoint, SETTINGS, progress=False)
         assert run.run()["asked in this run"]["events"]["abstained"] == 3
     assert held(tmp_path, clips) == []
@@ -186,6 +220,32 @@ def test_a_data_set_gives_its_masks_and_keeps_its_sentences_to_itself(world: Pat
     assert {s.kind for s in found} == {"given"}
     assert [s.clip.id for s in sources.read(world.parent, "val")] == [s.clip.id for s in found]
     assert all(s.clip.masks and not s.clip.expressions for s in found)
+
+
+def test_what_is_no_object_is_no_track(world: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of an expression about nothing, of pixels that belong to nobody, and where no mask is published."""
+    clip, empty = sources.read(world)[0].clip, [None] * 6
+    more = {UNKNOWN: empty, NOTHING: empty, "void": empty}
+    given = [replace(clip, masks=dict(clip.masks) | more), replace(clip, id="bare", masks=more)]
+    monkeypatch.setattr(formats, "read", lambda *_, **__: given)
+    one, other = sources.read(world)
+    assert one.kind == "given" and one.clip.masks.keys() == clip.masks.keys()
+    assert other.kind == "grid" and not other.clip.masks
+    with pytest.raises(DataError, match="clip bare: has no masks; name a SAM2"):
+        other.masked(world, SETTINGS)
+    tracked = {"0": [None] * len(clip)}
+    other = sources.read(world, tracker=lambda *_: tracked)[1]
+    assert other.masked(world.parent / "kept", SETTINGS).masks == tracked
+
+
+def test_masks_that_no_sentence_names_are_not_complete(world: Path, tmp_path: Path):
+    assert all(s.complete for s in sources.read(world, complete=True))
+    assert not any(s.complete for s in sources.read(world))
+    shutil.copytree(world, tmp_path / "world")
+    spoil(tmp_path / "world" / "mask_dict.json", lambda raw: raw.update({"99": raw["0"]}))
+    with pytest.raises(DataError, match="world: 1 masks, as 99, are named by no sentence"):
+        sources.read(tmp_path / "world", complete=True)
+    assert len(sources.read(tmp_path / "world")) == 5
 
 
 def test_nothing_to_annotate(tmp_path: Path):
@@ -224,7 +284,7 @@ def test_from_boxes_to_a_data_set(world: Path, tmp_path: Path):
     (source,) = sources.read(root, tracker=lambda clip, boxes, settings: {id: list(given.masks[id]) for id in boxes})
     truths, out = {given.id: truth.of_intershapes(world)[given.id]}, tmp_path / "out"
     clip = source.masked(pipeline.work(out) / "masks", SETTINGS)
-    with Server([clip], truths) as server, Endpoint(server.url, "m", pipeline.work(out) / "answers") as endpoint:
+    with Faulty([clip], truths) as server, Endpoint(server.url, "m", pipeline.work(out) / "answers") as endpoint:
         summary = pipeline.Pipeline([source], out, endpoint, SETTINGS, progress=False).run()
     assert summary["expressions"] > 5 and not verify(out, progress=False)["problems"]
     lines = read_lines(pipeline.stage_file(out, "tracks"), pipeline.KINDS["tracks"])

@@ -58,13 +58,13 @@ def test_a_prompt_gives_what_sam2s_own_predictor_gives(seeing, asked, corners, l
 
 
 def test_boxes_prompt_the_frames_they_are_given_for(seeing, monkeypatch):
-    given, original = [], type(seeing).track
+    given, original = [], type(seeing).carry
 
-    def track(self, features, prompts):
+    def carry(self, see, total, prompts):
         given.append(sorted(prompts))
-        return original(self, features, prompts)
+        return original(self, see, total, prompts)
 
-    monkeypatch.setattr(type(seeing), "track", track)
+    monkeypatch.setattr(type(seeing), "carry", carry)
     boxes = {"7": {0: (3, 4, 20, 30)}, "9": {1: (0, 0, 9, 9), 4: (5, 5, 30, 30)}}
     tracker = sam2.Tracker(seeing, Path("sam2.pt"))
     found = tracker(clip(), boxes, Annotation())
@@ -74,6 +74,19 @@ def test_boxes_prompt_the_frames_they_are_given_for(seeing, monkeypatch):
         assert any(track) and all(masks.decode(rle, (H, W)).shape == (H, W) for rle in track if rle)
     with pytest.raises(DataError, match="clip c: a box in frame 5 of 5"):
         tracker(clip(), {"7": {5: (3, 4, 20, 30)}}, Annotation())
+
+
+def test_of_a_long_clip_the_latest_features_are_held_and_the_masks_are_the_same(seeing, monkeypatch):
+    boxes, seen = {"7": {3: (3, 4, 20, 30)}, "9": {1: (0, 0, 9, 9), 4: (5, 5, 30, 30)}}, []
+    original = type(seeing).see
+    monkeypatch.setattr(type(seeing), "see", lambda self, frames: seen.append(len(frames)) or original(self, frames))
+    monkeypatch.setattr(sam2, "AT_ONCE", 2)
+    tracker = sam2.Tracker(seeing, Path("sam2.pt"))
+    whole = tracker(clip(), boxes, Annotation())
+    assert sorted(seen) == [1, 2, 2], "each frame once"
+    monkeypatch.setattr(sam2, "HELD", 2)
+    seen.clear()
+    assert tracker(clip(), boxes, Annotation()) == whole and len(seen) > 3
 
 
 def test_a_grid_keeps_sure_and_stable_masks_once_the_surest_first(seeing, monkeypatch):

@@ -113,6 +113,13 @@ def test_ref_youtube_vos(tmp_path):
     assert (decode_all(a.masks["2"], (H, W)) == BOX[1]).all()
     assert (decode_all(a.masks["1"], (H, W)) == BOX[0] & ~BOX[1]).all(), "a pixel has one value"
     assert a.masks["3"][1] is None
+    meta = tmp_path / "meta_expressions" / "train" / "meta_expressions.json"
+    content = json.loads(meta.read_text())
+    del content["videos"]["a"]["expressions"]["1"]
+    meta.write_text(json.dumps(content))
+    (fewer,) = formats.read(tmp_path, "train")
+    assert set(fewer.masks) == {"1", "2", "3"}, "meta.json knows whom no sentence is about"
+    assert (decode_all(fewer.masks["2"], (H, W)) == BOX[1]).all()
     report = Report()
     assert [c.id for c in formats.read(tmp_path, "valid", report=report)] == ["b", "c"]
     assert len(report.excluded) == 1 and "'t': of the test split" in report.excluded[0]

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,17 @@ def test_golden_json(root):
     }
     rles = json.loads((root / "mask_dict.json").read_text())
     assert list(rles) == ["0", "1", "2", "3"] and rles["3"][1] is None
+
+
+def test_what_has_no_roles_is_written_without(tmp_path):
+    """Of the annotation pipeline's older files: an interaction, and nobody knows who acts."""
+    old = Expression("0", "cat chasing dog", "unidirectional", ("cat", "dog"))
+    interrvos.write(tmp_path / "set", [replace(clip("a"), expressions=(old,))])
+    meta = json.loads((tmp_path / "set" / "meta_expressions.json").read_text())
+    about = {"exp": "cat chasing dog", "caption_type": "unidirectional", "obj_id": [0, 1], "anno_id": [0, 1]}
+    assert meta["videos"]["a"]["expressions"] == {"0": about}
+    (read,) = interrvos.read(tmp_path / "set")
+    assert read.expressions == (replace(old, actor=("0", "1")),)
 
 
 def test_what_is_about_nothing_has_empty_lists(tmp_path):

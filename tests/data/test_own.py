@@ -95,6 +95,13 @@ def test_jpegs_are_copied_as_they_are(table, folder: Path):
         assert (folder / "out" / "JPEGImages" / "park" / file.name).read_bytes() == file.read_bytes()
 
 
+def test_a_video_that_is_a_link_is_called_as_the_link(table, folder: Path):
+    """As git-annex and DVC leave it: the file's own name is a hash."""
+    (folder / "videos" / "lane.mp4").symlink_to(folder / "videos" / "street.mp4")
+    written = own.write(table("videos/lane.mp4,the man,single,masks/man,"), folder / "out", progress=False)
+    assert written == {"lane": 1}
+
+
 def test_json_lines_say_the_same(table, folder: Path):
     own.write(table(*GOOD), folder / "csv", progress=False)
     lines = [
@@ -144,6 +151,9 @@ PROBLEMS = {
     "videos/park,a,unidirectional,masks/man,": "unidirectional needs a target",
     "videos/park,a,single,masks/man,masks/cart.json": "single has no target; only unidirectional",
     "videos/park,a,multi,masks/man;masks/man,": "names a mask twice",
+    "videos/park,a,multi,masks/man;./masks/man,": "names a mask twice",
+    "videos/park,a,unidirectional,masks/man,masks/man": "unidirectional has mask 'masks/man' as actor and as target",
+    "videos/park,a,unidirectional,masks/both#1,./masks//both#1": "has mask './masks//both#1' as actor and as target",
     "videos/park,a,single,masks/woman,": "masks/woman: no such folder",
     "videos/park,a,single,masks/both,": "masks/both#1",
     "videos/park,a,single,masks/both#7,": "masks/both#7: empty in all 3 frames",

@@ -49,6 +49,28 @@ def table(train, test) -> pd.DataFrame:
     return blind.blind_table(train, test, bootstrap=100, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("verbs", "kinds", "found"),
+    [
+        (("chase", "catch"), ("ring", "star", "ring", "star"), 3),
+        (("chase", "chase"), ("ring", "star", "ring", "star"), 0),  # the same words: nothing is said of either
+        (("chase", "push"), ("ring", "star", "ring", "star"), 0),
+        (("follow", "catch"), ("ring", "star", "star", "ring"), 0),  # the names tell
+    ],
+)
+def test_sentences_that_another_pair_nearly_fits_are_counted(verbs: tuple, kinds: tuple, found: int):
+    shapes = [{"kind": kind, "color": color} for kind, color in zip(kinds, ("red", "blue", "red", "blue"), strict=True)]
+    events = [{"verb": verb, "a": 2 * k, "b": 2 * k + 1} for k, verb in enumerate(verbs)]
+    notes = [
+        {"actor": [0], "target": [1], "level": "class"},
+        {"actor": [3], "target": [2], "level": "class"},
+        {"actor": [0], "target": [1], "level": "appearance"},
+        {"actor": [0], "target": None, "level": "class"},
+    ]
+    clip = {"shapes": shapes, "interactions": events, "expressions": dict(enumerate(notes))}
+    assert blind.alike({"clip": clip}) == (found, 3)
+
+
 def test_every_blind_predictor_is_near_chance(table):
     made = table[table["against"]]
     first = made["predictor"] == "first mover acts, voice read"

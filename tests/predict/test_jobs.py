@@ -59,11 +59,18 @@ def test_numbers_that_mean_nothing(tmp_path: Path, more: dict[str, float], messa
         Job(tmp_path, "a dog", tmp_path, **more)
 
 
+def test_what_is_written_for_a_link_is_called_as_the_link(tmp_path: Path):
+    """As git-annex and DVC leave it: the file's own name is a hash."""
+    (tmp_path / "run.mp4").symlink_to(tmp_path / "5d41402abc.mp4")
+    assert jobs.name_of(tmp_path / "run.mp4", "a dog") == "run.mp4--a-dog"
+
+
 def test_names_fit_into_a_file_systems_bytes(tmp_path: Path):
     video, text = tmp_path / f"{'家' * 60}.mp4", "追" * 64
     first, second = (jobs.name_of(video, said) for said in (text, text + "了"))
     assert first != second and first.startswith("家家") and max(len(n.encode()) for n in (first, second)) <= 200
     assert jobs.name_of(Path("a.mp4"), "a dog") == "a.mp4--a-dog"
+    assert jobs.name_of(Path("clips/../a.mp4"), "a dog") == "a.mp4--a-dog"
     (tmp_path / "jobs.csv").write_text(f"video,text,id\na.mp4,a dog,{'家' * 41}\n")
     with pytest.raises(DataError, match="at most 120 bytes"):
         jobs.of_manifest(tmp_path / "jobs.csv", tmp_path)
