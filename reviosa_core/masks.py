@@ -110,6 +110,15 @@ def decode_all(rles: Sequence[Any], size: tuple[int, int]) -> Bool[np.ndarray, "
     return np.stack([decode(rle, size) for rle in rles])
 
 
+def arrays(
+    found: Bool[np.ndarray, "t h w"] | Sequence[Any], size: tuple[int, int], frames: Sequence[int] | None = None
+) -> Bool[np.ndarray, "n h w"]:
+    """Masks that are an array or run lengths, as an array: of some `frames` (default: all). DataError as `decode`."""
+    if isinstance(found, np.ndarray):
+        return found if frames is None else found[list(frames)]
+    return decode_all(found if frames is None else [found[i] for i in frames], size)
+
+
 def segmented(system: Segments, clip: Clip, expressions: Sequence[Expression]) -> list[Prediction]:
     """What a system segments, with masks as run lengths where it can give these without holding arrays.
 

@@ -32,6 +32,17 @@ def test_round_trip():
     assert (masks.decode(masks.encode(mask), (7, 11)) == mask).all()
 
 
+@pytest.mark.parametrize("frames", [None, [2, 0], [1, 2, 0]])
+def test_arrays_and_run_lengths_come_as_arrays_of_the_frames_asked_for(frames):
+    drawn = np.random.default_rng(0).random((3, 5, 7)) < 0.4
+    drawn[0] = False
+    stored = [None, *(masks.encode(mask) for mask in drawn[1:])]
+    for found in (drawn, stored):
+        assert (masks.arrays(found, (5, 7), frames) == drawn[frames or [0, 1, 2]]).all()
+    with pytest.raises(DataError, match="mask size"):
+        masks.arrays(stored, (7, 5), frames)
+
+
 def test_decode_names_both_sizes():
     with pytest.raises(DataError, match=r"\(3, 2\).*\(2, 3\)"):
         masks.decode(masks.encode(MASK), (2, 3))

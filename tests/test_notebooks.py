@@ -9,6 +9,7 @@ import nbformat
 import papermill
 import pytest
 from ruamel.yaml import YAML
+from test_layers import imported
 
 from reviosa_core import config
 from reviosa_core.baselines import folders, training
@@ -73,6 +74,23 @@ def test_every_query_system_and_study_has_its_run(root: Path):
     outs = [name for entry in stages["systems"]["outs"] for name in entry]
     assert outs == [f"runs/${{profile}}/query/{name}" for name in folders.KINDS]
     assert {*outs, "runs/${profile}/query/studies", "runs/${profile}/query/rates"} < set(stages["comparison"]["deps"])
+
+
+def test_the_query_encoders_depend_on_the_world_that_they_are_shown(root: Path):
+    """A new word or another picture makes them anew, as it makes the clips of the splits."""
+    core, names = root / "reviosa_core", ("intershapes.language", "intershapes.pretrain.clips", "intershapes.splits")
+    known = {".".join(f.relative_to(core).with_suffix("").parts): f for f in core.rglob("*.py")}
+    source = "\n".join(code(root / "notebooks" / "12_encoders.ipynb"))
+    read, left = set(), [name for _, name in imported(source, "notebook", set(known))]
+    assert {f"reviosa_core.{name}" for name in names} < set(left), "what the notebook asks of it"
+    while left:
+        name = left.pop().removeprefix("reviosa_core.")
+        if name.startswith("intershapes.") and name not in read:
+            read.add(name)
+            left += [below for _, below in imported(known[name].read_text(), name, set(known))]
+    deps = set(YAML(typ="safe").load(root / "baselines" / "dvc.yaml")["stages"]["encoders"]["deps"])
+    assert {str(known[name].relative_to(root)) for name in read} <= deps and len(read) == 8
+    assert {f"reviosa_core/{part}" for part in training.CODE} - {"reviosa_core/baselines"} < deps
 
 
 def test_every_row_is_trained_once_and_those_with_aml_after_the_selection(root: Path):

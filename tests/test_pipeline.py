@@ -206,7 +206,7 @@ def test_query_systems_are_trained_and_compared(copy: Path):
     assert all(len(found["seeds"][name]) == 2 for name in systems)
     assert found["scores"]["SOC"]["InterRVOS-Target"] is None, "one role"
     for name in systems:
-        asked = found["asked"][name]["voice turned round"]["InterRVOS-Target"]
+        asked = found["asked"][name]["the object being ... by"]["InterRVOS-Target"]
         assert asked["n"] == found["scores"]["best"]["InterRVOS-Target"]["n"] > 0
     for own in found["costs"].values():
         assert own["parameters"] > 1000 and own["fps"] > 0 and own["memory"] > 100

@@ -83,6 +83,27 @@ def save(system: QuerySystem, folder: str | Path) -> None:
 def load(folder: str | Path, device: str | torch.device | None = None) -> QuerySystem:
     """What `save` left, in evaluation mode. Raises DataError naming file and key, or the tensor that does not fit."""
     folder = Path(folder)
+    kind, sizes = _about(folder)
+    made = assemble(files.Weights.at(folder), kind.system, sizes, load_tokenizer(folder))
+    return made.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What `open_system` would open, without reading a tensor: as `weights.checkpoint.describe`; of a query system that
+    `save` left also its sizes, as query.json has them. DataError as it."""
+    path = Path(path)
+    if layouts.is_released(path):
+        return layouts.describe(path)
+    if not (path / ABOUT).is_file():
+        return checkpoint.describe(path)
+    (kind, sizes), held = _about(path), files.Weights.at(path)
+    held.check(shapes(kind.system, sizes))
+    name = next(name for name, known in KINDS.items() if known is kind)
+    return {"kind": f"{name}, reviosa workbook"} | sizes.model_dump() | layouts.counted(held)
+
+
+def _about(folder: Path) -> tuple[Kind, Sizes]:
+    """What query.json says, and that it can be built."""
     about = read_json(folder / ABOUT)
     if about.get("system") not in list(KINDS):
         raise DataError(f"{folder / ABOUT}: system is {about.get('system')!r}, not one of {', '.join(KINDS)}")
@@ -91,10 +112,8 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> QueryS
         sizes = kind.sizes.model_validate(about.get("sizes"))
     except ValidationError as error:
         raise DataError(f"{folder / ABOUT}: sizes.{problem(error)}") from None
-    tokenizer = load_tokenizer(folder)
     try:
         shapes(kind.system, sizes)
     except ValueError as error:  # torch's own rules, as of groups of channels
         raise DataError(f"{folder / ABOUT}: sizes of no {about['system']}: {error}") from None
-    made = assemble(files.Weights.at(folder), kind.system, sizes, tokenizer)
-    return made.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return kind, sizes

@@ -235,17 +235,16 @@ def describe(path: str | Path) -> dict[str, Any]:
     ours = translate(released, kind)
     backbone, described = published(ours, kind)
     ours.check(shapes(kind, described))
+    return {"kind": f"{kind.__name__} as released, {backbone}"} | counted(ours) | {"tensors": len(released)}
+
+
+def counted(ours: Weights) -> dict[str, Any]:
+    """Tensors and numbers of a system, and of each part; whole numbers (tables of places) are not counted."""
     parts = [{"part": part, "tensors": n, "parameters": count} for part, n, count in _parts(ours)]
-    return {
-        "kind": f"{kind.__name__} as released, {backbone}",
-        "tensors": len(released),
-        "parameters": sum(row["parameters"] for row in parts),
-        "parts": parts,
-    }
+    return {"tensors": len(ours), "parameters": sum(row["parameters"] for row in parts), "parts": parts}
 
 
 def _parts(ours: Weights) -> Iterator[tuple[str, int, int]]:
-    """Tensors and numbers of each part, whole numbers (tables of places) not counted."""
     held: dict[str, list[int]] = {}
     for name, entry in ours.entries.items():
         if entry.dtype.is_floating_point:

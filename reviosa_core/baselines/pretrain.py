@@ -24,9 +24,10 @@ from reviosa_core.baselines.query import QuerySystem, projections
 from reviosa_core.baselines.sizes import Sizes
 from reviosa_core.baselines.text import TextEncoder
 from reviosa_core.data.sampling import take
-from reviosa_core.schema import Clip, Sample
+from reviosa_core.schema import Clip, DataError, Sample
 from reviosa_core.scoring.metrics import region_similarity
 from reviosa_core.weights import files
+from reviosa_core.weights.tokenizer import load_tokenizer
 
 WHAT = "query encoders"
 SHARED = ("backbone", "text", "project")  # modules of `QuerySystem`, by the same names here
@@ -90,8 +91,14 @@ def save(grounding: Grounding, folder: str | Path) -> None:
 
 
 def start(system: QuerySystem, folder: str | Path) -> None:
-    """Put pretrained encoders into a system that was made anew. DataError for a tensor that is missing, unknown or
-    misshapen."""
+    """Put pretrained encoders into a system that was made anew. DataError for another tokenizer than theirs, by whose
+    numbers they know words, and for a tensor that is missing, unknown or misshapen."""
+    theirs, known = load_tokenizer(Path(folder)).get_vocab(), system.text.tokenizer.get_vocab()
+    if apart := sorted(word for word in {*theirs, *known} if theirs.get(word) != known.get(word)):
+        raise DataError(
+            f"{folder}: its tokenizer has {len(theirs)} words, the system's {len(known)}; numbers differ of "
+            f"{len(apart)}, as of {apart[0]!r}: {theirs.get(apart[0])} there, {known.get(apart[0])} here"
+        )
     encoders, own = files.Weights.at(folder), system.state_dict()
     due = {name: tensor for name, tensor in own.items() if name.split(".")[0] in SHARED}
     encoders.check({name: tuple(tensor.shape) for name, tensor in due.items()})

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase, RobertaConfig, RobertaModel
 
 from reviosa_core.baselines import positions
 from reviosa_core.baselines.sizes import Text
+from reviosa_core.model.prompts import clean
 from reviosa_core.schema import DataError
 
 
@@ -62,9 +63,12 @@ class TextEncoder(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(dim, eps=1e-12), nn.Dropout(dropout)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """DataError for a sentence that is longer than the encoder's table of positions: none is cut."""
-        found = self.tokenizer(list(texts), padding=True, return_tensors="pt")
+        """The sentences as ReVIOSa is asked them (`prompts.clean`). DataError for one that is longer than the encoder's
+        table of positions: none is cut; and for one without a word."""
+        found = self.tokenizer([clean(text) for text in texts], padding=True, return_tensors="pt")
         ids, real = found["input_ids"], found["attention_mask"].bool()
+        if not real.any(1).all():
+            raise DataError(f"a sentence without a word: {texts[int(real.any(1).int().argmin())]!r}")
         limit = self.sizes.positions - 1 - self.pad  # RoBERTa counts from the padding's number on
         if (longest := int(real.sum(1).max())) > limit:
             text = texts[int(real.sum(1).argmax())]

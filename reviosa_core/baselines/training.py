@@ -12,7 +12,15 @@ from reviosa_core.schema import Clip
 from reviosa_core.training import finetune
 from reviosa_core.training.loop import Log, code
 
-CODE = ("baselines", "data/sampling.py", "masks.py", "schedules.py", "training")  # what a checkpoint depends on
+CODE = (  # what a checkpoint depends on
+    "baselines",
+    "data/sampling.py",
+    "model/pixels.py",
+    "model/prompts.py",
+    "training",
+    "masks.py",
+    "schedules.py",
+)
 
 
 def train(

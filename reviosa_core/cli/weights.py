@@ -17,15 +17,14 @@ def inspect(
     """Say what a checkpoint is and what is in it, without loading its tensors or running anything from it.
 
     Knows InternVL-2.5 as released and in transformers' layout, Meta's SAM2 and SAM2.1, ReferFormer and SOC as
-    released, and this project's own.
+    released, and this project's own: ReVIOSa, and the three query systems.
 
     Example: [bold]reviosa weights inspect runs/tiny/best[/]
     """
-    from reviosa_core.baselines import layouts
+    from reviosa_core.baselines import folders
     from reviosa_core.report import tables
-    from reviosa_core.weights.checkpoint import describe
 
-    found = layouts.describe(path) if layouts.is_released(path) else describe(path)
+    found = folders.describe(path)
     parts = [row | {key: f"{row[key]:,}" for key in ("tensors", "parameters")} for row in found.pop("parts")]
     for key, value in found.items():
         typer.echo(f"{key}: {f'{value:,}' if isinstance(value, int) else value}")

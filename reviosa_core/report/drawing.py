@@ -99,12 +99,7 @@ def at(
     by_role: Mapping[Role, Bool[np.ndarray, "t h w"] | Sequence[RLE]], frames: Sequence[int], size: tuple[int, int]
 ) -> dict[Role, Bool[np.ndarray, "n h w"]]:
     """Masks of some frames, from arrays or run lengths."""
-    return {
-        role: found[list(frames)]
-        if isinstance(found, np.ndarray)
-        else masks.decode_all([found[i] for i in frames], size)
-        for role, found in by_role.items()
-    }
+    return {role: masks.arrays(found, size, frames) for role, found in by_role.items()}
 
 
 def contact_sheet(clip: Clip, columns: int = 6) -> Figure:
@@ -171,7 +166,7 @@ def gallery(
         expression = next(e for e in clip.expressions if e.id == id)
         truth = masks.by_role(clip, expression)
         given = kept.get((video, id), {})
-        guess = {r: m if isinstance(m, np.ndarray) else masks.decode_all(m, clip.size) for r, m in given.items()}
+        guess = {r: masks.arrays(m, clip.size) for r, m in given.items()}
         frames = np.stack([clip.frames[i] for i in range(len(clip))])
         title = f"{video}/{id}: {expression.text} (J&F {100 * ordered.iloc[place]:.1f})"
         figures[name] = overlay(frames, {"truth": truth, "prediction": guess}, title)

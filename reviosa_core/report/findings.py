@@ -187,19 +187,19 @@ def level(scores: Mapping[str, Scores]) -> list[Finding]:
 
 
 def _asked(asked: Mapping[str, Scores | None], full: Mapping[str, Any]) -> Finding:
-    """Table 2's targets of single-role systems: the sentence is rewritten, and the answer stays below a target's own
-    token where even the best one's interval lies below the token's."""
+    """Targets of single-role systems: the sentence is rewritten, and the answer stays below a target's own token where
+    even the best one's interval lies below the token's."""
     scored = [a for a in asked.values() if a and a["J&F"] is not None]
     best, own = max(scored, key=lambda a: a["J&F"], default=None), full["InterRVOS-Target"]["interval"]
     ends = best and best.get("interval")
     apart = {"interval": [own[0] - ends[1], own[1] - ends[0]]} if ends and own else None
     return Finding(
-        "Single-token systems asked for the target with another sentence stay far behind its own token (Table 2)",
-        "13.1–24.2 against 67.4",
+        "Single-token systems asked for the target with another sentence stay far behind its own token",
+        "13.1–24.2 against 67.4 (1B); the range by a summary of the paper, for VISA, VideoLISA and Sa2VA",
         ", ".join(f"{ROW[name]} {with_interval(own)}" for name, own in asked.items() if own) or NOT_YET,
         NOT_YET if best is None else verdict(apart),
-        '"the object being pushed by the circle" is asked for. With the name of the target it would be the score for '
-        "actors: InterShapes says every event both ways"
+        '"the object being pushed by the circle" is asked for, or "the object pushing the star", as often. With the '
+        "name of the target it would be the score for actors: InterShapes says every event both ways"
         if best is not None
         else "",
         "`make repro`, notebook 05",

@@ -87,7 +87,7 @@ class Panel:
     def _segment(self, name: str, clip: str, expression: str) -> dict[Role, Bool[np.ndarray, "t h w"]]:
         of = self._clips[clip]
         (found,) = self._system(name).segment(of, [e for e in of.expressions if e.id == expression])
-        return {r: m if isinstance(m, np.ndarray) else masks.decode_all(m, of.size) for r, m in found.masks.items()}
+        return {r: masks.arrays(m, of.size) for r, m in found.masks.items()}
 
     def _follow(self, _: Any = None) -> None:
         """Something was moved: what can be asked for may be another thing now; then everything is drawn."""

@@ -117,7 +117,7 @@ def _merged(scored: Scored) -> Iterator[dict[str, Any]]:
         drawn = {p.expression_id: p.masks[Role.ACTOR] for p in given.get(clip.id, ())}
         for number in range(protocols.DAVIS_SETS):
             answers = (
-                found if found is None or isinstance(found, np.ndarray) else masks.decode_all(list(found), clip.size)
+                None if found is None else masks.arrays(found, clip.size)
                 for found in map(drawn.get, map(str, range(number, len(clip.expressions), protocols.DAVIS_SETS)))
             )
             for row in protocols.davis_match(protocols.davis_compose(answers, size), truth, void):

@@ -111,11 +111,10 @@ def _pictures(clip: Clip, found: Sequence[Prediction]) -> Iterator[tuple[str, Bo
     by_expression = {prediction.expression_id: prediction for prediction in found}
     for expression in clip.expressions:
         rles = by_expression[expression.id].masks[Role.ACTOR]
-        for frame, mask in zip(clip.frame_names, rles, strict=True):
+        for place, frame in enumerate(clip.frame_names):
             for name in (clip.id, expression.id, frame):
                 check_name(name, f"clip {clip.id!r}, expression {expression.id!r}, frame {frame!r}")
-            mask = mask if isinstance(mask, np.ndarray) else masks.decode(mask, clip.size)
-            yield f"{clip.id}/{expression.id}/{frame}.png", mask
+            yield f"{clip.id}/{expression.id}/{frame}.png", masks.arrays(rles, clip.size, [place])[0]
 
 
 def _add(archive: zipfile.ZipFile, name: str, mask: Bool[np.ndarray, "h w"]) -> None:

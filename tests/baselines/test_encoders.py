@@ -11,6 +11,7 @@ import torch
 from reviosa_core.baselines import folders, pretrain, sizes
 from reviosa_core.baselines.training import train
 from reviosa_core.data import sampling
+from reviosa_core.model.mllm import word_tokenizer
 from reviosa_core.schema import DataError
 
 SIZE = (64, 64)
@@ -60,6 +61,25 @@ def test_encoders_of_another_size_are_refused(tmp_path: Path):
     pretrain.save(grounding(), tmp_path / "encoders")
     system = folders.make("SOC", queries.GIVEN.model_copy(update={"text": 40}), 64, queries.tokenizer(), seed=3)
     with pytest.raises(DataError, match="encoders: text"):
+        pretrain.start(system, tmp_path / "encoders")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (queries.WORDS[::-1], "23 words, the system's 23; numbers differ of 16, as of 'a': 8 there, 21 here"),
+        ([*queries.WORDS, "cat"], "23 words, the system's 24; numbers differ of 1, as of 'cat': None there, 23 here"),
+        (
+            ["cat", *queries.WORDS[1:]],
+            "23 words, the system's 23; numbers differ of 2, as of 'cat': None there, 7 here",
+        ),
+    ],
+)
+def test_encoders_that_know_words_by_other_numbers_are_refused(tmp_path: Path, words: list[str], said: str):
+    """Of as many words nothing else would tell: each would be read as another one."""
+    pretrain.save(grounding(), tmp_path / "encoders")
+    system = folders.make("SOC", queries.GIVEN, 64, word_tokenizer(words), seed=3)
+    with pytest.raises(DataError, match=f"encoders: its tokenizer has {said}"):
         pretrain.start(system, tmp_path / "encoders")
 
 

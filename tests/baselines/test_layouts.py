@@ -356,6 +356,10 @@ def test_the_command_line_knows_released_files_and_saved_folders(tmp_path: Path,
     assert said.exit_code == 0 and "kind: Soc as released, small" in said.stdout and "cluster" in said.stdout
 
     folders.save(queries.system(ReferFormer), tmp_path / "ours")
+    said = runner.invoke(app, ["weights", "inspect", str(tmp_path / "ours")])
+    assert said.exit_code == 0, said.output
+    for line in ("kind: ReferFormer, reviosa workbook", "dim: 16", "queries: 3", "encoder_rate: 0.5"):
+        assert line in said.stdout.splitlines()
     (tmp_path / "video").mkdir()
     for i, frame in enumerate(queries.clip("a", 3, (48, 72)).frames):
         Image.fromarray(frame).save(tmp_path / "video" / f"{i}.png")

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import queries
+import tiny
 import torch
 from transformers import RobertaTokenizer
 
 from reviosa_core.baselines.referformer import ReferFormer
 from reviosa_core.baselines.text import TextEncoder
+from reviosa_core.intershapes import language, scenes
+from reviosa_core.intershapes.world import SPLITS
+from reviosa_core.model import prompts
+from reviosa_core.model.mllm import word_tokenizer
 from reviosa_core.schema import DataError
 from reviosa_core.weights.tokenizer import load_roberta_tokenizer
 
@@ -29,6 +34,31 @@ def test_shorter_sentences_are_filled_up_and_not_changed_by_it():
     torch.testing.assert_close(both.features[:1, :3], alone.features)
     torch.testing.assert_close(both.sentence[:1], alone.sentence)
     torch.testing.assert_close(both.positions[:1, :3], alone.positions)
+
+
+@pytest.mark.parametrize("typed", ["The red dog.", "THE RED DOG", " the red\ndog ", "the  red dog . "])
+def test_a_sentence_is_read_as_reviosa_is_asked_it(typed: str):
+    made = encoder()
+    assert made.tokenize([typed]).ids.tolist() == made.tokenize(["the red dog"]).ids.tolist()
+    assert prompts.clean(typed) in prompts.chat("tiny_chat").question(typed), "one rule for all systems"
+
+
+def test_what_intershapes_says_is_read_as_it_stands():
+    """Of every split: what was trained on it read the same words before there was the rule."""
+    words = language.vocabulary()
+    tokenizer = word_tokenizer(words)
+    made = TextEncoder(SIZES.text.model_copy(update={"vocabulary": len(tokenizer)}), tokenizer, 16, 0.0)
+    for split, number in SPLITS.items():
+        made_up = [
+            scenes.make_scene(tiny.data(32, 4), (0, number, index), shift=split == "shift") for index in range(100)
+        ]
+        texts = [*words, *(u.text for scene in made_up for u in scene.utterances)]
+        assert made.tokenize(texts).ids.tolist() == tokenizer(texts, padding=True)["input_ids"]
+
+
+def test_a_sentence_of_full_stops_is_refused():
+    with pytest.raises(DataError, match=r"a sentence without a word: '\. \.'"):
+        encoder().tokenize(["the red dog", ". ."])
 
 
 def test_words_and_sentence_share_one_projection():

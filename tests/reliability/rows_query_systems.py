@@ -14,11 +14,16 @@ def inspect(folder: Path, tensors: dict[str, torch.Tensor]) -> list[object]:
     return ["weights", "inspect", folder / "x.pth"]
 
 
-def predict(folder: Path, about: dict) -> list[object]:
-    """With a saved system whose query.json says `about`, and nothing else."""
+def saved(folder: Path, about: dict) -> Path:
+    """A saved system whose query.json says `about`, and nothing else."""
     (folder / "ours").mkdir()
     (folder / "ours" / "query.json").write_text("{}")
     spoil(folder / "ours" / "query.json", lambda c: c.update(about))
+    return folder / "ours"
+
+
+def predict(folder: Path, about: dict) -> list[object]:
+    saved(folder, about)
     (folder / "video").mkdir()
     Image.new("RGB", (32, 24)).save(folder / "video" / "0.png")
     words = {"video": folder / "video", "checkpoint": folder / "ours", "text": "the dog", "out": folder / "out"}
@@ -45,6 +50,11 @@ ROWS = [
         "a query system without its sizes",
         lambda f: predict(f, {"system": "SOC", "sizes": {"dim": 64}}),
         r"query\.json: sizes\.backbone: Field required",
+    ),
+    Row(
+        "a query system of an unknown name, looked into",
+        lambda f: ["weights", "inspect", saved(f, {"system": "MTTR"})],
+        r"query\.json: system is 'MTTR', not one of ReferFormer, IFIRVOS, SOC",
     ),
     Row(
         "a query system whose name is a list",

@@ -47,6 +47,23 @@ def test_a_study_stands_beside_the_papers_row_of_that_name(root: Path):
     assert "–" in baselines.study({"sizes of the profile": summary(1, None, 2)}, published["SOC"])
 
 
+def test_where_ifirvos_modules_start_and_in_which_order_they_help_is_said(root: Path):
+    published = config.read_yaml(root / "reports" / "published.yaml")["IFIRVOS"]
+    tried = {"ReferFormer": {"0.001": summary(1, None, 44)}}
+
+    def said(ifi: float, vli: float, tried: dict) -> str:
+        scores = {"baseline": 37, "+ IFI": ifi, "+ VLI": vli, "+ IFI + VLI, fixed text": 50}
+        rows = {name: summary(1, None, value) for name, value in scores.items()}
+        return baselines.modules(rows, published, tried, queries.GIVEN)
+
+    assert "*baseline* (37.0) is ReferFormer with IFIRVOS's weights of the loss; with its own it has 44.0" in (
+        own := said(38, 40, tried)
+    )
+    assert "IFI adds +1.0 and VLI +3.0; in the paper +3.7 and +2.0, the reverse order. By score, 2 of the 3" in own
+    other = said(44, 41, {"ReferFormer": {"0.002": summary(1, None, 44)}})
+    assert "of the loss. It and" in other and "+2.0, the same order. By score, 0 of the 3 pairs" in other
+
+
 def test_a_rate_is_a_column():
     tried = {"SOC": {"0.001": summary(1, None, 20), "0.002": summary(1, None, 30)}}
     head, _, row = (line.split("|") for line in baselines.rates(tried).splitlines())
@@ -62,10 +79,15 @@ def test_what_is_not_as_in_the_papers_is_said_with_both_numbers():
         "training on 2 neighbouring frames (5, 6, 8) of a clip's 8",
         "2 encoder layers (4, 4, 3) and 2 decoder layers (4, 4, 3)",
         "1 cluster layer (3) and 1 video layer (3)",
+        "8 heads (8) and 4 points (4) where each looks",
+        "64 channels (256), 96 channels (2048) in feed-forward layers, 8 channels (256, 256, 8) of mask features",
+        "the encoders' rate 0.3 of the others' (0.5, 0.2, 0.1)",
         "no dropout and no augmentation",
         "a text encoder that is trained (frozen in IFIRVOS and SOC)",
     ):
         assert part in said
+    assert all(ours["backbone"]["temporal"] for _, ours in folders.described(given, 64, 20).values())
+    assert "in which a frame sees its two neighbours, in all systems and studies (IFIRVOS's, ResNet-50, sees" in said
     several = baselines.scaled(folders.described(queries.GIVEN, 64, 20), queries.GIVEN, 8)
     assert "3 queries (5, 5, 20); training on 2 frames (5, 6, 8)" in several and "matched" not in several
 
@@ -103,8 +125,13 @@ def test_the_committed_page_is_what_its_numbers_give(root: Path):
         "tiny", *parts, published, folders.described(given, 64, 20), given, project.settings.data.frames
     )
     assert project.report("baselines.md").read_text() == page
+    for name, own in held["costs"].items():
+        rows = project.params.experiments
+        rules = project.settings.rules(rows[name]) if name in rows else given.train
+        assert own["shown"] == [rules.steps, rules.accumulate * rules.clips, rules.expressions], name
 
 
 def test_minutes_that_are_not_known_are_a_dash():
-    table = baselines.cost({"full": {"parameters": 1234567, "fps": 12.34, "memory": 800.4}})
+    table = baselines.cost({"full": {"parameters": 1234567, "fps": 12.34, "memory": 800.4, "shown": (30, 2, 5)}})
+    assert "30 x 2 x 5 = 300" in table
     assert "1,234,567" in table and "12.3" in table and "| –" in table and "800" in table

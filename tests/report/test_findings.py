@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from reviosa_core.data.jsonfile import read_json
 from reviosa_core.report import findings
 
 
@@ -130,6 +133,15 @@ def test_targets_asked_for(asked, due):
     by_row = {**own, "aml": {"targets asked for": asked and scored(asked["value"])}}
     found = findings.level(by_row)[1]
     assert found.verdict == due and ("(ii)" in found.ours) is (asked is not None)
+
+
+def test_the_committed_findings_say_of_table_2_what_their_numbers_give(root: Path):
+    """And the range of targets that are asked for is no number of the paper that we read."""
+    report = root / "reports"
+    scores = {row: read_json(report / "metrics" / f"{row}.json") for row in ("baseline", "aml", "full", "best")}
+    page, (own, asked) = (report / "findings.md").read_text(), findings.level(scores)
+    assert all(cell in page for one in (own, asked) for cell in (one.claim, one.paper, one.ours, one.why))
+    assert "by a summary of the paper" in asked.paper and "Table" not in asked.claim
 
 
 def scored(value: int) -> dict:
