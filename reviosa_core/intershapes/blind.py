@@ -131,7 +131,7 @@ def _placed(t: int) -> Guess:
 def _fitted(
     known: Sequence[Sequence[float]], answers: Sequence[bool], asked: Sequence[Sequence[float]], seed: int
 ) -> Float[np.ndarray, " n"]:
-    """How sure boosted trees are of yes, both answers weighing alike; wholly, where there is too little to learn from."""
+    """How sure boosted trees are of yes, both answers weighing alike; wholly, where too little is known."""
     if not asked or len(set(answers)) < 2:
         return np.ones(len(asked))
     trees = HistGradientBoostingClassifier(max_iter=100, random_state=seed, class_weight="balanced")

@@ -22,7 +22,7 @@ ASKS = {
     "look most gain more than the three that look least, 2.4 at best (Fig. 7).",
     "rates": "Every row of Table 4 under the paper's one rate, a lower one, and rates once found for row (iii).",
     "labels": "Events labelled the wrong way round, and what is left of them by a verifier that errs in a tenth. Each "
-    "is drawn by itself, so the shares are near those named, and with a verifier other events are flipped than without.",
+    "is drawn by itself: shares are near those named, and with a verifier other events are flipped than without.",
     "loss": "The sum over heads (Eq. 6) and the mean (release); targets averaged over all expressions and over their "
     "own rows (release).",
     "heads": "How many heads of the layer (Table 3: all 60.7; one to five 61.3, 60.5, 61.2, 62.0, 60.6).",
