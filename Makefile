@@ -95,6 +95,6 @@ site: setup ## executed notebooks, report and docs as pages in site/, which open
 ui: setup ## compare the runs in MLflow's web page
 	@test -n "$$MLFLOW_TRACKING_URI" || echo "runs: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
 	@uri="$$(python -c "from reviosa_core.report import store; print(store.tracking_uri())")"; case "$$uri" in \
-	  http*) echo "the runs are at $$uri" ;; \
+	  http*) python -c "from reviosa_core.report import store; print('runs:', store.without_password(store.tracking_uri()))" ;; \
 	  *) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --backend-store-uri "$$uri" $(ARGS) ;; \
 	esac

@@ -43,6 +43,7 @@ def address(root: Path, tmp_path: Path, video: Path) -> Iterator[str]:
         (tmp_path / name).mkdir()
     served, places = Path(__file__).with_name("served.py"), [root, root / "tests", Path(__file__).parent]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))}
+    env |= {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "http_proxy")}  # where nobody is: it is not asked
     command = [sys.executable, str(served), str(tmp_path), str(video)]
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -179,6 +179,18 @@ def test_without_dvc_the_store_is_at_the_projects_root(monkeypatch: pytest.Monke
     assert tracking.tracking_uri() == f"sqlite:///{root / 'mlflow.db'}"
 
 
+def test_what_lies_behind_a_link_to_a_folder_counts(tmp_path: Path):
+    """Data sets are large, and often elsewhere; DVC does not look there."""
+    disk, data = tmp_path / "disk", tmp_path / "data"
+    for folder in (disk, data):
+        folder.mkdir()
+    (disk / "00000.jpg").write_bytes(b"one")
+    (data / "JPEGImages").symlink_to(disk)
+    before = origin.md5(data)
+    (disk / "00000.jpg").write_bytes(b"other")
+    assert origin.md5(data) != before
+
+
 def test_commit_and_dirt_of_the_project(store: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DVC_STAGE", "train@tokens")
     for name in [name for name in os.environ if name.startswith("GIT_")]:
@@ -210,6 +222,9 @@ def test_commit_and_dirt_of_the_project(store: Path, monkeypatch: pytest.MonkeyP
         assert origin.commit(config.project())["git.dirty"] == "True", name
         (store / name).write_text(before)
     assert origin.commit(config.project())["git.dirty"] == "False"
+    with monkeypatch.context() as without:
+        without.setenv("PATH", str(store))
+        assert origin.commit(config.project()) == {}, "no git here"
     (store / "a").write_text("2")
     with tracking.run("dirty"):
         pass
@@ -357,11 +372,13 @@ def test_a_notebook_is_kept_with_the_newest_run_of_its_own_profile(store: Path):
         pass
     with tracking.run("05_evaluate full", tags={"profile": "small"}) as other:
         pass
+    with tracking.run("05_evaluate full_mean") as row:
+        pass
     tracking.keep_notebooks(store, "tiny")
     client = MlflowClient()
-    assert [client.get_run(run.id).data.tags["profile"] for run in (own, other)] == ["tiny", "small"]
-    kept = [[file.path for file in client.list_artifacts(run.id)] for run in (own, other)]
-    assert kept == [["05_evaluate@full.ipynb"], []]
+    assert [client.get_run(run.id).data.tags["profile"] for run in (own, other, row)] == ["tiny", "small", "tiny"]
+    kept = [[file.path for file in client.list_artifacts(run.id)] for run in (own, other, row)]
+    assert kept == [["05_evaluate@full.ipynb"], [], []]
 
 
 def test_tracking_can_be_off(store: Path, port: int, monkeypatch, capfd):
