@@ -148,8 +148,8 @@ def measured(
             looks = None
             if change := FRAMES.get(control):
                 moved = (change(c, side[c.id], np.random.default_rng((seed, i))) for i, c in enumerate(plain))
-                looks = [clip for clip in moved if clip.expressions]
-                looks = evaluate.evaluate(system, looks) if looks else None
+                told = [clip for clip in moved if clip.expressions]
+                looks = evaluate.evaluate(system, told) if told else None
             found = evaluate.evaluate(system, changed).merge(notes, on=["video", "expression"], how="left")
         changes[control] = {
             "scores": metrics.summarise(found, bootstrap, seed),
