@@ -134,7 +134,7 @@ def measured(
     `answered` are the rows of the unchanged clips, which need no second answer; `notes` those of `splits.read_notes`.
     """
     changes = {}
-    kinds = notes.set_index(["video", "expression"])["kind"]
+    kinds = notes.set_index(["video", "expression"])["kind"].to_dict()
     plain = [replace(c, expressions=tuple(e for e in c.expressions if kinds[c.id, e.id] == LOOKS)) for c in clips]
     for control in CONTROLS:
         changed = list(controlled(clips, side, control, seed))
@@ -147,9 +147,9 @@ def measured(
         else:
             looks = None
             if change := FRAMES.get(control):
-                moved = (change(c, side[c.id], np.random.default_rng((seed, i))) for i, c in enumerate(plain))
-                told = [clip for clip in moved if clip.expressions]
-                looks = evaluate.evaluate(system, told) if told else None
+                told = [(c, np.random.default_rng((seed, i))) for i, c in enumerate(plain) if c.expressions]
+                moved = [change(c, side[c.id], rng) for c, rng in told]
+                looks = evaluate.evaluate(system, moved) if moved else None
             found = evaluate.evaluate(system, changed).merge(notes, on=["video", "expression"], how="left")
         changes[control] = {
             "scores": metrics.summarise(found, bootstrap, seed),
