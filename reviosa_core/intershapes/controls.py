@@ -15,7 +15,7 @@ import pandas as pd
 
 from reviosa_core import masks
 from reviosa_core.intershapes import verbs
-from reviosa_core.schema import Clip, Expression, Prediction, System
+from reviosa_core.schema import Clip, Expression, Prediction, Segments
 from reviosa_core.scoring import bitmasks, evaluate, metrics
 
 Side = Mapping[str, Mapping[str, Any]]  # splits.read_side_file
@@ -118,7 +118,7 @@ def controlled(clips: Sequence[Clip], side: Side, control: str, seed: int) -> It
 
 
 def measured(
-    system: System,
+    system: Segments,
     clips: Sequence[Clip],
     side: Side,
     notes: pd.DataFrame,

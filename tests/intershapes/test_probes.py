@@ -14,6 +14,7 @@ import tiny
 from reviosa_core import masks
 from reviosa_core.intershapes import blind, controls, pairs, scenes, splits
 from reviosa_core.schema import Clip, Prediction, Role
+from reviosa_core.scoring import evaluate
 
 CONFIG = tiny.data(32, 8)
 
@@ -302,3 +303,32 @@ def test_whose_places_are_of_another_clip_does_not(train, test):
         moved[video]["centres"] = [places[k % len(places)] for k in range(count)]
     found = blind.order_table(train[1], moved, bootstrap=0, seed=0).set_index("frames")
     assert abs(found.loc["in order", "accuracy"] - 50) < 8
+
+
+def test_what_other_frames_cost_where_nobody_has_to_watch():
+    """Beside the controls of the frames, and the unchanged clips, stands the score of sentences by looks alone."""
+    clips, side = made(0, 2)
+    notes = pd.DataFrame(
+        [
+            {"video": c.id, "expression": e.id, "cue": side[c.id]["expressions"][e.id]["cue"]}
+            | {"kind": controls.LOOKS if not i else "active"}
+            for c in clips
+            for i, e in enumerate(c.expressions)
+        ]
+    )
+
+    class First:
+        """Leaves everything where it is in the first frame."""
+
+        roles = (Role.ACTOR, Role.TARGET)
+
+        def segment(self, clip, expressions=None):
+            drawn = {e.id: masks.by_role(clip, e) for e in (clip.expressions if expressions is None else expressions)}
+            still = {i: {r: np.repeat(m[:1], len(m), 0) for r, m in found.items()} for i, found in drawn.items()}
+            return [Prediction(clip.id, i, found) for i, found in still.items()]
+
+    answered = evaluate.evaluate(First(), clips, progress=False).merge(notes, on=["video", "expression"])
+    found = controls.measured(First(), clips, side, notes, answered, 0, 0)
+    looks = {name: own["looks"] and own["looks"]["n"] for name, own in found.items()}
+    assert looks == {name: 2 if name in ("unchanged", *controls.FRAMES) else None for name in found}
+    assert found["unchanged"]["looks"]["J&F"] < 100
