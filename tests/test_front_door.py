@@ -99,7 +99,7 @@ def test_role_confusion_stands_beside_what_one_frame_gives_away(root: Path):
     assert f"from one still frame and the text, the {least}, {wrong[least]:.0f})" in readme
     assert pages.by_one_frame(still) in (root / "reports" / "README.md").read_text()
     card = (root / "reports" / "intershapes.md").read_text()
-    assert all(f"{100 - wrong['value']:.1f} [" in card for wrong in (first, last))
+    assert all(f"{100 - share:.1f} [" in card for share in wrong.values())
 
 
 def test_what_the_readme_says_of_changed_inputs_is_the_reports(root: Path):
