@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,23 @@ def md5(path: str | Path) -> str:
     asked, until its size or its time is another: data sets are large."""
     path = Path(path)
     if path.is_dir():
-        inside = (Path(folder, name) for folder, _, names in os.walk(path, followlinks=True) for name in names)
-        files = sorted((file.relative_to(path).as_posix(), file) for file in inside if file.is_file())
+        files = sorted((file.relative_to(path).as_posix(), file) for file in _inside(path))
         listing = [{"md5": md5(file), "relpath": name} for name, file in files]
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
     about = path.stat()
     return _of_file(path.resolve(), about.st_size, about.st_mtime_ns)
+
+
+def _inside(path: Path) -> Iterator[Path]:
+    """All files of a folder, each folder once: links may lead back to where they lie."""
+    seen = set[str]()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders.sort()  # of two links to one folder always the same
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (file for name in names if (file := Path(folder, name)).is_file())
 
 
 def made_of(params: Any, inputs: Mapping[str, str | Path]) -> str:
