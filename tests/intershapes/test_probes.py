@@ -332,3 +332,29 @@ def test_what_other_frames_cost_where_nobody_has_to_watch():
     looks = {name: own["looks"] and own["looks"]["n"] for name, own in found.items()}
     assert looks == {name: 2 if name in ("unchanged", *controls.FRAMES) else None for name in found}
     assert found["unchanged"]["looks"]["J&F"] < 100
+
+
+def test_one_frame_is_read_with_the_verb_and_every_voice():
+    """Who is further left does it; said in the active, the passive, and of who is followed."""
+    said = {"following": False, "being followed by": True, "leading": True, "being led by": False, "pushing": False}
+    rng = np.random.default_rng(0)
+
+    def ask(number: int) -> blind.Question:
+        words = list(said)[number % len(said)]
+        places = rng.random((2, 2))
+        left = int(places[1, 0] < places[0, 0])
+        shapes = [{"color": "red", "kind": "star", "radius": 0.1, "angle": 0.0}] * 2
+        clip = {"centres": places[:, None].tolist(), "shapes": shapes}
+        subject = 1 - left if said[words] else left
+        verb = "push" if words == "pushing" else "follow"
+        return blind.Question(
+            str(number), clip, f"the star {words} another star", "motion", verb, "start", 0, 1, not subject
+        )
+
+    asked = [ask(number) for number in range(600)]
+    assert [q.passive for q in asked[:5]] == list(said.values())
+    right = blind._placed(0)(asked[:400], asked[400:], 0) == np.array([q.low_is_actor for q in asked[400:]])
+    assert right.mean() > 0.95
+    once = blind._placed(0)(asked[:400], asked[400:], 0)
+    turned = [replace(q, low=q.high, high=q.low) for q in asked[400:]]
+    assert (blind._placed(0)(asked[:400], turned, 0) != once).mean() > 0.99, "the other one first: the other answer"
