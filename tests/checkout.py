@@ -11,7 +11,7 @@ from pathlib import Path
 def copied(root: Path, folder: Path, wanted: Callable[[str], bool]) -> Path:
     """The files whose names, relative to the root, are wanted; a git repository of its own, without commits."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
+    listed = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
     for name in listed:
         if (root / name).is_file() and wanted(name):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ def test_a_dozen_names_at_most_and_each_explains_itself():
 
 def test_importing_it_imports_nothing_heavy():
     code = "import sys, reviosa_core; print([m for m in ('torch', 'numpy', 'pandas', 'av') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout == "[]\n"
 
 

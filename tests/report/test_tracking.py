@@ -203,7 +203,7 @@ def test_commit_and_dirt_of_the_project(store: Path, monkeypatch: pytest.MonkeyP
 
     def git(*words: str) -> str:
         who = ["-c", "user.name=t", "-c", "user.email=t@t"]
-        return subprocess.run(["git", "-C", store, *who, *words], check=True, capture_output=True, text=True).stdout
+        return subprocess.run(["git", "-C", store, *who, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
 
     git("init", "-q")
     kept = ("a", "notebooks/01.ipynb", "dvc.yaml", "reports/published.yaml")
