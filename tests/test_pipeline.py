@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+import warm
 from checkout import copied
 from mlflow import MlflowClient
 from ruamel.yaml import YAML
@@ -36,9 +38,9 @@ def dvc(folder: Path, *arguments: str, **about: Any) -> str:
     return called(folder, "dvc", *arguments, **about)
 
 
-def called(folder: Path, *command: str, tools: Path = Path(sys.executable).parent, fails: bool = False) -> str:
+def called(folder: Path, *command: str, tools: Path | None = None, fails: bool = False) -> str:
     """Its output. `tools` are found first; `fails` says that it should not succeed, and adds what went wrong."""
-    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([*([str(tools)] if tools else ()), os.environ["PATH"]])
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     env = clean | {"PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
@@ -59,8 +61,9 @@ def trained(folder: Path) -> Counter[str]:
 
 
 @pytest.fixture(scope="module")
-def copy(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean copy of the project (what git tracks, and new files it would), switched to the smoke profile and run."""
+def copy(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A clean copy of the project (what git tracks, and new files it would), switched to the smoke profile and run, as
+    anybody runs it. What the tests then run in it starts from a forge."""
     folder = tmp_path_factory.mktemp("copy")
     outs = ("reports/", "backbones/")  # by the stages that run here
     copied(root, folder, lambda name: not name.startswith(outs) or name == "reports/published.yaml")
@@ -69,8 +72,14 @@ def copy(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = text.replace("sentences: 1600", "sentences: 3")  # there are two clips to train on
     text = text.replace("read37: {reading: 0.375}", "read37: {reading: 0.375, seed: 1}")
     params.write_text(text.replace("\nseeds: [1, 2] ", "\nseeds: [1] "))
-    dvc(folder, "repro")
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the forge's processes, too
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        dvc(folder, "repro")
+        with warm.forge(tmp_path_factory.mktemp("forge")) as env:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            yield folder
 
 
 def test_every_result_is_there(copy: Path):
@@ -264,7 +273,7 @@ def test_your_own_files_beside_generated_ones_are_an_error(copy: Path):
 )
 def test_what_was_interrupted_goes_on(copy: Path, tmp_path: Path, stage: str, dead: str, done: str, left: str):
     """Two things are made side by side: when one dies, the other, finished, is not made again."""
-    papermill, real = tmp_path / "papermill", Path(sys.executable).parent / "papermill"
+    papermill, real = tmp_path / "papermill", shutil.which("papermill")
     papermill.write_text(f'#!/bin/sh\ncase "$*" in *"-p {dead}"*) exit 1; esac\nexec {real} "$@"\n')
     papermill.chmod(0o755)
     run = {name: f"{'02' if stage == 'pretrain' else '03'}_{stage} {name.split()[1]}" for name in (dead, done)}

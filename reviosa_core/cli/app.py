@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import inspect
 
 import typer
 
 from reviosa_core.cli import annotate, calibrate, data, demo, info, predict, scores, site, weights
 from reviosa_core.cli.shared import Guarded
+
+atexit.register(gc.freeze)  # or a command that ends looks for garbage in all that torch made, for two seconds
 
 app = typer.Typer(
     cls=Guarded, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"

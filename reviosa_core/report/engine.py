@@ -17,6 +17,8 @@ from traitlets.config import Config
 
 from reviosa_core.report.executed import readable
 
+# Otherwise a kernel that ends looks through all that torch and transformers made for garbage, which takes two seconds.
+AT_ITS_END = "--IPKernelApp.exec_lines=import atexit, gc; atexit.register(gc.freeze); del atexit, gc"
 LONGEST = 90  # bytes; what the kernel adds makes it 107 at most, which is all that fits a socket's address
 
 
@@ -31,7 +33,8 @@ class Engine(NBClientEngine):
             # tqdm's only switch for bars of text in a kernel: those that are widgets --log-output does not show.
             os.environ.setdefault("SPYDER_NO", "but the same bars")
             try:
-                super().execute_managed_notebook(nb_man, kernel_name, config=sockets, **kwargs)
+                more = {"config": sockets, "extra_arguments": [AT_ITS_END]}
+                super().execute_managed_notebook(nb_man, kernel_name, **more, **kwargs)
             finally:  # one that failed is read, too
                 for cell in nb_man.nb.cells:
                     if cell.cell_type == "code":

@@ -78,14 +78,22 @@ def _check_model(model: dict[str, Any], where: str) -> None:
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict):
         raise DataError(f"{where}: vocab is {type(vocabulary).__name__}, not an object of tokens and ids")
-    if long := next((token for token in vocabulary if len(token) > TOKEN), None):
-        raise DataError(f"{where}: token {short(long)} has {len(long)} characters, more than {TOKEN}")
+    check_vocabulary(vocabulary, where)
     unknown = model.get("unk_token")
     if (model["type"] == "WordLevel" or unknown is not None) and unknown not in list(vocabulary):
         raise DataError(f"{where}: unk_token {short(unknown)} is not in the vocabulary")
     for name, value in model.items():
         if name not in ("vocab", "merges"):
             _check_small(value, f"{where}: {cut(name)}")
+
+
+def check_vocabulary(vocabulary: dict[str, Any], where: str) -> None:
+    """DataError for tokens of any length, and for ids that would be places in a table of gigabytes."""
+    for token, id in vocabulary.items():
+        if len(token) > TOKEN:
+            raise DataError(f"{where}: token {short(token)} has {len(token)} characters, more than {TOKEN}")
+        if isinstance(id, int) and not 0 <= id <= NUMBER:
+            raise DataError(f"{where}: token {short(token)} has id {id}; 0 to {NUMBER} can be loaded")
 
 
 def _check_small(value: Any, where: str) -> None:

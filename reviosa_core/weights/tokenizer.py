@@ -134,7 +134,8 @@ def _backend(raw: dict[str, Any]) -> Tokenizer:
 def _tables(folder: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     if absent := [name for name in (VOCABULARY, MERGES) if not (folder / name).is_file()]:
         raise DataError(f"{folder}: no {TOKENIZER}, and no {' and '.join(absent)}")
-    return described(folder / VOCABULARY), _merges(folder / MERGES)
+    parts.check_vocabulary(vocabulary := described(folder / VOCABULARY), str(folder / VOCABULARY))
+    return vocabulary, _merges(folder / MERGES)
 
 
 def _merges(file: Path) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import warm
 
 from reviosa_core.data.video import write_mp4
 from reviosa_core.intershapes.splits import write_split
@@ -26,16 +27,15 @@ ffmpeg() { "$PYTHON" remux.py "$4"; }  # in its place: not every machine has it
 reviosa() {
   case "$1" in
     demo) interrupted "$@" --port "$PORT" ;;
-    *) "$PYTHON" -c "$REVIOSA" "$@" ;;
+    *) command reviosa "$@" ;;
   esac
 }
 interrupted() {  # what a person ends who has seen enough
-  "$PYTHON" -c "$REVIOSA" "$@" > said.txt &
+  command reviosa "$@" > said.txt &
   until grep -q Ctrl-C said.txt || ! kill -0 $!; do sleep 0.2; done
   kill $! && ! wait $! && cat said.txt
 }
 """
-REVIOSA = "from reviosa_core.cli.app import app; app(prog_name='reviosa')"
 REMUX = """import sys, av
 with av.open(sys.argv[1]) as given, av.open(sys.stdout.buffer, "w", format="matroska") as out:
     stream = out.add_stream_from_template(given.streams.video[0])
@@ -64,16 +64,16 @@ def test_every_command_of_the_page_runs(root: Path, tmp_path: Path):
     blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert len(blocks) == len(re.findall(r"^```\w", page, re.MULTILINE)) == 14, "every block is run"
     script = "".join(text if kind == "sh" else f"python - <<'PY'\n{text}PY\n" for kind, text in blocks)
-    done = subprocess.run(
-        ["bash", "-c", SHELL + script],
-        cwd=tmp_path,
-        env=os.environ
-        | {"PYTHON": sys.executable, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-        | {"REVIOSA": REVIOSA, "PORT": str(free)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    env = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PORT": str(free)}
+    with warm.forge(tmp_path / "forge") as forged:
+        done = subprocess.run(
+            ["bash", "-c", SHELL + script],
+            cwd=tmp_path,
+            env=env | forged,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
     assert done.returncode == 0, done.stdout
     assert f"http://127.0.0.1:{free}/ until you press Ctrl-C" in done.stdout
     assert done.stdout.count("exit code 1") == 1 and "1 of 3 jobs failed" in done.stdout

@@ -283,8 +283,13 @@ ROWS = [
     ),
     Row(
         "a tokenizer with an id beyond the embeddings",
+        convert(lambda f: spoil(f / "tokenizer.json", lambda raw: raw["model"]["vocab"].update(user=9999))),
+        r"tokenizer\.json: \d+ tokens with ids up to 9999: 0 and on, each once, is due",
+    ),
+    Row(
+        "a tokenizer with an id that would be a place in a table of gigabytes",
         convert(lambda f: spoil(f / "tokenizer.json", lambda raw: raw["model"]["vocab"].update(user=2**31))),
-        r"tokenizer\.json: \d+ tokens with ids up to 2147483648: 0 and on, each once, is due",
+        r"tokenizer\.json: model: token 'user' has id 2147483648; 0 to 2097152 can be loaded",
     ),
     Row(
         "a tokenizer whose listed ids are others",

@@ -80,6 +80,7 @@ def test_a_text_is_neither_filled_up_nor_cut(ours: Path):
     ("file", "content", "message"),
     [
         ("vocab.json", '{"a": "b"}', r"vocab\.json: no tokenizer: "),
+        ("vocab.json", '{"a": 2147483648}', r"vocab\.json: token 'a' has id 2147483648; 0 to 2097152 can be loaded"),
         ("vocab.json", "[]", r"vocab\.json: a JSON object is needed"),
         ("merges.txt", "a b c\n", r"merges\.txt: a merge is two parts, not 3: 'a b c'"),
         ("merges.txt", "nothing there\n", r"vocab\.json: no tokenizer: "),
