@@ -26,7 +26,7 @@ from typing import NoReturn
 
 # Not matplotlib, which when imported asks the environment for its backend, nor papermill, which imports our engine.
 MODULES = """
-torch torchvision.transforms.v2 safetensors.torch peft jaxtyping pydantic sam2 openai transformers
+torch torchvision.transforms.v2 safetensors.torch peft pydantic sam2 openai transformers
 transformers.models.internvl.modeling_internvl transformers.models.qwen2.tokenization_qwen2
 mlflow mlflow.store.tracking.sqlalchemy_store pandas scipy.stats sklearn.metrics PIL.Image av
 ipykernel.kernelapp ipywidgets nbclient nbformat pycocotools.mask ruamel.yaml
