@@ -84,9 +84,11 @@ def data_card(
         "chase, follow and catch. A fine difference of motion tells the two, and people could disagree.",
         "## What can be had without reading or watching",
         "Each predictor is scored on the sentences made against it, in percent; fitted ones (boosted trees) learn on one "
-        "half of the train split and are scored on the other. All of these should stay near chance.",
+        "half of the train split and are scored on the other. Clips and sentences are made to keep each near chance; which "
+        "is not, is said below the table.",
         blind(blind_table[blind_table["against"]]),
-        "Below chance is as good as above it, turned round: who is followed, chased or caught sets out first.",
+        "Below chance is as good as above it, turned round: the first mover acts less often than not, since who is "
+        "followed, chased or caught sets out first.",
         "Which frame is shared is a coin toss for the first pair of a clip; for the second, and in `shift`, it is the "
         "first. The other frame is not shared, and gives something away; on sentences not made against it:",
         blind(blind_table[~blind_table["against"]]),
