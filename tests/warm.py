@@ -136,6 +136,7 @@ def keep(client: socket.socket) -> NoReturn:
 def work(files: list[int], code: str, argv: list[str], cwd: str, env: dict[str, str]) -> NoReturn:
     """As `python -c code`, with these arguments."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run in a background that ignores it
     for target, file in enumerate(files):
         os.dup2(file, target)
         os.close(file)
