@@ -58,3 +58,8 @@ def test_who_signals_it_signals_its_process(env: dict[str, str], number: signal.
     while Path(f"/proc/{worker}").exists() and time.monotonic() < until:
         time.sleep(0.05)
     assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_folder_of_a_long_name_will_do(tmp_path: Path):
+    with warm.forge(tmp_path / ("x" * 100), COMMANDS, ["decimal"]) as env:
+        assert [*env] == ["PATH"] and not [*tmp_path.glob("x*")]

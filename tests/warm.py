@@ -31,6 +31,7 @@ transformers.models.internvl.modeling_internvl transformers.models.qwen2.tokeniz
 mlflow mlflow.store.tracking.sqlalchemy_store pandas scipy.stats sklearn.metrics PIL.Image av
 ipykernel.kernelapp ipywidgets nbclient nbformat pycocotools.mask ruamel.yaml
 """.split()
+LONGEST = 100  # bytes; `.new` is added, and 107 fit
 COMMANDS = {
     "papermill": "from papermill.cli import papermill; papermill()",
     "kernel": "from ipykernel import kernelapp; kernelapp.launch_new_instance()",
@@ -60,13 +61,14 @@ def forge(
 ) -> Iterator[dict[str, str]]:
     """The environment in which the commands and notebooks' kernels are started by a forge, which lives in `folder`.
 
-    Where the system can't tell of a process's end as it tells of a message (Linux can): one in which all is as ever.
+    Without Linux's files that stand for processes, or in a folder whose name is too long for a socket's: one in which
+    all is as ever.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    if not hasattr(os, "pidfd_open"):
+    tools, address = folder / "bin", str(folder / "forge")
+    if not hasattr(os, "pidfd_open") or len(os.fsencode(address)) > LONGEST:
         yield {"PATH": path}
         return
-    tools, address = folder / "bin", str(folder / "forge")
     spec = folder / "jupyter" / "kernels" / "python3"
     for made in (tools, spec):
         made.mkdir(parents=True)
