@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import warm
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="nothing is forged here")
+pytestmark = pytest.mark.skipif(not warm.able(), reason="nothing is forged here")
 
 COMMANDS = {
     "tell": "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['ASKED'], sys.stdin.read(), sys.path[0]); "
