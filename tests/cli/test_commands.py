@@ -417,3 +417,10 @@ def test_site_says_what_it_is_made_of(root: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     assert "no executed notebook; make repro makes them" in refused("site", "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_command_that_ends_does_not_look_through_what_it_imported():
+    told = "gc.callbacks.append(lambda phase, _: os.write(1, b'%d ' % gc.get_freeze_count()))"
+    code = f"import gc, os; from reviosa_core.cli import app; {told}"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert (frozen := list(map(int, done.stdout.split()))) and min(frozen) > 1000, "of the last search for garbage"

@@ -75,3 +75,10 @@ def test_progress_is_one_line_in_the_copy_and_live_in_the_terminal(tmp_path: Pat
 def test_of_a_notebook_that_fails_too(tmp_path: Path):
     outputs, _ = execute(tmp_path, BARS + "\n1 / 0", "--engine", "reviosa")
     assert outputs[0].text.startswith("second: 100%") and outputs[-1].output_type == "error"
+
+
+def test_a_kernel_that_ends_does_not_look_through_what_it_imported(tmp_path: Path):
+    told = "lambda phase, _: open('told', 'a').write(f'{gc.get_freeze_count()} ')"
+    execute(tmp_path, f"import gc; gc.disable(); gc.callbacks.append({told})", "--engine", "reviosa")
+    frozen = list(map(int, (tmp_path / "told").read_text().split()))
+    assert frozen and min(frozen) > 1000, "objects in each search for garbage, that of its end"

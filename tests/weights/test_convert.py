@@ -259,7 +259,7 @@ def test_peak_memory_is_a_shard_and_at_most_a_gigabyte(folder: Path, tmp_path: P
     """Six shards of 0.25 GB: all at once would be more than is allowed."""
     layers, width = 24, 1 << 18  # the feed-forward parts are large, all else stays small
     shapes = {name: tuple(t.shape) for name, t in load_file(folder / "model.safetensors").items()}
-    layer = re.compile(r"language_model\.model\.layers\.(\d+)\.")
+    layer = re.compile(rf"{LAYERS}\.\d+\.")
     shards = [{name: shape for name, shape in shapes.items() if not layer.match(name)}, *({} for _ in range(6))]
     own = {layer.sub("", name): shape for name, shape in shapes.items() if name.startswith(f"{LAYERS}.0.")}
     own |= {"mlp.gate_proj.weight": (width, 40), "mlp.up_proj.weight": (width, 40), "mlp.down_proj.weight": (40, width)}
