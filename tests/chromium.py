@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import websocket
 
 BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+here = pytest.mark.skipif(BINARY is None, reason="no Chromium on the PATH to open the page in")
 QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 OPTIONS = (
     "--headless=new",
@@ -53,6 +55,12 @@ class Page:
             assert time.monotonic() < end, f"{expression}: not within {seconds} s"
             time.sleep(0.2)
 
+    def go(self, address: str) -> None:
+        """To another page, once all of it is there, pictures too."""
+        self.js("window.left = true")
+        self.call("Page.navigate", url=address)
+        self.until("!window.left && document.readyState == 'complete'")
+
     def choose_file(self, selector: str, path: Path) -> None:
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
@@ -89,8 +97,7 @@ def opened(address: str, folder: Path, size: tuple[int, int] = (1280, 900)) -> I
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=60) as answer:
                 target = next(t for t in json.load(answer) if t["type"] == "page")
             page = Page(target["webSocketDebuggerUrl"])
-            page.call("Page.navigate", url=address)
-            page.until("document.readyState == 'complete'")
+            page.go(address)
             yield page
             page.socket.close()
         finally:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections import Counter
 from pathlib import Path
 
+import chromium
 import pytest
 
 from reviosa_core.annotation import audit, pictures
@@ -16,8 +16,6 @@ from reviosa_core.annotation.dataset import ROLES
 from reviosa_core.annotation.pipeline import Options
 from reviosa_core.data import interrvos
 from reviosa_core.schema import DataError
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
 @pytest.fixture
@@ -125,39 +123,32 @@ def test_negatives_are_judged_as_what_they_are(annotate, tmp_path: Path):
 
 
 # What a person does: judge the first as right, the second as wrong roles, go back, change it to wrong object, then on.
-DRIVER = """<script>
-for (const key of ["1", "2", "ArrowLeft", "3", "ArrowRight", "4"]) {
-  document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
-}
-document.dispatchEvent(new KeyboardEvent("keydown", { key: "1", ctrlKey: true, bubbles: true }));
-const saved = document.createElement("pre");
-saved.id = "saved";
-const make = URL.createObjectURL;
-URL.createObjectURL = (blob) => { blob.text().then((text) => { saved.textContent = text; }); return make(blob); };
-HTMLAnchorElement.prototype.click = () => {};
-document.getElementById("save").click();
-document.body.append(saved);
-</script>"""
+DRIVER = """{
+  for (const key of ["1", "2", "ArrowLeft", "3", "ArrowRight", "4"]) {
+    document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  }
+  document.dispatchEvent(new KeyboardEvent("keydown", { key: "1", ctrlKey: true, bubbles: true }));
+  const make = URL.createObjectURL;
+  let saved;
+  URL.createObjectURL = (blob) => { saved = blob.text(); return make(blob); };
+  HTMLAnchorElement.prototype.click = () => {};
+  document.getElementById("save").click();
+  saved;
+}"""
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH to open the page in")
+@chromium.here
 def test_in_a_browser_keys_judge_and_the_button_saves(out: Path, tmp_path: Path):
     page = tmp_path / "audit.html"
     audit.write(out, page, 5, 0)
-    page.write_text(page.read_text().replace("</html>", f"{DRIVER}</html>"))
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(
-        [*command, "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    saved = json.loads(re.search(r'<pre id="saved">(.*?)</pre>', done.stdout, re.S)[1])
-    items = content(page)["items"]
-    assert [(v["clip"], v["expression"]) for v in saved["verdicts"]] == [
+    with chromium.opened(page.as_uri(), tmp_path / "browser") as shown:
+        saved = shown.js(DRIVER)
+        said, frames = shown.js("document.body.innerText"), shown.js("[...document.images].map(i => i.naturalWidth)")
+    items, verdicts = content(page)["items"], json.loads(saved)["verdicts"]
+    assert [(v["clip"], v["expression"]) for v in verdicts] == [
         (item["clip"], item["expression"]) for item in (items[0], items[1], items[3])
     ]
-    assert [v["verdict"] for v in saved["verdicts"]] == ["right", "wrong object", "wrong text"]
-    (tmp_path / "verdicts.json").write_text(json.dumps(saved))
+    assert [v["verdict"] for v in verdicts] == ["right", "wrong object", "wrong text"]
+    (tmp_path / "verdicts.json").write_text(saved)
     assert audit.report(out, tmp_path / "verdicts.json")[0]["judged"] == 3
-    assert "5 of 5, 3 judged" in done.stdout and done.stdout.count('<img src="data:image/jpeg') == audit.FRAMES
+    assert "5 of 5, 3 judged" in said and len(frames) == audit.FRAMES

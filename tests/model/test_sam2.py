@@ -180,19 +180,19 @@ def test_a_part_is_named_not_chosen(where: str, target: object):
     ],
 )
 def test_what_is_out_of_bounds_is_named_at_once(where: str, value: object, message: str):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(DataError, match=message):
         Sam2.read(plain(**{where: value}), "about")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_the_largest_that_is_allowed_is_soon_described():
     """Bounds keep names and shapes cheap; memory is only taken once these are those of a file."""
     raw = plain(image_encoder__trunk__stages=[32] * 4, image_encoder__trunk__embed_dim=256)
     raw["image_encoder"]["neck"]["backbone_channel_list"] = [256 * 2**i for i in (3, 2, 1, 0)]
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(Sam2.read(raw, "large").shapes()) > 1500
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 def test_unallocated_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch):

@@ -26,8 +26,6 @@ from reviosa_core.cli.app import app
 from reviosa_core.data.video import write_mp4
 from reviosa_core.predict import demo
 
-in_a_browser = pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium here")
-
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
@@ -67,7 +65,7 @@ def ask(shown: chromium.Page, video: Path, *sentences: str) -> None:
     shown.js("document.querySelector('#go').click()")
 
 
-@in_a_browser
+@chromium.here
 @pytest.mark.slow
 def test_a_video_and_sentences_become_masks_that_can_be_kept(shown: chromium.Page, video: Path, tmp_path: Path):
     ask(shown, video, "a dog", "a cat", "a dog")
@@ -102,7 +100,7 @@ def test_a_video_and_sentences_become_masks_that_can_be_kept(shown: chromium.Pag
     assert not [name for name in shown.js(asked) if name.startswith("http")], "nothing is asked of any other machine"
 
 
-@in_a_browser
+@chromium.here
 @pytest.mark.slow
 def test_what_cannot_be_done_is_said_on_the_page(shown: chromium.Page, video: Path, tmp_path: Path):
     """One page for all: what was refused leaves nothing behind, and the next is asked all the same."""
