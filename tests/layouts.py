@@ -77,8 +77,9 @@ def interrvos(root: Path) -> None:
         write_frames(root / split / "JPEGImages" / "1_clip000")
     write_json(root / "val" / "new_meta_expressions.json", meta(("1_clip000", {"0": flat})))
     write_json(root / "val" / "new_mask_dict.json", store)
-    old = {"exp": "a and b", "obj_id": [0, 1], "anno_id": [7, 8], "caption_type": "unidirectional"}
-    write_json(root / "flat" / "meta_expressions.json", meta(("1_clip000", {"0": old})))
+    one_way = {"exp": "a pushing b", "obj_id": [0], "anno_id": [7], "caption_type": "unidirectional"}
+    both = {"exp": "a and b", "obj_id": [0, 1], "anno_id": [7, 8], "caption_type": "bidirectional"}
+    write_json(root / "flat" / "meta_expressions.json", meta(("1_clip000", {"0": one_way, "1": both})))
     write_json(root / "flat" / "mask_dict.json", store)
     write_frames(root / "flat" / "JPEGImages" / "1_clip000")
 

@@ -7,6 +7,8 @@ There is no public code. What the paper leaves open, and what is chosen here:
   done at this width, by a pooler of its own: a linear layer and tanh on the first word, then a norm, for the words have
   been multiplied four times and may be of any size;
 - levels are read from stride 8 to stride 64;
+- where positions are "added to the visual features before the cross-attention" (3.3), and to the words, they are added
+  to keys, as in ReferFormer, not to values;
 - a query has no position in the attention between frames: its learned one has been added in the decoder layer before,
   and frames are a set;
 - that attention has 8 heads, its feed-forward layer is as wide as the decoder's, both start by adding nothing: so the

@@ -74,8 +74,9 @@ def compare(found: Sequences, truth: Truth, matched: Int[Tensor, "p o"]) -> dict
     several sequences: the mean over them, for the class the sum over both.
 
     The published code (ReferFormer's) divides by the number of frames in the mask terms as well, so that masks weigh as
-    many times more here as there are frames, and supervises the box of an absent object with zeros; the papers say
-    neither.
+    many times more here as there are frames, and supervises the box of an absent object with zeros. SOC's compares
+    masks at full size and averages a Dice of each frame, as IFIRVOS's paper may mean by "from each frame and normalized
+    by the frames number" (3.5); a Dice over the sequence is ReferFormer's.
     """
     there = truth.there.float()
     frames = there.sum(-1).clamp(min=1)  # p o

@@ -99,12 +99,12 @@ VIDEO_SWIN_T = VideoSwin(embed=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24), **
 VIDEO_SWIN_S = VideoSwin(embed=96, depths=(2, 2, 18, 2), heads=(3, 6, 12, 24), **_SWIN)
 VIDEO_SWIN_B = VideoSwin(embed=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), **_SWIN)
 ROBERTA_BASE = Text(hidden=768, layers=12, heads=12, ffn=3072, vocabulary=50265, positions=514)
-FROZEN_ROBERTA = ROBERTA_BASE.model_copy(update={"frozen": True})  # in fine-tuning, IFIRVOS's paper
+FROZEN_ROBERTA = ROBERTA_BASE.model_copy(update={"frozen": True})  # as in all fine-tuning that is published
 
 _TERMS = Terms(cls=2, l1=5, giou=2, focal=2, dice=5)
 REFERFORMER = Sizes(  # the paper and its published options
     backbone=VIDEO_SWIN_T,
-    text=ROBERTA_BASE,
+    text=FROZEN_ROBERTA,
     dim=256,
     heads=8,
     ffn=2048,
@@ -124,7 +124,6 @@ _IFIRVOS_TERMS = Terms(cls=2, l1=5, giou=2, focal=1, dice=1)
 IFIRVOS = REFERFORMER.model_copy(  # its section 4.2; rates 5e-5 and 1e-5
     update={
         "backbone": RESNET_50,
-        "text": FROZEN_ROBERTA,
         "frames": 6,
         "encoder_rate": 0.2,
         "loss": _IFIRVOS_TERMS,
@@ -132,8 +131,10 @@ IFIRVOS = REFERFORMER.model_copy(  # its section 4.2; rates 5e-5 and 1e-5
     }
 )
 SOC = SocSizes(  # its published configuration; its author: 5e-5 and 5e-6
-    **{name: getattr(REFERFORMER, name) for name in ("backbone", "dim", "heads", "ffn", "dropout", "short", "long")},
-    text=FROZEN_ROBERTA,
+    **{
+        name: getattr(REFERFORMER, name)
+        for name in ("backbone", "text", "dim", "heads", "ffn", "dropout", "short", "long")
+    },
     encoder_layers=3,
     decoder_layers=3,
     queries=20,

@@ -145,12 +145,16 @@ def vidor(
     annotations: Annotated[Path, typer.Argument(help="A VidOR .json, or a folder with such files at any depth.")],
     out: Annotated[Path, typer.Argument(help="Gets prompts/<clip>.json, and JPEGImages/<clip> with --videos.")],
     videos: Annotated[Path | None, typer.Option(help="VidOR's folder of videos: decode the clips' frames too.")] = None,
+    shortest: Annotated[
+        int, typer.Option(min=1, help="Frames that a thousand must have to be used; 1 keeps all, as the paper's text.")
+    ] = 200,
 ) -> None:
     """Cut VidOR's long videos to clips as InterRVOS-127K did, with their relations, and boxes to track masks from.
 
-    Of each video the first 500 frames of its first and of its last 1,000 (the paper's appendix D.3). Clips that are
-    there already are skipped: called again, it goes on where it was stopped. Files with a problem are listed at the
-    end; the others are done by then.
+    A video is split every 1,000 frames (the paper's appendix D.3); a rest of under 200 is left out, as in the released
+    pipeline. Of the first and of the last that is left, the first 500 frames are a clip. Clips that are there already
+    are skipped: called again, it goes on where it was stopped. Files with a problem are listed at the end; the others
+    are done by then.
 
     Example: [bold]reviosa data vidor vidor-dataset/annotation/training clips --videos vidor-dataset/video[/]
     """
@@ -164,13 +168,16 @@ def vidor(
     if not files:
         fail(f"{annotations}: no .json files")
     outputs.try_out(out / vidor.PROMPTS / files[0].name)
-    names, problems = [], []
+    names, short, problems = [], [], []
     for file in tqdm(files, unit="video", disable=not sys.stderr.isatty()):
         try:
-            names += vidor.export(vidor.read(file), out, videos)
+            names += vidor.export(video := vidor.read(file), out, videos, shortest)
+            short += [video.id] * (len(video) < shortest)
         except DataError as error:
             problems.append(str(error))
     typer.echo(f"written: {out}: {len(names)} clips of {len(files) - len(problems)} videos")
+    if short:
+        typer.echo(f"{len(short)} videos have under {shortest} frames and give none, first {short[0]}")
     if problems:
         fail("\n  ".join([f"{len(problems)} of {len(files)} files", *problems]))
 

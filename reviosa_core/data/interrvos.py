@@ -2,7 +2,8 @@
 
 The only file that knows the key "subject/object" (the paper's actor and target). The evaluation scripts read
 val/new_meta_expressions.json and val/new_mask_dict.json instead: here that is the split "val/new". Beside
-"subject/object" these carry MeViS's flat lists; the annotation pipeline's older version has only those, so no roles.
+"subject/object" these carry MeViS's flat lists; what the annotation pipeline's script writes has only those, so no
+targets: of a directed interaction the object that its sentence names first, of a mutual one all.
 
 The release has no place for expressions about nothing. Here they have caption_type "undefined", said so, and an empty
 list of subjects, as MeViS has empty lists: their actor is NOTHING. With any other type an empty list is an error.
@@ -56,7 +57,18 @@ def read(root: Path | str, split: str | None = None, report: Report | None = Non
     if folder.name == NEW and not folder.is_dir():
         folder, prefix = folder.parent, f"{NEW}_"
     files = folder / f"{prefix}{EXPRESSIONS}", folder / f"{prefix}{MASKS}"
-    return mevis_style.read(*files, folder / IMAGES, _expression, report or Report())
+    others: list[str] = []
+
+    def parse(id: str, raw: Any, where: str) -> Expression:
+        found = _expression(id, raw, where)
+        if found.target and not {*map(str, raw.get("anno_id", ()))} <= {*found.actor}:
+            others.append(where)
+        return found
+
+    clips = mevis_style.read(*files, folder / IMAGES, parse, report or Report())
+    if others:
+        print(f"{others[0]}: its anno_id holds the target too, as of {len(others)} here; actors are scored by subject")
+    return clips
 
 
 def _expression(id: str, raw: Any, where: str) -> Expression:
@@ -64,7 +76,7 @@ def _expression(id: str, raw: Any, where: str) -> Expression:
     if caption_type not in get_args(CaptionType):
         raise DataError(f"{where}: caption_type {caption_type!r}, not one of {get_args(CaptionType)}")
     if isinstance(raw, dict) and "subject/object" not in raw and "anno_id" in raw:
-        # An interaction lists all its participants: whatever it is called, nobody is a target here.
+        # Whatever it is called, nobody is a target here.
         return mevis_style.flat(id, raw, where, caption_type)
     text = get(raw, "exp", str, where)
     roles = get(raw, "subject/object", dict, where)
@@ -150,6 +162,6 @@ def _raw(expression: Expression, objects: dict[str, int], first: int) -> dict[st
         }
 
     about = {"exp": expression.text, "caption_type": expression.caption_type}
-    if expression.caption_type == "unidirectional" and expression.target is None:  # of an older file, without roles
+    if expression.caption_type == "unidirectional" and expression.target is None:  # of a file without roles
         return about | {"obj_id": ids(0)["subject"], "anno_id": ids(first)["subject"]}
     return about | {"subject/object": {"obj_id": ids(0), "anno_id": ids(first)}}

@@ -24,6 +24,7 @@ from reviosa_core.schema import DataError
 
 VERSION = "VERSION 1.0"
 BIN, CLIP = 1000, 500  # frames (appendix D.3)
+SHORTEST = 200  # frames of a bin that is used, by the released pipeline
 PROMPTS = "prompts"
 
 
@@ -139,14 +140,15 @@ def _box(entry: dict[str, Any], size: tuple[int, int], where: str) -> Box:
     return Box(*corners, drawn=not entry["generated"])
 
 
-def clips(video: Video) -> list[Video]:
-    """The paper's clips: the first 500 frames of the first and of the last bin of 1,000 frames (appendix D.3).
+def clips(video: Video, shortest: int = SHORTEST) -> list[Video]:
+    """InterRVOS-127K's clips: the first 500 frames of the first and of the last bin of 1,000 frames (appendix D.3),
+    among the bins that have `shortest` frames, as in the released pipeline; so none of a video that is shorter.
 
-    Called <id>_clip<nnn>, by the number of the bin from 0; the paper's own numbering is not known. A video of one bin
-    gives one clip; that of a last bin under 500 frames is as short as the bin.
+    Called <id>_clip<nnn>, by the number of the bin from 0. A clip of a bin under 500 frames is as short as the bin.
     """
-    last = (len(video) - 1) // BIN
-    return [cut(video, f"{video.id}_clip{n:03d}", n * BIN, min(n * BIN + CLIP, len(video))) for n in sorted({0, last})]
+    bins = [(n, first) for n, first in enumerate(range(0, len(video), BIN)) if len(video) - first >= shortest]
+    chosen = dict([bins[0], bins[-1]]) if bins else {}
+    return [cut(video, f"{video.id}_clip{n:03d}", at, min(at + CLIP, len(video))) for n, at in chosen.items()]
 
 
 def cut(video: Video, id: str, begin: int, end: int) -> Video:
@@ -201,9 +203,9 @@ def _runs(seen: Sequence[bool]) -> Iterator[tuple[int, int]]:
             begin = None
 
 
-def export(video: Video, out: Path | str, videos: Path | str | None = None) -> list[str]:
-    """Write the clips of a video, and give their names: out/prompts/<clip>.json and, where the folder `videos` is
-    named, out/JPEGImages/<clip>/<frame>.jpg, frames counted from 00000.
+def export(video: Video, out: Path | str, videos: Path | str | None = None, shortest: int = SHORTEST) -> list[str]:
+    """Write the clips of a video (`clips`), and give their names: out/prompts/<clip>.json and, where the folder
+    `videos` is named, out/JPEGImages/<clip>/<frame>.jpg, frames counted from 00000.
 
     Each appears when it is whole, a clip's JSON last: what has one is done, and skipped the next time. Nothing that is
     there is replaced: DataError when it says or shows something else than it would now, and when the video has another
@@ -211,7 +213,7 @@ def export(video: Video, out: Path | str, videos: Path | str | None = None) -> l
     """
     out, names = Path(out), []
     source = None
-    for clip in clips(video):
+    for clip in clips(video, shortest):
         names.append(clip.id)
         text = to_json(prompts(clip), indent=None) + "\n"
         file, folder = out / PROMPTS / f"{clip.id}.json", out / IMAGES / clip.id

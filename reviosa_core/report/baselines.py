@@ -112,8 +112,10 @@ def scaled(
         f"in SOC {both('cluster_layers', 'cluster layer')} and {both('video_layers', 'video layer')}",
         f"{'no' if here['dropout'] == 0 else 'some'} dropout and no augmentation",
     ]
-    if frozen := [name for name, own in papers.items() if own["text"]["frozen"] and not ours[name]["text"]["frozen"]]:
-        parts.append(f"a text encoder that is trained (frozen in {' and '.join(frozen)})")
+    frozen = [name for name, own in papers.items() if own["text"]["frozen"] and not ours[name]["text"]["frozen"]]
+    if frozen:
+        whose = "" if len(frozen) == len(papers) else f" in {' and '.join(frozen)}"
+        parts.append(f"a text encoder that is trained (frozen{whose})")
     parts += [
         f"the encoders' rate {both('encoder_rate', share, share)}",
         "a backbone of convolutions in which a frame sees its two neighbours, in all systems and studies (IFIRVOS's, "

@@ -192,8 +192,9 @@ def mean_average_precision(rows: pd.DataFrame) -> float | None:
     Range: 0 to 100, more is better.
     Empty: as for P@K. None where a system gives no scores, or one and the same to all answers: it is sure of none, and
     what came out would be the order of the file. P@K and the IoUs stand without it.
-    Elsewhere: COCO, whose numbers these are where no two scores are equal (those it takes in the order of the file);
-    A2D-Sentences and JHMDB-Sentences.
+    Elsewhere: COCO, whose numbers these are where no two scores are equal (those it takes in the order of the file).
+    A2D-Sentences and JHMDB-Sentences: published numbers of systems with several queries (ReferFormer, SOC, IFIRVOS)
+    take all queries of a sentence as its answers, so that a second may be right where the surest is not; not so here.
     """
     confidence = rows["score"].to_numpy(dtype=float) if "score" in rows else np.full(len(rows), np.nan)
     if np.isnan(confidence).all() or (confidence == confidence[0]).all():

@@ -90,9 +90,18 @@ def test_interrvos(tmp_path):
     assert (acts.actor, acts.target, one.actor, one.target) == (("7",), ("8",), ("9",), None)
     (new,) = formats.read(tmp_path, "val/new")
     assert new.expressions == (acts,)
-    (flat,) = formats.read(tmp_path, "flat")  # all participants, and nobody knows whose part is whose
-    assert flat.expressions[0].actor == ("7", "8") and flat.expressions[0].target is None
+    (flat,) = formats.read(tmp_path, "flat")  # of the annotation pipeline: who acts, not on whom; or both
+    assert [(e.actor, e.target) for e in flat.expressions] == [(("7",), None), (("7", "8"), None)]
     assert [c.id for c in formats.read(tmp_path / "val", "new")] == ["1_clip000"]
+
+
+def test_interrvos_says_where_flat_lists_hold_targets(tmp_path, capsys):
+    """The released scripts score actors by them."""
+    formats.read(made(tmp_path, "interrvos"), "val")
+    assert not capsys.readouterr().out, "there are none, or they are of one object"
+    formats.read(tmp_path, "val/new")
+    where = "new_meta_expressions.json: video '1_clip000', expression 0: its anno_id holds the target too, as of 1 here"
+    assert where in capsys.readouterr().out
 
 
 def test_interrvos_takes_the_refined_files_of_a_folder_that_has_both(tmp_path, capsys):

@@ -79,14 +79,14 @@ def test_golden_json(root):
 
 
 def test_what_has_no_roles_is_written_without(tmp_path):
-    """Of the annotation pipeline's older files: an interaction, and nobody knows who acts."""
-    old = Expression("0", "cat chasing dog", "unidirectional", ("cat", "dog"))
+    """As the annotation pipeline's script writes it: a directed interaction, and nobody knows on whom."""
+    old = Expression("0", "cat chasing dog", "unidirectional", ("cat",))
     interrvos.write(tmp_path / "set", [replace(clip("a"), expressions=(old,))])
     meta = json.loads((tmp_path / "set" / "meta_expressions.json").read_text())
-    about = {"exp": "cat chasing dog", "caption_type": "unidirectional", "obj_id": [0, 1], "anno_id": [0, 1]}
+    about = {"exp": "cat chasing dog", "caption_type": "unidirectional", "obj_id": [0], "anno_id": [0]}
     assert meta["videos"]["a"]["expressions"] == {"0": about}
     (read,) = interrvos.read(tmp_path / "set")
-    assert read.expressions == (replace(old, actor=("0", "1")),)
+    assert read.expressions == (replace(old, actor=("0",)),)
 
 
 def test_what_is_about_nothing_has_empty_lists(tmp_path):

@@ -89,9 +89,19 @@ def test_read(store):
     ],
 )
 def test_clips_golden(frames, want):
-    empty = [{}] * frames
-    video = vidor.Video("7", "0/7.mp4", 25.0, (H, W), frames, 0, {}, empty, ())
-    assert [(c.id, c.first, len(c)) for c in vidor.clips(video)] == [(f"7_clip{n}", at, t) for n, at, t in want]
+    assert cut(frames, 1) == want
+
+
+def cut(frames: int, *shortest: int) -> list[tuple[str, int, int]]:
+    video = vidor.Video("7", "0/7.mp4", 25.0, (H, W), frames, 0, {}, [{}] * frames, ())
+    return [(c.id.removeprefix("7_clip"), c.first, len(c)) for c in vidor.clips(video, *shortest)]
+
+
+def test_short_bins_are_no_clips():
+    """As in the released pipeline: the last that is long enough is used, whichever it is."""
+    assert cut(199) == [] and cut(200) == [("000", 0, 200)]
+    assert cut(1199) == [("000", 0, 500)] and cut(1200) == [("000", 0, 500), ("001", 1000, 200)]
+    assert cut(2100) == [("000", 0, 500), ("001", 1000, 500)] and cut(2100, 100)[1] == ("002", 2000, 100)
 
 
 def test_relations_are_cut(store):
@@ -183,6 +193,7 @@ def test_export_with_frames(store, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ramp = np.stack([np.full((H, W, 3), 20 * i, np.uint8) for i in range(10)])
     write_mp4(tmp_path / "video" / "1025" / "2401075277.mp4", ramp, fps=25.0)
     words = ["data", "vidor", str(tmp_path / "annotation"), str(tmp_path / "out"), "--videos", str(tmp_path / "video")]
+    words += ["--shortest", "2"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0 and "2 clips of 1 videos" in result.output, result.output
     for name, want in (("2401075277_clip000", [0, 1, 2]), ("2401075277_clip001", [8, 9])):
@@ -213,12 +224,20 @@ def test_export_with_frames(store, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_one_bad_file_does_not_stop_the_others(store, tmp_path: Path):
-    store(annotation(8))
+    store(annotation(vidor.SHORTEST))
     bad = store({"version": "VERSION 1.0", "results": {}}, "7_sub.json")
     result = CliRunner().invoke(app, ["data", "vidor", str(tmp_path / "annotation"), str(tmp_path / "out")])
     assert result.exit_code == 2 and "1 clips of 1 videos" in result.stdout
     assert result.stderr == f"error: 1 of 2 files\n  {bad}: no key 'video_id'\n"
     assert (tmp_path / "out" / "prompts" / "2401075277_clip000.json").is_file()
+
+
+def test_a_video_without_a_clip_is_said(store, tmp_path: Path):
+    store(annotation(vidor.SHORTEST - 1))
+    result = CliRunner().invoke(app, ["data", "vidor", str(tmp_path / "annotation"), str(tmp_path / "out")])
+    assert result.exit_code == 0 and result.stdout.endswith(
+        "0 clips of 1 videos\n1 videos have under 200 frames and give none, first 2401075277\n"
+    )
 
 
 def test_real_annotations(shared: Path):

@@ -83,7 +83,7 @@ def test_what_is_not_as_in_the_papers_is_said_with_both_numbers():
         "64 channels (256), 96 channels (2048) in feed-forward layers, 8 channels (256, 256, 8) of mask features",
         "the encoders' rate 0.3 of the others' (0.5, 0.2, 0.1)",
         "no dropout and no augmentation",
-        "a text encoder that is trained (frozen in IFIRVOS and SOC)",
+        "a text encoder that is trained (frozen)",
     ):
         assert part in said
     assert all(ours["backbone"]["temporal"] for _, ours in folders.described(given, 64, 20).values())
