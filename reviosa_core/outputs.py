@@ -21,7 +21,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -133,14 +133,16 @@ def tidy(path: str | Path) -> None:
         pass
 
 
-def try_out(path: str | Path, what: str | None = None) -> None:
+def try_out(path: str | Path, what: str | None = None, read: Iterable[Path | None] = ()) -> None:
     """Asked before the work: can this file be written, or with `what` this folder? Leaves nothing behind.
 
-    Raises DataError when something else is in the way, OSError when nothing can be written there.
+    Raises DataError when something else is in the way, or the file is one of those `read`; OSError where it can't.
     """
     path = _real(path)
     if what is None:
         _check_file(path)
+        if any(given and path.exists() and given.exists() and path.samefile(given) for given in read):
+            raise DataError(f"{path}: is what is read here; name another file")
     else:
         _check_folder(path, what)
     work = _work(path)
@@ -361,7 +363,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_all(path: Path) -> None:
-    """Everything in a folder. A thousand small files would take seconds one by one: their file system is asked once."""
+    """Everything in a folder, by asking its file system once: a thousand small files one by one would take seconds."""
     there = os.open(path, os.O_RDONLY)
     try:
         sync = getattr(ctypes.CDLL(None), "syncfs", None)

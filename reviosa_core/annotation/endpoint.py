@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 
 import openai
 from pydantic import ValidationError
+from tqdm import tqdm
 
 from reviosa_core import outputs
 from reviosa_core.annotation.questions import Question, Reply
@@ -116,6 +118,7 @@ class Endpoint:
         )
         self._client = openai.OpenAI(api_key=key or "none", base_url=self._url, max_retries=0, http_client=http)
         self._lock, self._locks = threading.Lock(), dict[str, threading.Lock]()
+        self._said: set[str] = set()
         self._instead: dict[str, str] = {}  # parameters that the model does not know: what they are called, if anything
         self._taken, self._not_taken = False, 0
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line a call would drown the progress bars
@@ -230,9 +233,18 @@ class Endpoint:
             if wait > WAIT:
                 raise EndpointError(f"{_host(self._url)}: {reason}, and asks to wait {wait:.0f} s; over {WAIT:.0f}")
             if call < CALLS:
+                self._wait_is_said(reason)
                 self._sleep(wait)
                 pause *= 2
         raise EndpointError(f"{_host(self._url)}: {reason}, {CALLS} times; answers so far are kept, run it again")
+
+    def _wait_is_said(self, reason: str) -> None:
+        """Once for each reason: a misspelt port is not to be waited for in silence."""
+        with self._lock:
+            new = reason not in self._said
+            self._said.add(reason)
+        if new:
+            tqdm.write(f"{_host(self._url)}: {reason}; waiting, and asking again up to {CALLS - 1} times", sys.stderr)
 
     def _says_otherwise(self, error: openai.APIStatusError, said: dict[str, Any]) -> bool:
         """Whether a parameter is not known to the model, and is from now on called otherwise, or left out."""

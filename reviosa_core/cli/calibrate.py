@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from reviosa_core.cli.shared import DATA, Device, Split, fail
+from reviosa_core.cli.shared import DATA, Device, Split, fail, png, try_out
 
 commands = typer.Typer()
 
@@ -32,8 +32,9 @@ def calibrate_(
 
     Example: [bold]reviosa calibrate --checkpoint runs/tiny/best --data data/tiny/val --check data/tiny/dev[/]
     """
-    if figure is not None and (check is None or figure.suffix != ".png"):
-        fail("--figure: needs --check" if check is None else f"--figure {figure}: a .png is written")
+    if figure is not None and check is None:
+        fail("--figure: needs --check")
+    png("--figure", figure)
     if not checkpoint.exists():
         fail(f"--checkpoint {checkpoint}: no such file or folder")
     from reviosa_core import outputs
@@ -43,7 +44,7 @@ def calibrate_(
 
     outputs.try_out(calibration.beside(checkpoint))
     if figure is not None:
-        outputs.try_out(figure)
+        try_out(figure, check)
     clips, others = formats.read(data, split), formats.read(check, check_split) if check else []
     if common := {clip.id for clip in clips} & {clip.id for clip in others}:
         fail(f"--check {check}: {len(common)} of {len(others)} videos are in --data too, as {min(common)}")

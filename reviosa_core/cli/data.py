@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from reviosa_core.cli.shared import DATA, Split, fail
+from reviosa_core.cli.shared import DATA, Split, fail, png, try_out
 
 SHEET_BYTES = 4_000_000
 LISTED = 20  # problems of a data set on the screen
@@ -97,17 +97,17 @@ def show(
 
     Example: [bold]reviosa data show data/tiny/test intershapes_test_00000[/]
     """
-    from reviosa_core import outputs
     from reviosa_core.data import formats
     from reviosa_core.report import drawing, style
 
     if out is not None:
-        outputs.try_out(out)
+        try_out(out, data)
+        png("--out", out)
     clips = {clip.id: clip for clip in formats.read(data, split)}
     if video not in clips:
         fail(f"{data}: no video {video!r}; it has {len(clips)}, as {', '.join(list(clips)[:3])}")
     out = out or Path(f"{video}.png")
-    outputs.try_out(out)
+    try_out(out, data)
     style.save(drawing.contact_sheet(clips[video], frames), out, dpi=180, limit=SHEET_BYTES)
     typer.echo(f"written: {out}")
 
@@ -129,7 +129,8 @@ def stats(
     from reviosa_core.report import plots, style, tables
 
     for path in filter(None, (rows, out)):
-        outputs.try_out(path)
+        try_out(path, data)
+    png("--out", out)
     found = statistics.collect(formats.read(data, split), fps)
     if rows is not None:
         outputs.text(rows, found.videos.to_csv(index=False))
@@ -206,7 +207,7 @@ def verify(
     from reviosa_core.report import tables
 
     out = out or Path(f"{data.resolve().name}.verify.json")
-    outputs.try_out(out)
+    try_out(out, data)
     found = verify(data, format, fast, workers)
     outputs.text(out, to_json(found) + "\n")
     typer.echo(f"{found['format']}, {'decoded' if found['decoded'] else 'not decoded'}")

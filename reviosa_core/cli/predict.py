@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reviosa_core.cli.shared import DATA, Device, Half, Split, fail, warn
+from reviosa_core.cli.shared import DATA, Device, Half, Split, fail, try_out, warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -296,14 +296,13 @@ def _predict_split(
 ) -> None:
     import torch
 
-    from reviosa_core import outputs
     from reviosa_core.data import formats
     from reviosa_core.predict import splits
     from reviosa_core.predict.result import model_hash
 
     if out is None or out.suffix != ".json":
         fail("--out: a .json file is needed with --data" if out is None else f"--out {out}: a .json file is written")
-    outputs.try_out(out)
+    try_out(out, data)
     clips = formats.read(data, split)
     devices: list[str | None] = [device] * workers
     if device is None and workers > 1 and (gpus := torch.cuda.device_count()):

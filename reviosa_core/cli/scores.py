@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from reviosa_core.cli.shared import DATA, Predictions, Split, decoration, fail, naming, source_of
+from reviosa_core.cli.shared import DATA, Predictions, Split, decoration, fail, naming, source_of, try_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +80,9 @@ def evaluate(
     source = source_of(predictions, targets, allow_extra or "error")
     for path, what in ((out, None), (rows, None), (pictures, GALLERY)):
         if path is not None:
-            outputs.try_out(path, what)
+            try_out(path, data, predictions, pairs, what=what)
+    if out is not None and out.suffix != ".json":
+        fail(f"--out {out}: a .json file is written; --rows takes .csv and .parquet")
     found = formats.resolve(data, split)
     clips = formats.read(data, *found.splits, found.format)
     named = None if pairs is None else jsonfile.read_json(pairs)
@@ -89,9 +91,6 @@ def evaluate(
     if not annotated and len(actors := table[table["role"] == Role.ACTOR]) < len(table):
         typer.echo(f"these {found.format} data annotate no targets: those of the predictions are not scored")
         table = actors
-    if rows is not None:
-        with outputs.file(rows) as new:
-            table.to_csv(new, index=False) if rows.suffix == ".csv" else table.to_parquet(new, index=False)
     summary = metrics.summarise(table, bootstrap, seed)
     direction = metrics.direction(table, bootstrap, seed)
     there = existence.by_role(table, bootstrap, seed)
@@ -102,19 +101,6 @@ def evaluate(
     except DataError as error:  # said at the end: the rest is measured
         broken = str(error)
     voices = _by_voice(table, data, split, bootstrap, seed)
-    if out is not None:
-        about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
-        about["targets annotated"] = annotated  # else there is no score for them, whatever a system supports
-        whole = {
-            **summary,
-            "direction": direction,
-            "detection by caption type": types,
-            "existence": there,
-            "benchmark": own,
-            "by voice": voices,
-            **about,
-        }
-        outputs.text(out, jsonfile.to_json({**whole, "rows": table.to_dict("split", index=False)}) + "\n")
     if own:
         cells = {name: (tables.with_interval(line, "value"), line["n"] if line else 0) for name, line in own.items()}
         lines = [{"": name, "%": value, "n": str(n)} for name, (value, n) in cells.items()]
@@ -135,6 +121,22 @@ def evaluate(
     if source.passed:
         video, expression = min(source.passed)
         typer.echo(f"{len(source.passed)} predictions are of nothing in the data: left out, first {video}/{expression}")
+    if out is not None:
+        about = {"data": str(data), "predictions": str(predictions), "missing": len(absent)}
+        about["targets annotated"] = annotated  # else there is no score for them, whatever a system supports
+        whole = {
+            **summary,
+            "direction": direction,
+            "detection by caption type": types,
+            "existence": there,
+            "benchmark": own,
+            "by voice": voices,
+            **about,
+        }
+        outputs.text(out, jsonfile.to_json({**whole, "rows": table.to_dict("split", index=False)}) + "\n")
+    if rows is not None:
+        with outputs.file(rows) as new:
+            table.to_csv(new, index=False) if rows.suffix == ".csv" else table.to_parquet(new, index=False)
     if pictures is not None:
         with decoration(f"--pictures {pictures}"):
             _draw(pictures, clips, table, source)
@@ -223,19 +225,16 @@ def submit(
 
     Example: [bold]reviosa submit --to mevis --data mevis --split valid --predictions best.json --out submission.zip[/]
     """
-    from reviosa_core import outputs
     from reviosa_core.data import formats
     from reviosa_core.scoring import submissions
 
     suffix = ".json" if to == "interrvos" else ".zip"
     if out.suffix != suffix:
         fail(f"--out {out}: {to} takes a {suffix} file")
-    if out.resolve() == predictions.resolve():
-        fail(f"--out {out}: is what --predictions names")
     if targets is not None and (to != "interrvos" or not predictions.is_dir()):
         fail(f"--targets {targets}: goes with a tree of actors, and with --to interrvos")
     source = source_of(predictions, targets)
-    outputs.try_out(out)
+    try_out(out, data, predictions)
     clips = formats.read(data, split)
     with naming(predictions):
         count = submissions.write(to, out, clips, lambda: source.read(clips), progress=sys.stderr.isatty())

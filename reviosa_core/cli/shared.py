@@ -85,6 +85,22 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def try_out(path: Path, data: Path | None, *given: Path | None, what: str | None = None) -> None:
+    """`outputs.try_out` of what must not replace a file of the data, nor one that is given."""
+    from reviosa_core import outputs
+    from reviosa_core.data import formats
+
+    if data is not None and formats.is_part(data, path):
+        fail(f"{path}: is a file of the data in {data}; name another")
+    outputs.try_out(path, what, given)
+
+
+def png(option: str, path: Path | None) -> None:
+    """Figures are PNGs."""
+    if path is not None and path.suffix != ".png":
+        fail(f"{option} {path}: a .png file is written")
+
+
 def source_of(predictions: Path, targets: Path | None, extra: Extra = "error") -> Source:
     """Where predictions come from, named by options."""
     from reviosa_core.scoring.source import Source

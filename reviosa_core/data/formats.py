@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -34,6 +35,9 @@ READERS: dict[str, Reader] = {
 }
 
 
+NAMES = re.compile("meta_expressions|mask_dict|annotations.json$|metadata.json$|^Ref-SAV.json$|^roles.json$")
+
+
 class Found(NamedTuple):
     """A data set in a folder: the format's name, and its splits."""
 
@@ -56,6 +60,13 @@ def detect(root: Path | str, format: str | None = None) -> Found:
         more = f" ({odd[0]} there is no plain file)" if odd else ""
         raise DataError(f"{root}: {several or 'none'} of {', '.join(asked)} by its files{more}; see docs/datasets.md")
     return found[0]
+
+
+def is_part(root: Path, path: Path) -> bool:
+    """Whether a file is one of the data set's in `root`, by its name, or a picture below it; not what stands beside."""
+    if not path.exists() or not path.resolve().is_relative_to(root.resolve()):
+        return False
+    return bool(NAMES.search(path.name)) or (path.suffix == ".png" and not path.parent.samefile(root))
 
 
 def read(

@@ -1,7 +1,7 @@
 """InterRVOS-127K: <split>/{JPEGImages/<video>/<frame>.jpg, meta_expressions.json, mask_dict.json}: reader and writer.
 
-The only file that knows the key "subject/object" (the paper's actor and target). The evaluation scripts read
-val/new_meta_expressions.json and val/new_mask_dict.json instead: here that is the split "val/new". Beside
+The only file that knows the key "subject/object" (the paper's actor and target). Evaluation scripts of the release
+(14c261e) score by val/new_meta_expressions.json and val/new_mask_dict.json: here that is the split "val/new". Beside
 "subject/object" these carry MeViS's flat lists; what the annotation pipeline's script writes has only those, so no
 targets: of a directed interaction the object that its sentence names first, of a mutual one all.
 
@@ -45,14 +45,13 @@ def splits(root: Path) -> tuple[str, ...]:
 def read(root: Path | str, split: str | None = None, report: Report | None = None) -> list[Clip]:
     """All clips of a split, by video name. Frames and masks stay on disk; mask keys are annotation ids, as strings.
 
-    Where no split is named, the refined files of the folder are read if there are any, as the released evaluation does,
-    and that is said.
+    Where no split is named, the refined files of the folder are read if there are any, and that is said.
     """
     if split is None:
         refined = Path(root) / f"{NEW}_{EXPRESSIONS}"
         split = NEW if refined.is_file() else "."
         if split == NEW:
-            print(f"{refined}: these are read, as the released evaluation does, not {EXPRESSIONS}")
+            print(f"{refined}: these, refined, are read, not {EXPRESSIONS}")
     folder, prefix = Path(root) / split, ""
     if folder.name == NEW and not folder.is_dir():
         folder, prefix = folder.parent, f"{NEW}_"
@@ -125,6 +124,7 @@ def fill(root: Path, clips: Iterable[Clip]) -> None:
             check_name(clip.id, f"clip {clip.id!r}")
             if clip.id in videos:
                 raise DataError(f"clip {clip.id!r} occurs twice")
+            clip.check_public()  # there is no way to write what nobody knows: it would be absent
             first = written
             objects = {key: k for k, key in enumerate(key for key in clip.masks if key != NOTHING)}
             for key in objects:

@@ -95,11 +95,14 @@ def check_folder(out: Path, origin: Mapping[str, str]) -> None:
 def made(job: Job, settings: Settings) -> dict[str, Any] | None:
     """The content of prediction.json, when that is there and made from the same; else None. OSError where the video
     cannot be looked at, DataError as `check_folder`."""
+    outputs.try_out(job.out, WHAT)
+    if (job.out / RESULT).is_file():
+        about, now = read_json(job.out / RESULT), made_from(job, settings)
+        named = about.get("text") == job.text and Path(str(about.get("video"))).name == job.video.name
+        if named and about.get("made_from") == now:  # from wherever it is called, by whatever copy of the checkpoint
+            return about
     check_folder(job.out, origin(job, settings.checkpoint))
-    if not (job.out / RESULT).is_file():
-        return None
-    about = read_json(job.out / RESULT)
-    return about if about.get("made_from") == made_from(job, settings) else None
+    return None
 
 
 def lacking(job: Job, settings: Settings, about: Mapping[str, Any]) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 
 from reviosa_core import masks
 from reviosa_core.schema import Clip, DataError, Prediction, Segments
+from reviosa_core.workers import mapped
 
 Load = Callable[[str | None], Segments]  # of a device; with several processes it must be importable
 _system: Segments | Exception | None = None  # of a process of the pool, or why it has none
@@ -47,14 +46,7 @@ class Several:
         for device in self.devices:
             free.put(device)
         try:
-            with ProcessPoolExecutor(len(self.devices), spawn, _begin, (self.load, free)) as pool:
-                waiting: deque[Future] = deque()
-                for clip in clips:
-                    waiting.append(pool.submit(_segment, clip))
-                    if len(waiting) > 2 * len(self.devices):
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
+            yield from mapped(len(self.devices), _segment, zip(clips), _begin, (self.load, free), spawn)
         except BrokenProcessPool:
             raise DataError(f"one of {len(self.devices)} processes ended too early; what it said is above") from None
 

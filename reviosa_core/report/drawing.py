@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 
 from reviosa_core import masks
 from reviosa_core.report.style import COLOR, INK, STYLE, WIDTH, done, role_legend
-from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
+from reviosa_core.schema import RLE, Clip, DataError, Expression, Prediction, Role
 
 
 def paint(
@@ -95,6 +95,21 @@ def draw(clip: Clip, predictions: Sequence[Prediction], columns: int = 5) -> Fig
     return overlay(np.stack([clip.frames[i] for i in shown]), rows, clip.id, columns, shown)
 
 
+def truth_and(
+    clip: Clip,
+    expression: Expression,
+    rows: Mapping[str, Mapping[Role, Bool[np.ndarray, "t h w"] | Sequence[RLE]]],
+    title: str = "",
+    columns: int = 5,
+    label: str = "truth",
+) -> Figure:
+    """`overlay` of an expression's truth, and of `rows`; of the clip, only the frames that are shown are read."""
+    shown = spread(len(clip), columns)
+    strips = {label: masks.by_role(clip, expression, shown)}
+    strips |= {name: at(by_role, shown, clip.size) for name, by_role in rows.items()}
+    return overlay(np.stack([clip.frames[i] for i in shown]), strips, title, columns, shown)
+
+
 def at(
     by_role: Mapping[Role, Bool[np.ndarray, "t h w"] | Sequence[RLE]], frames: Sequence[int], size: tuple[int, int]
 ) -> dict[Role, Bool[np.ndarray, "n h w"]]:
@@ -164,12 +179,8 @@ def gallery(
         video, id = where[place]
         clip = clips[video]
         expression = next(e for e in clip.expressions if e.id == id)
-        truth = masks.by_role(clip, expression)
-        given = kept.get((video, id), {})
-        guess = {r: masks.arrays(m, clip.size) for r, m in given.items()}
-        frames = np.stack([clip.frames[i] for i in range(len(clip))])
         title = f"{video}/{id}: {expression.text} (J&F {100 * ordered.iloc[place]:.1f})"
-        figures[name] = overlay(frames, {"truth": truth, "prediction": guess}, title)
+        figures[name] = truth_and(clip, expression, {"prediction": kept.get((video, id), {})}, title)
     return figures
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +19,7 @@ from reviosa_core.schema import Clip, DataError, Each, Prediction, Role, Segment
 from reviosa_core.scoring import bitmasks, kept, metrics, pairing, predictions
 from reviosa_core.scoring.bitmasks import BitMask
 from reviosa_core.scoring.source import Extra, Source
+from reviosa_core.workers import cores, mapped
 
 OTHER = {Role.ACTOR: Role.TARGET, Role.TARGET: Role.ACTOR}
 Missing = Literal["error", "zero"]
@@ -208,25 +205,17 @@ def evaluate_source(
         )
 
     rows: list[dict[str, Any]] = []
-    workers = workers or os.cpu_count() or 1
     order = tuple(role for role in Role if role in roles) or (Role.ACTOR,)
-    quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one answers it
-    with (
-        ProcessPoolExecutor(workers, None, signal.signal, quiet) if workers > 1 else nullcontext() as pool,
-        tqdm(desc="score", total=sum(len(c.expressions) for c in clips), unit="expr", disable=not progress) as bar,
-    ):
-        waiting: deque[Future] = deque()
-        for video, found in _with_absent(source.read(clips), by_id, given):
-            task = (by_id[video], found, order, missing, inverses and inverses[video])
-            if pool is None:
-                rows += score_clip(*task)
-            else:
-                waiting.append(pool.submit(score_clip, *task))
-            while waiting and len(waiting) > 2 * workers:
-                rows += waiting.popleft().result()
-            bar.update(len(by_id[video].expressions))
-        for future in waiting:
-            rows += future.result()
+    tasks = (
+        (by_id[video], found, order, missing, inverses and inverses[video])
+        for video, found in _with_absent(source.read(clips), by_id, given)
+    )
+    count, total = workers or cores(), sum(len(clip.expressions) for clip in clips)
+    scored = mapped(count, score_clip, tasks) if count > 1 else (score_clip(*task) for task in tasks)
+    with closing(scored), tqdm(desc="score", total=total, unit="expr", disable=not progress) as bar:
+        for own in scored:
+            rows += own
+            bar.update(sum(row["role"] == Role.ACTOR for row in own))
     if not rows:
         raise DataError("nothing to evaluate: no clip has an expression")
     return pd.DataFrame(rows).sort_values(["video", "expression", "role"], ignore_index=True), absent

@@ -275,7 +275,8 @@ def direction(rows: pd.DataFrame, bootstrap: int, seed: int) -> dict[str, Any]:
     forward, inverse = roles.pairs(both)
     found = {}
     for name, metric in roles.PER_EXPRESSION.items():
-        found[name] = intervals.mean(both.assign(**{name: metric(both)}), name, bootstrap, seed)
+        least = roles.LEAST.get(name, 0.0)
+        found[name] = intervals.mean(both.assign(**{name: metric(both)}), name, bootstrap, seed, least)
     for name, metric in roles.PER_PAIR.items():
         found[name] = intervals.mean(forward.assign(**{name: metric(forward, inverse)}), name, bootstrap, seed)
     for name, metric in roles.DETECTION.items():

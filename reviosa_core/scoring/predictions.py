@@ -1,11 +1,10 @@
 """Predictions on disk: the released InterRVOS JSON, and trees of PNGs. Read a video at a time, written whole or not.
 
 Released layout: {video: {expression id: {"prediction_masks_act": [RLE per frame], "prediction_masks_tar": [...]}}};
-docs/own-data.md has it for users. An
-empty mask is an RLE; a role the system does not support has no key. "score", beside the masks, is how sure the system
-is, where it says so. Trees: <video>/<expression id>/<frame>.png, one
-tree a role; every pixel above 0 is foreground, and images that are no masks are refused (see `images`). Folders that
-`reviosa predict` wrote, a video and a sentence each, belong to the clip of that name and its expressions of that text.
+docs/own-data.md has it for users. An empty mask is an RLE; a role the system does not support has no key. "score",
+beside the masks, is how sure the system is, where it says so. Trees: <video>/<expression id>/<frame>.png, one tree a
+role; every pixel above 0 is foreground, and images that are no masks are refused (see `images`). Folders that `reviosa
+predict` wrote, a video and a sentence each, belong to the clip of that name and its expressions of that text.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from reviosa_core.schema import RLE, Clip, DataError, Prediction, Role
 SCORE = "score"
 RESULT = "prediction.json"  # of a folder that `reviosa predict` wrote
 KEYS = {Role.ACTOR: "prediction_masks_act", Role.TARGET: "prediction_masks_tar"}
+ONE_ROLE = "prediction_masks"  # of systems with one, as Sa2VA's results: read as the actor's
 
 
 @contextmanager
@@ -89,17 +89,20 @@ def _prediction(path: Path, video: str, expression: str, entry: Any) -> Predicti
     where = f"{path}: video {video}, expression {expression}"
     if not isinstance(entry, dict):
         raise DataError(f"{where}: an object with masks is needed, got {type(entry).__name__}")
-    found = {role: entry[key] for role, key in KEYS.items() if key in entry}
-    if not found:
-        raise DataError(f"{where}: none of the keys {list(KEYS.values())}, only {sorted(entry)}")
+    keys = {role: key for role, key in KEYS.items() if key in entry}
+    if not keys and ONE_ROLE in entry:
+        keys = {Role.ACTOR: ONE_ROLE}
+    if not keys:
+        raise DataError(f"{where}: none of the keys {[*KEYS.values(), ONE_ROLE]}, only {sorted(entry)}")
+    found = {role: entry[key] for role, key in keys.items()}
     for role, rles in found.items():
         if not isinstance(rles, list):
-            raise DataError(f"{where}: {KEYS[role]} is {type(rles).__name__}, not a list with an RLE per frame")
+            raise DataError(f"{where}: {keys[role]} is {type(rles).__name__}, not a list with an RLE per frame")
         for i, rle in enumerate(rles):
             try:
                 masks.run_lengths(rle)
             except DataError as error:
-                raise DataError(f"{where}: {KEYS[role]}, frame {i}: {error}") from None
+                raise DataError(f"{where}: {keys[role]}, frame {i}: {error}") from None
     return Prediction(video, expression, found, score=_score(entry[SCORE], where) if SCORE in entry else None)
 
 

@@ -205,6 +205,7 @@ PER_EXPRESSION: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "role confusion": confusion,
     "role leakage": leakage,
 }
+LEAST = {"role leakage": -1.0}  # of the others 0
 PER_PAIR: dict[str, Callable[[pd.DataFrame, pd.DataFrame], pd.Series]] = {
     "strict pair accuracy": strict_pair_accuracy,
     "swap consistency": swap_consistency,

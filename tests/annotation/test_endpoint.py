@@ -121,8 +121,10 @@ def test_what_is_not_usable_goes_back_with_the_reason_twice_at_most(setup: Setup
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "cut", "empty"])
-def test_busy_down_and_cut_off_are_waited_for(setup: Setup, fault: str):
+def test_busy_down_and_cut_off_are_waited_for(setup: Setup, fault: str, capsys: pytest.CaptureFixture[str]):
     assert setup.ask(fault, fault, GOOD).value.text == "a word"
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.endswith("; waiting, and asking again up to 5 times") and (not fault.isdigit() or fault in said)
     assert setup.slept == [1, 2] and (setup.usage.calls, setup.usage.questions) == (3, 1)
     with pytest.raises(EndpointError, match=f"{CALLS} times; answers so far are kept"):
         setup.ask(*[fault] * CALLS, number=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import made
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -238,6 +239,15 @@ def test_evaluate_and_compare(scored: tuple[Path, Path], tmp_path: Path):
     assert result.exit_code == 0 and "warning: --pictures" in result.stderr and json.loads(b.read_text())["RVOS"]
 
     assert scores["existence"] == {} and "N-acc" not in result.output, "every sentence is about something"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pd.DataFrame, "to_csv", full)
+        result = reviosa(*common, found, "--out", tmp_path / "c.json", "--rows", tmp_path / "c.csv")
+    assert result.exit_code == 2 and "No space left" in result.stderr and "InterRVOS-Target" in result.stdout
+    assert json.loads((tmp_path / "c.json").read_text())["RVOS"] == scores["RVOS"], "what could be written is"
     content = json.loads(found.read_text())
     first = next(iter(content))
     found.write_text(json.dumps({k: v for k, v in content.items() if k != first}))
@@ -283,6 +293,27 @@ def test_evaluate_refuses(scored: tuple[Path, Path], tmp_path: Path):
     assert "no such file" in refused("evaluate", "--data", data, "--predictions", tmp_path / "none.json")
     assert "holds both roles" in refused("evaluate", "--data", data, "--predictions", found, "--targets", tmp_path)
     assert "--rows" in refused("evaluate", "--data", data, "--predictions", found, "--rows", "r.txt")
+    assert "a .json file is written" in refused("evaluate", "--data", data, "--predictions", found, "--out", "r.csv")
+
+
+def test_what_is_read_is_not_written(scored: tuple[Path, Path], tmp_path: Path):
+    data, found = scored
+    masks_of = data / "mask_dict.json"
+    before, clip = masks_of.read_bytes(), read(data)[0].id
+    (tmp_path / "a.png").write_bytes(b"")
+    for words in (
+        ("evaluate", "--data", data, "--predictions", found, "--out", found),
+        ("evaluate", "--data", data, "--predictions", found, "--out", masks_of),
+        ("predict", "--data", data, "--checkpoint", tmp_path, "--out", masks_of),
+        ("data", "verify", data, "--out", masks_of),
+        ("data", "stats", data, "--rows", masks_of),
+    ):
+        assert refused(*words).startswith(f"error: {words[-1]}: is "), words
+    assert reviosa("data", "verify", data, "--out", data / "report.json").exit_code == 0
+    assert reviosa("data", "verify", data, "--out", data / "report.json").exit_code == 0, "which is not the data's"
+    for words in (("data", "show", data, clip), ("data", "stats", data)):
+        assert "figure.pdf: a .png file is written" in refused(*words, "--out", "figure.pdf")
+    assert masks_of.read_bytes() == before and json.loads(found.read_text())
     found.write_text("{")
     assert f"{found}: the file ends early" in refused_after_progress("evaluate", "--data", data, "--predictions", found)
 
@@ -308,7 +339,7 @@ def test_submit(scored: tuple[Path, Path], tmp_path: Path):
     common = ("submit", "--data", data, "--predictions", found)
     assert "takes a .json file" in refused(*common, "--to", "interrvos", "--out", out)
     assert "--targets" in refused(*common, "--to", "mevis", "--out", out, "--targets", tmp_path)
-    assert "is what --predictions names" in refused(*common, "--to", "interrvos", "--out", found)
+    assert f"{found}: is what is read here" in refused(*common, "--to", "interrvos", "--out", found)
     found.write_text("{}")
     assert f"{due} of {due} expressions missing" in refused(*common, "--to", "mevis", "--out", out)
 

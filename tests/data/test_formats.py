@@ -77,6 +77,9 @@ def test_mevis(tmp_path):
     assert not actor(b, "2").any() and b.expressions[3].actor == (NOTHING,)
     server = formats.read(tmp_path, "valid")
     assert server[0].expressions[0].actor == (UNKNOWN,) and len(server[0].masks[UNKNOWN]) == T
+    with pytest.raises(DataError, match=r"clip .*, expression .*: its masks are not public"):
+        interrvos.write(tmp_path / "copy", server)  # where they would be absent
+    assert not (tmp_path / "copy").exists()
     assert formats.read(tmp_path / "valid_u")[0].id == "a"  # the split's folder alone
     with pytest.raises(DataError, match="which split. This mevis folder has train, valid_u, valid"):
         formats.read(tmp_path)
@@ -110,7 +113,7 @@ def test_interrvos_takes_the_refined_files_of_a_folder_that_has_both(tmp_path, c
     refined, whole = formats.read(tmp_path, "val/new"), formats.read(tmp_path, "val")
     assert [c.expressions for c in refined] != [c.expressions for c in whole]
     assert [c.expressions for c in interrvos.read(tmp_path / "val")] == [c.expressions for c in refined]
-    assert "new_meta_expressions.json: these are read" in capsys.readouterr().out
+    assert "new_meta_expressions.json: these, refined, are read" in capsys.readouterr().out
     assert [c.expressions for c in interrvos.read(tmp_path / "val", ".")] == [c.expressions for c in whole]
     interrvos.read(tmp_path / "train")
     assert not capsys.readouterr().out, "nothing to say"

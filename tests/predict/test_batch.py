@@ -43,6 +43,24 @@ def manifest(tmp_path: Path) -> Path:
     return tmp_path / "jobs.csv"
 
 
+def test_what_is_there_is_known_from_elsewhere(
+    system: Standing, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Called in another folder, with a copy of the checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    assert "yard--a-dog: actor" in reviosa("predict", "--manifest", "jobs.csv", "--checkpoint", "weights").output
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path / "deeper")
+    system.asked.clear()
+    words = ("predict", "--manifest", "../jobs.csv", "--checkpoint", "../copy", "--out", "../runs/predict/jobs")
+    again = reviosa(*words)
+    assert "yard--a-dog: there already" in again.output and "cat: there already" in again.output, again.output
+    assert "yard" not in dict(system.asked)
+    (tmp_path / "copy" / "config.json").write_text("{}")  # another one
+    assert "holds the prediction for" in reviosa(*words).stderr
+
+
 def test_a_manifest_is_worked_off_and_resumed(system: Standing, manifest: Path, tmp_path: Path):
     words = ("predict", "--manifest", manifest, "--checkpoint", tmp_path / "weights", "--out", tmp_path / "out")
     done = reviosa(*words)

@@ -91,6 +91,27 @@ def test_gallery_shows_worst_and_best():
     }
 
 
+def test_of_a_long_clip_the_frames_that_are_shown_are_read():
+    class Watched:
+        shape, read = (200, H, W, 3), set()
+
+        def __len__(self) -> int:
+            return 200
+
+        def __getitem__(self, i: int) -> np.ndarray:
+            self.read.add(i)
+            return np.full((H, W, 3), i, np.uint8)
+
+    long = [masks.encode(boxes()[Role.ACTOR][0])] * 199 + [masks.encode(~boxes()[Role.ACTOR][0])]
+    names = tuple(map(str, range(200)))
+    clip = Clip("v", Watched(), names, (H, W), (Expression("0", "it", "single", ("a",)),), {"a": long})
+    figure = drawing.truth_and(clip, clip.expressions[0], {"said": {Role.ACTOR: long}}, "it", 3)
+    assert Watched.read == {0, 100, 199} and len(figure.axes) == 6
+    pictures = [axis.images[0].get_array() for axis in figure.axes]
+    assert (pictures[0] == pictures[3]).all() and (pictures[1] != pictures[2]).any()
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["frame 0", "frame 100", "frame 199"]
+
+
 def test_save_keeps_under_the_limit(tmp_path):
     figure = drawing.overlay(FRAMES, {"truth": boxes()})
     full = style.save(figure, tmp_path / "full.png").stat().st_size

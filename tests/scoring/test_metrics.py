@@ -311,6 +311,8 @@ def test_perfect():
         "detection F1": 100,
         **dict.fromkeys((f"{name} by token" for name in DETECTION), None),  # nobody says what was written
     }
+    assert metrics.direction(rows, 20, 0)["role leakage"]["interval"] == [0, 0], "which is not the least there is"
+    assert metrics.direction(rows, 20, 0)["role confusion"]["interval"][1] > 10
     counted = {name: entry["n"] for name, entry in metrics.direction(rows, 0, 0).items() if entry}
     assert counted["joint J&F"] == 8 and counted["strict pair accuracy"] == 4 and counted["detection recall"] == 8
 
