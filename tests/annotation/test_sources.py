@@ -69,7 +69,7 @@ def clips_of_vidor(tmp_path: Path) -> Path:
     }  # fmt: skip
     (tmp_path / "2401075277.json").write_text(json.dumps(raw))
     film(tmp_path / "videos" / "1025" / "2401075277.mp4")
-    vidor.export(vidor.read(tmp_path / "2401075277.json"), tmp_path / "clips", tmp_path / "videos")
+    vidor.export(vidor.read(tmp_path / "2401075277.json"), tmp_path / "clips", tmp_path / "videos", shortest=1)
     return tmp_path / "clips"
 
 

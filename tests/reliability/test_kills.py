@@ -81,7 +81,7 @@ def table(inputs: Path, out: Path, version: int) -> None:
 
 
 def export(inputs: Path, out: Path, version: int) -> None:
-    vidor.export(vidor.read(inputs / "7.json"), out, inputs)
+    vidor.export(vidor.read(inputs / "7.json"), out, inputs, shortest=1)
 
 
 class Growing:
