@@ -50,9 +50,14 @@ def mapped(
             raise
 
 
+def with_parent() -> None:
+    """From now on this process ends when the one that began it does, also when that is killed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
 def _begin(begin: Callable[..., Any] | None, given: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one answers it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with_parent()
     if begin is not None:
         begin(*given)
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
@@ -147,6 +147,7 @@ def test_what_is_no_rle(rle):
             read(rle, (3, 2))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_decoding_is_cocos(height, width, seed, share):
     mask = np.random.default_rng(seed).random((height, width)) < share
@@ -161,6 +162,7 @@ def _counted(mask: np.ndarray) -> list[int]:
     return [b - a for a, b in zip([0, *edges], [*edges, mask.size], strict=True)]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=12))
 def test_any_text_fills_the_frame_or_is_an_error(counts):
     """The same as pycocotools wherever that has no uninitialised memory to show."""

@@ -33,7 +33,12 @@ def slowly(n: int, folder: Path) -> None:
 
 
 def begin(folder: str, kind: str) -> None:
-    """Two processes that each say who they are, and sleep."""
+    """Two processes that each say who they are, and sleep; of a training, one beside this one."""
+    if kind == "training":
+        from reviosa_core.training import processes
+
+        with processes.group(2, sleep, Path(folder), 0):
+            time.sleep(600)
     list(workers.mapped(2, sleep, [(Path(folder), n) for n in range(2)], context=get_context(kind)))
 
 
@@ -77,10 +82,10 @@ def test_an_error_ends_the_others(kind: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("kind", ["fork", "spawn"])
+@pytest.mark.parametrize("kind", ["fork", "spawn", "training"])
 def test_they_end_with_the_one_that_began_them(kind: str, number: signal.Signals, tmp_path: Path):
     """As a scheduler ends a job."""
-    files = [tmp_path / f"pid{n}" for n in range(2)]
+    files = [tmp_path / f"pid{n}" for n in range(1 if kind == "training" else 2)]
     command = [sys.executable, "-c", HERE.format(str(Path(__file__).parent), str(tmp_path)), kind]
     with subprocess.Popen(command) as process:
         try:

@@ -139,6 +139,7 @@ def keep(client: socket.socket) -> NoReturn:
             with suppress(ProcessLookupError):  # it has no group yet
                 os.killpg(worker, signal.SIGKILL)
             os.kill(worker, signal.SIGKILL)
+            os.waitpid(worker, 0)
             os._exit(0)
     client.send(str(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])).encode())
     os._exit(0)

@@ -13,6 +13,7 @@ import torch
 
 from reviosa_core.baselines.folders import open_system
 from reviosa_core.data import interrvos
+from reviosa_core.workers import with_parent
 
 
 class Speed(NamedTuple):
@@ -27,7 +28,7 @@ class Speed(NamedTuple):
 def measure(system: Path, clips: Path, count: int) -> Speed:
     """A trained system's, over the first `count` clips of a split in the InterRVOS format. Reads Linux's own count of
     the memory; the first clip is segmented once before."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+    with ProcessPoolExecutor(1, get_context("spawn"), with_parent) as alone:
         return alone.submit(_measure, system, clips, count).result()
 
 

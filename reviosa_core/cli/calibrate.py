@@ -43,8 +43,8 @@ def calibrate_(
     from reviosa_core.predict.result import model_hash
 
     outputs.try_out(calibration.beside(checkpoint))
-    if figure is not None:
-        try_out(figure, check)
+    for read in (data, check) if figure is not None else ():
+        try_out(figure, read)
     clips, others = formats.read(data, split), formats.read(check, check_split) if check else []
     if common := {clip.id for clip in clips} & {clip.id for clip in others}:
         fail(f"--check {check}: {len(common)} of {len(others)} videos are in --data too, as {min(common)}")

@@ -35,7 +35,8 @@ READERS: dict[str, Reader] = {
 }
 
 
-NAMES = re.compile("meta_expressions|mask_dict|annotations.json$|metadata.json$|^Ref-SAV.json$|^roles.json$")
+NAMES = re.compile(r"meta_expressions|mask_dict|annotations\.json$|metadata\.json$|^Ref-SAV\.json$|^roles\.json$")
+BELOW = (".png", ".jpg", ".txt", ".h5", ".mat", ".mp4")  # pictures, videos, sentences, masks: in folders of theirs
 
 
 class Found(NamedTuple):
@@ -63,10 +64,10 @@ def detect(root: Path | str, format: str | None = None) -> Found:
 
 
 def is_part(root: Path, path: Path) -> bool:
-    """Whether a file is one of the data set's in `root`, by its name, or a picture below it; not what stands beside."""
+    """Whether a file is one of the data set's in `root`, by its name; not what somebody wrote beside them."""
     if not path.exists() or not path.resolve().is_relative_to(root.resolve()):
         return False
-    return bool(NAMES.search(path.name)) or (path.suffix == ".png" and not path.parent.samefile(root))
+    return bool(NAMES.search(path.name)) or (path.suffix in BELOW and not path.parent.samefile(root))
 
 
 def read(

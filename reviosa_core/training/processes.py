@@ -17,6 +17,10 @@ from typing import Any
 import torch
 from accelerate.state import AcceleratorState, PartialState
 
+from reviosa_core.workers import with_parent
+
+PATIENCE = 5  # seconds for another process to end, once something is wrong
+
 
 def processes(wanted: int, parts: int) -> int:
     """How many processes share a step of `parts` equal parts: at most `wanted`, and at most a GPU each."""
@@ -63,7 +67,7 @@ def group(size: int, work: Callable[..., Any], *args: Any) -> Iterator[None]:
             _ready(process.name, pipe)
     except Exception as error:
         for process, _ in others:
-            process.join(timeout=5)
+            process.join(timeout=PATIENCE)
             if process.exitcode:
                 error.add_note(f"{process.name} ended with exit code {process.exitcode}; what it said is above")
         raise
@@ -94,6 +98,7 @@ def _join() -> None:
 
 def _member(pipe: Connection) -> None:
     """One of the others: says when it has everything, and when it has done everything."""
+    with_parent()
     work, args = pickle.loads(pipe.recv_bytes())  # from the process that started this one
     pipe.send_bytes(b"began")
     _join()

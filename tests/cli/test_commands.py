@@ -307,6 +307,7 @@ def test_what_is_read_is_not_written(scored: tuple[Path, Path], tmp_path: Path):
         ("predict", "--data", data, "--checkpoint", tmp_path, "--out", masks_of),
         ("data", "verify", data, "--out", masks_of),
         ("data", "stats", data, "--rows", masks_of),
+        ("data", "stats", data, "--rows", next(data.glob("JPEGImages/*/*.jpg"))),
     ):
         assert refused(*words).startswith(f"error: {words[-1]}: is "), words
     assert reviosa("data", "verify", data, "--out", data / "report.json").exit_code == 0

@@ -68,17 +68,19 @@ def test_lines_come_while_the_video_comes(root: Path, weights: Path, tmp_path: P
         env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
     ) as process:
         assert process.stdin and process.stdout
-        watchdog = threading.Timer(120, process.kill)
+        watchdog = threading.Timer(600, process.kill)
         watchdog.start()
-        process.stdin.write(whole[: len(whole) * 3 // 4])
-        process.stdin.flush()
-        early = [process.stdout.readline() for _ in range(T)]
-        assert process.poll() is None and all(early)
-        process.stdin.write(whole[len(whole) * 3 // 4 :])
-        process.stdin.close()
-        late = process.stdout.read().splitlines()
-        assert process.wait() == 0
-        watchdog.cancel()
+        try:
+            process.stdin.write(whole[: len(whole) * 3 // 4])
+            process.stdin.flush()
+            early = [process.stdout.readline() for _ in range(T)]
+            assert process.poll() is None and all(early)
+            process.stdin.write(whole[len(whole) * 3 // 4 :])
+            process.stdin.close()
+            late = process.stdout.read().splitlines()
+            assert process.wait() == 0
+        finally:
+            watchdog.cancel()
     lines = [json.loads(one) for one in (*early, *late)]
     assert [(one["frame"], one["text"]) for one in lines] == [(t, text) for t in range(T) for text in TEXTS]
     assert [one["time"] for one in lines[::2]] == [t / FPS for t in range(T)]

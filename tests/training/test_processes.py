@@ -112,14 +112,20 @@ def test_a_loss_that_is_not_finite_in_the_other_process_stops_both(tmp_path):
     assert not multiprocessing.active_children()
 
 
-def test_a_death_of_the_other_process_ends_the_run_with_a_note(tmp_path, capfd):
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is: one that has ended is not waited for."""
+    monkeypatch.setattr(processes, "PATIENCE", 120)
+
+
+def test_a_death_of_the_other_process_ends_the_run_with_a_note(tmp_path, patient, capfd):
     with pytest.raises(RuntimeError) as found:
         together(tmp_path, dying)
     assert found.value.__notes__ == ["process 1 of 2 ended with exit code 1; what it said is above"]
     assert "too tired" in capfd.readouterr().err
 
 
-def test_an_early_end_of_the_other_process_is_no_endless_wait():
+def test_an_early_end_of_the_other_process_is_no_endless_wait(patient):
     with pytest.raises(RuntimeError, match="process 1 of 2 ended too early") as found, processes.group(2, os._exit, 7):
         pass
     assert found.value.__notes__ == ["process 1 of 2 ended with exit code 7; what it said is above"]

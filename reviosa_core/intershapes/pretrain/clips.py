@@ -15,6 +15,7 @@ from reviosa_core import config
 from reviosa_core.intershapes import world
 from reviosa_core.intershapes.scenes import make_scene
 from reviosa_core.training.loop import adamw
+from reviosa_core.workers import with_parent
 
 CODE = (
     "intershapes/pretrain",
@@ -35,7 +36,10 @@ BLOCK = 512  # scenes made ahead of those who take them
 def scenes(data: config.Data, seed: int, stop: int, start: int = 0) -> Iterator[world.Scene]:
     """The pretraining clips: made in memory from their own seeds, never written, never in a split."""
     seeds = [(seed, world.SPLITS["pretrain"], i) for i in range(start, stop)]
-    with ProcessPoolExecutor() as pool, tqdm(total=len(seeds), desc="scenes", mininterval=10) as progress:
+    with (
+        ProcessPoolExecutor(initializer=with_parent) as pool,
+        tqdm(total=len(seeds), desc="scenes", mininterval=10) as progress,
+    ):
         for first in range(0, len(seeds), BLOCK):
             for scene in pool.map(partial(make_scene, data), seeds[first : first + BLOCK], chunksize=32):
                 progress.update()
