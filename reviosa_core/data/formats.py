@@ -35,7 +35,7 @@ READERS: dict[str, Reader] = {
 }
 
 
-NAMES = re.compile(r"meta_expressions|mask_dict|annotations\.json$|metadata\.json$|^Ref-SAV\.json$|^roles\.json$")
+NAMES = re.compile(r"meta_expressions|mask_dict|(annotations|metadata|^Ref-SAV|^roles|^intershapes|^manifest)\.json$")
 BELOW = (".png", ".jpg", ".txt", ".h5", ".mat", ".mp4")  # pictures, videos, sentences, masks: in folders of theirs
 
 

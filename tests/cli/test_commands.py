@@ -308,6 +308,7 @@ def test_what_is_read_is_not_written(scored: tuple[Path, Path], tmp_path: Path):
         ("data", "verify", data, "--out", masks_of),
         ("data", "stats", data, "--rows", masks_of),
         ("data", "stats", data, "--rows", next(data.glob("JPEGImages/*/*.jpg"))),
+        ("data", "stats", data, "--rows", data / "intershapes.json"),
     ):
         assert refused(*words).startswith(f"error: {words[-1]}: is "), words
     assert reviosa("data", "verify", data, "--out", data / "report.json").exit_code == 0
